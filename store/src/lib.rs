@@ -1,0 +1,1 @@
+//! What the workers share: queue, lanes, attempts and results.
