@@ -6,8 +6,11 @@
 pub mod account;
 pub mod amount;
 pub mod hash;
+pub mod lane;
+pub mod ledger;
 pub mod outcome;
 pub mod plan;
+pub mod settle;
 pub mod transfer;
 
 pub use account::{Account, AccountError};
