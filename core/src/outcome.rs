@@ -48,6 +48,8 @@ pub enum FailureKind {
     SelfTransfer,
     /// The sender's token balance does not suffice: nobody else's turn either.
     SenderBalance,
+    /// The sender has no storage at the token: no transfer can work.
+    SenderUnregistered,
     /// The attached gas was used up.
     OutOfGas,
     /// The contract is missing, lacks the method or cannot be run.
@@ -74,6 +76,7 @@ impl FailureKind {
             Self::BadAmount => "bad_amount",
             Self::SelfTransfer => "self_transfer",
             Self::SenderBalance => "sender_balance",
+            Self::SenderUnregistered => "sender_unregistered",
             Self::OutOfGas => "out_of_gas",
             Self::Contract(_) => "contract",
             Self::Panic(_) => "panic",
@@ -118,7 +121,8 @@ pub enum TxStatus {
     Pending,
     /// Its receipt was executed.
     Landed(Landed),
-    /// Recorded as invalid without a receipt; the same bytes may still land.
+    /// Refused by this node, or recorded as invalid without a receipt. A hint: the same bytes may have landed
+    /// (what was executed long ago answers so too) or may still land.
     Invalid(Refusal),
 }
 

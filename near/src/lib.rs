@@ -2,4 +2,18 @@
 //!
 //! Besides `devnet`, the only room that knows nearcore's types; what leaves it is in the words of `core`.
 
+pub mod client;
+pub mod http;
+pub mod keyfile;
+mod outcome;
+pub mod rpc;
+pub mod secret;
+pub mod signer;
+pub mod transaction;
 pub mod transport;
+mod views;
+
+pub use client::{Client, Endpoint};
+pub use secret::SecretText;
+pub use signer::Signer;
+pub use transaction::SignedTx;

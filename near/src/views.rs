@@ -1,0 +1,278 @@
+//! The parts of nearcore's answers that nearbench reads (nearcore, `core/primitives/src/views.rs`). Other fields are ignored,
+//! so that nodes older and newer than our nearcore crates can be read.
+
+use crate::outcome::{self, Failure};
+use base64::Engine;
+use nearbench_core::{
+    Gas, Hash, Height, Nonce,
+    outcome::{BlockRef, Execution, Landed, TxStatus},
+};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// A u64 that comes as a number or as text: JavaScript in between cannot hold numbers above 2^53.
+pub(crate) fn wide<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Wide {
+        Number(u64),
+        Text(String),
+    }
+    match Wide::deserialize(deserializer)? {
+        Wide::Number(number) => Ok(number),
+        Wide::Text(text) => text.parse().map_err(serde::de::Error::custom),
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct StatusView {
+    pub(crate) version: VersionView,
+    pub(crate) chain_id: String,
+    pub(crate) protocol_version: u32,
+    pub(crate) sync_info: SyncView,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct VersionView {
+    pub(crate) version: String,
+    #[serde(default)]
+    pub(crate) build: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct SyncView {
+    pub(crate) latest_block_height: Height,
+    pub(crate) syncing: bool,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct BlockView {
+    pub(crate) header: HeaderView,
+    pub(crate) chunks: Vec<ChunkHeaderView>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct HeaderView {
+    height: Height,
+    hash: Hash,
+    prev_hash: Hash,
+    #[serde(deserialize_with = "wide")]
+    timestamp_nanosec: u64,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ChunkHeaderView {
+    pub(crate) chunk_hash: Hash,
+    pub(crate) height_included: Height,
+}
+
+impl HeaderView {
+    pub(crate) fn block_ref(&self) -> BlockRef {
+        BlockRef {
+            height: self.height,
+            hash: self.hash,
+            prev_hash: self.prev_hash,
+            timestamp_ns: self.timestamp_nanosec,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ChunkView {
+    pub(crate) transactions: Vec<TransactionView>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct TransactionView {
+    pub(crate) signer_id: String,
+    pub(crate) public_key: String,
+    pub(crate) nonce: Nonce,
+    pub(crate) receiver_id: String,
+    pub(crate) hash: Hash,
+    pub(crate) actions: Vec<ActionView>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum ActionView {
+    Call {
+        #[serde(rename = "FunctionCall")]
+        call: CallView,
+    },
+    Other(serde::de::IgnoredAny),
+}
+
+#[derive(Deserialize)]
+pub(crate) struct CallView {
+    pub(crate) method_name: String,
+    #[serde(deserialize_with = "base64_bytes")]
+    pub(crate) args: Vec<u8>,
+}
+
+fn base64_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+    base64::engine::general_purpose::STANDARD
+        .decode(&*text)
+        .map_err(serde::de::Error::custom)
+}
+
+/// The answer to `view_access_key`; a missing key is an `error` text inside the result (nearcore keeps that for
+/// compatibility).
+#[derive(Deserialize)]
+pub(crate) struct KeyView {
+    pub(crate) block_height: Height,
+    pub(crate) block_hash: Hash,
+    pub(crate) nonce: Option<Nonce>,
+    pub(crate) permission: Option<Value>,
+    pub(crate) error: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct AccountView {
+    pub(crate) amount: String,
+    pub(crate) storage_usage: u64,
+    pub(crate) code_hash: Hash,
+    pub(crate) global_contract_hash: Option<String>,
+    pub(crate) global_contract_account_id: Option<String>,
+}
+
+/// The answer to `call_function`; a contract's error is text inside the result.
+#[derive(Deserialize)]
+pub(crate) struct CallResultView {
+    pub(crate) result: Option<Vec<u8>>,
+    pub(crate) error: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct GasPriceView {
+    pub(crate) gas_price: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ConfigView {
+    pub(crate) protocol_version: u32,
+    #[serde(deserialize_with = "wide")]
+    pub(crate) gas_limit: u64,
+    #[serde(deserialize_with = "wide")]
+    pub(crate) transaction_validity_period: u64,
+    pub(crate) runtime_config: RuntimeView,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct RuntimeView {
+    pub(crate) storage_amount_per_byte: String,
+    pub(crate) wasm_config: WasmView,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct WasmView {
+    pub(crate) limit_config: LimitView,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct LimitView {
+    #[serde(deserialize_with = "wide")]
+    pub(crate) max_actions_per_receipt: u64,
+    #[serde(deserialize_with = "wide")]
+    pub(crate) max_total_prepaid_gas: u64,
+    #[serde(deserialize_with = "wide")]
+    pub(crate) max_transaction_size: u64,
+}
+
+/// The answer to `tx` and `send_tx`.
+#[derive(Deserialize)]
+pub(crate) struct TxView {
+    final_execution_status: String,
+    transaction_outcome: Option<OutcomeView>,
+    #[serde(default)]
+    receipts_outcome: Vec<OutcomeView>,
+}
+
+#[derive(Deserialize)]
+struct OutcomeView {
+    id: Hash,
+    block_hash: Hash,
+    outcome: ExecutionView,
+}
+
+#[derive(Deserialize)]
+struct ExecutionView {
+    #[serde(deserialize_with = "wide")]
+    gas_burnt: Gas,
+    receipt_ids: Vec<Hash>,
+    status: Value,
+}
+
+impl TxView {
+    /// What became of the transaction that `sender` signed: judged by the receipt that its conversion made, never by the
+    /// summary, which speaks of the last receipt.
+    pub(crate) fn status(&self, sender: &str) -> TxStatus {
+        let Some(conversion) = &self.transaction_outcome else {
+            return if self.final_execution_status == "NONE" {
+                TxStatus::Unknown
+            } else {
+                TxStatus::Pending
+            };
+        };
+        let Some(receipt) = conversion.outcome.receipt_ids.first() else {
+            return match conversion
+                .outcome
+                .status
+                .get("Failure")
+                .map(|error| outcome::read(error, sender))
+            {
+                Some(Failure::Refused(refusal)) => TxStatus::Invalid(refusal),
+                _ => TxStatus::Pending,
+            };
+        };
+        let Some(executed) = self
+            .receipts_outcome
+            .iter()
+            .find(|outcome| outcome.id == *receipt)
+        else {
+            return TxStatus::Pending;
+        };
+        match executed.outcome.execution(sender) {
+            Some(execution) => TxStatus::Landed(Landed {
+                receipt: *receipt,
+                block: executed.block_hash,
+                execution,
+                gas_burnt: self.gas_burnt(conversion),
+            }),
+            None => TxStatus::Pending,
+        }
+    }
+
+    /// The first failure among all receipts, those that a contract made included.
+    pub(crate) fn any_failure(&self, sender: &str) -> Option<Execution> {
+        self.receipts_outcome
+            .iter()
+            .filter_map(|outcome| outcome.outcome.execution(sender))
+            .find(|execution| *execution != Execution::Success)
+    }
+
+    fn gas_burnt(&self, conversion: &OutcomeView) -> Gas {
+        let receipts = self
+            .receipts_outcome
+            .iter()
+            .map(|outcome| outcome.outcome.gas_burnt);
+        receipts.fold(conversion.outcome.gas_burnt, Gas::saturating_add)
+    }
+}
+
+impl ExecutionView {
+    fn execution(&self, sender: &str) -> Option<Execution> {
+        if let Some(error) = self.status.get("Failure") {
+            return Some(match outcome::read(error, sender) {
+                Failure::Action(execution) => execution,
+                Failure::Refused(refusal) => Execution::Failure {
+                    index: None,
+                    kind: nearbench_core::outcome::FailureKind::Action(format!("{refusal:?}")),
+                },
+            });
+        }
+        let succeeded = self.status.get("SuccessValue").is_some()
+            || self.status.get("SuccessReceiptId").is_some();
+        succeeded.then_some(Execution::Success)
+    }
+}
