@@ -11,7 +11,9 @@ pub struct Account(Arc<str>);
 
 /// Why a text is no account id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is not a NEAR account id: {reason}; use 2 to 64 of a-z, 0-9, '-', '_' and '.', such as bench.testnet")]
+#[error(
+    "{value:?} is not a NEAR account id: {reason}; use 2 to 64 of a-z, 0-9, '-', '_' and '.', such as bench.testnet"
+)]
 pub struct AccountError {
     value: String,
     reason: String,
@@ -25,7 +27,10 @@ impl Account {
     pub fn new(text: &str) -> Result<Self, AccountError> {
         AccountIdRef::new(text)
             .map(|_| Self(text.into()))
-            .map_err(|e| AccountError { value: text.to_owned(), reason: e.to_string() })
+            .map_err(|e| AccountError {
+                value: text.to_owned(),
+                reason: e.to_string(),
+            })
     }
 
     /// The id as text.
@@ -42,7 +47,8 @@ impl Account {
 
     /// The account that can create this one: all after the first dot. `None` for a top-level or implicit account.
     pub fn parent(&self) -> Option<Account> {
-        self.split_once('.').and_then(|(_, parent)| Account::new(parent).ok())
+        self.split_once('.')
+            .and_then(|(_, parent)| Account::new(parent).ok())
     }
 }
 

@@ -5,9 +5,12 @@
 
 pub mod account;
 pub mod amount;
+pub mod batch;
 pub mod hash;
+pub mod histogram;
 pub mod outcome;
 pub mod plan;
+pub mod schedule;
 pub mod transfer;
 
 pub use account::{Account, AccountError};
