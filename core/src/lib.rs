@@ -5,11 +5,14 @@
 
 pub mod account;
 pub mod amount;
+pub mod batch;
 pub mod hash;
+pub mod histogram;
 pub mod lane;
 pub mod ledger;
 pub mod outcome;
 pub mod plan;
+pub mod schedule;
 pub mod settle;
 pub mod transfer;
 
