@@ -5,6 +5,9 @@
 
 pub mod account;
 pub mod amount;
+pub mod measure;
+pub mod counts;
+pub mod audit;
 pub mod batch;
 pub mod hash;
 pub mod histogram;

@@ -10,7 +10,10 @@ use nearbench_core::{
     outcome::{Execution, Landed, Refusal, TxStatus},
     settle::{self, Fate, Settlement},
 };
-use nearbench_near::{At, SignedTx, Wait};
+use nearbench_near::{
+    SignedTx,
+    client::{At, Wait},
+};
 use nearbench_store::{Attempt, AttemptId, Store};
 use std::{sync::Arc, time::Duration};
 
@@ -102,7 +105,7 @@ async fn execution<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, mut r
                 }
             }
             Err(error) => {
-                shared.tally.recorder().error(error.label());
+                shared.tally.recorder().error(error.fault.label());
                 tracing::debug!(%hash, %error, "no answer; trying again");
                 resend = true;
             }
@@ -126,10 +129,10 @@ async fn dead_by_expiry<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open) 
         return false;
     }
     match shared.client.access_key(&lane.key.account, &lane.key.public_key, At::Final).await {
-        Ok(Some(key)) => {
-            settle::dead_by_expiry(open.attempt.nonce, open.attempt.expiry_height, key.nonce, key.height)
-        }
-        Ok(None) | Err(_) => false,
+        Ok(read) => read.value.is_some_and(|key| {
+            settle::dead_by_expiry(open.attempt.nonce, open.attempt.expiry_height, key.nonce, read.height)
+        }),
+        Err(_) => false,
     }
 }
 

@@ -11,7 +11,10 @@ use nearbench_core::{
     outcome::FailureKind,
     plan::{self, ChainLimits},
 };
-use nearbench_near::{Client, Signer, transfer_action_size};
+use nearbench_near::{
+    Client, Signer,
+    transaction::{MAX_ENVELOPE_BYTES, MAX_TRANSFER_ACTION_BYTES},
+};
 use nearbench_store::{LaneKey, LeaseId, Store, StoreError};
 use rand::Rng;
 use std::{
@@ -45,8 +48,6 @@ pub struct Setup<S> {
     pub engine: plan::Engine,
     /// What a transaction may hold.
     pub limits: ChainLimits,
-    /// The longest receiver's id in bytes, for the size of a transaction.
-    pub longest_receiver: usize,
 }
 
 /// Why an engine cannot start.
@@ -109,10 +110,14 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// When a lane is held by another worker; no lane is kept then.
     pub async fn start(setup: Setup<S>) -> Result<Self, EngineError> {
-        let Setup { store, client, finality, tally, lanes, token, engine, limits, longest_receiver } = setup;
-        let action = transfer_action_size(longest_receiver);
+        let Setup { store, client, finality, tally, lanes, token, engine, limits } = setup;
+        let weight = batch::Weight {
+            gas_per_transfer: engine.gas_per_transfer,
+            bytes_per_action: MAX_TRANSFER_ACTION_BYTES as u64,
+            bytes_overhead: MAX_ENVELOPE_BYTES as u64,
+        };
         let shared = Arc::new(Shared {
-            batch_cap: batch::cap(&limits, engine.gas_per_transfer, action as u64),
+            batch_cap: batch::cap(&limits, &weight),
             validity_period: limits.transaction_validity_period,
             concurrency: Arc::new(Semaphore::new(engine.concurrency as usize)),
             pacer: Mutex::new(Pacer::new(engine.max_tps, engine.batch.max)),

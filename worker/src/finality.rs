@@ -1,7 +1,11 @@
 //! Which blocks are final: one follower for all attempts, so that finality costs no request per attempt.
 
 use nearbench_core::{Hash, Height, outcome::BlockRef};
-use nearbench_near::{BlockId, Client, RpcError};
+use nearbench_near::{
+    Client,
+    client::At,
+    rpc::RpcError,
+};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
@@ -56,7 +60,7 @@ impl Finality {
     /// # Errors
     /// When the first final block cannot be read.
     pub async fn follow(client: Client, stop: CancellationToken) -> Result<Self, FinalityError> {
-        let first = client.block(BlockId::Final).await?;
+        let first = client.block(At::Final).await?.at;
         let mut seen =
             Seen { by_hash: HashMap::new(), order: VecDeque::new(), interval: Duration::from_millis(600) };
         seen.insert(first);
@@ -136,14 +140,14 @@ async fn follow(client: Client, seen: Arc<Mutex<Seen>>, sender: watch::Sender<Bl
 
 /// The final blocks above `known`, newest first.
 async fn newer(client: &Client, known: BlockRef) -> Result<Vec<BlockRef>, RpcError> {
-    let head = client.block(BlockId::Final).await?;
+    let head = client.block(At::Final).await?.at;
     if head.height <= known.height {
         return Ok(Vec::new());
     }
     let mut blocks = vec![head];
     let mut oldest = head;
     while oldest.prev_hash != known.hash && oldest.height > known.height + 1 && head.height - oldest.height < MAX_GAP {
-        oldest = client.block(BlockId::Hash(oldest.prev_hash)).await?;
+        oldest = client.block(At::Hash(oldest.prev_hash)).await?.at;
         blocks.push(oldest);
     }
     Ok(blocks)

@@ -6,7 +6,7 @@ use nearbench_core::{
     lane::{OpenNonces, first_nonce},
     outcome::FailureKind,
 };
-use nearbench_near::{Signer, sign_transfers};
+use nearbench_near::{Signer, transaction::sign_transfers};
 use nearbench_store::{Attempt, Lane as StoredLane, LaneKey, LeaseId, Store};
 use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -89,7 +89,8 @@ async fn attempt<S: Store>(
     let queued = shared.store.depth().await?.queued;
     shared.tally.recorder().queue_depth(shared.tally.now_ns(), queued);
     let size = batch::size(queued, &shared.engine.batch, shared.batch_cap) as usize;
-    let granted = match shared.pacer().take(size, shared.tally.now_ns()) {
+    let granted = shared.pacer().take(size, shared.tally.now_ns());
+    let granted = match granted {
         Ok(granted) => granted,
         Err(at_ns) => {
             let pause = Duration::from_nanos(at_ns.saturating_sub(shared.tally.now_ns()));

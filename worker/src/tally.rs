@@ -3,7 +3,7 @@
 use nearbench_core::{
     Transfer,
     ledger::{Final, Ledger},
-    measure::Recorder,
+    measure::{Recorder, TIMEOUT},
     outcome::FailureKind,
     settle::{Fate, Settlement},
 };
@@ -66,17 +66,19 @@ impl Tally {
         failure: Option<&FailureKind>,
     ) {
         let now_ns = self.now_ns();
-        let block_ns = executed.block_unix_ns.saturating_sub(self.start_unix_ns);
+        let block_ns = executed.block_unix_ns.wrapping_sub(self.start_unix_ns) as i64;
         let mut recorder = self.recorder();
         let mut ledger = self.ledger();
-        recorder.attempt(transfers.len() as u64);
+        if let Some(first) = transfers.first() {
+            recorder.attempt(first.phase, block_ns, transfers.len() as u32);
+        }
         for (index, transfer) in transfers.iter().enumerate() {
             match settlement.fate(index) {
                 Fate::Finalized => {
                     let Transfer { phase, intended_ns, .. } = *transfer;
                     recorder.succeeded(phase, intended_ns, executed.at_ns, now_ns, block_ns);
                     if now_ns.saturating_sub(intended_ns) > self.timeout_ns {
-                        recorder.error("timeout");
+                        recorder.error(TIMEOUT);
                     }
                     ledger.set(transfer.sequence, Final::Succeeded);
                 }
@@ -86,7 +88,7 @@ impl Tally {
                     ledger.set(transfer.sequence, Final::Failed);
                 }
                 Fate::Requeue => {}
-                Fate::NeedsReview => recorder.unknown(transfer.phase, transfer.intended_ns),
+                Fate::NeedsReview => recorder.unknown(transfer.phase),
             }
         }
     }
@@ -95,7 +97,7 @@ impl Tally {
     pub(crate) fn unknown(&self, transfers: &[Transfer]) {
         let mut recorder = self.recorder();
         for transfer in transfers {
-            recorder.unknown(transfer.phase, transfer.intended_ns);
+            recorder.unknown(transfer.phase);
         }
     }
 
@@ -104,7 +106,7 @@ impl Tally {
         let mut recorder = self.recorder();
         let mut ledger = self.ledger();
         for transfer in transfers {
-            recorder.cancelled(transfer.phase, transfer.intended_ns);
+            recorder.cancelled(transfer.phase);
             ledger.set(transfer.sequence, Final::Failed);
         }
     }
