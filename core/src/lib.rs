@@ -5,13 +5,19 @@
 
 pub mod account;
 pub mod amount;
+pub mod audit;
 pub mod batch;
+pub mod counts;
+pub mod ensure;
 pub mod hash;
 pub mod histogram;
+pub mod measure;
 pub mod outcome;
 pub mod plan;
+pub mod report;
 pub mod schedule;
 pub mod transfer;
+pub mod verdict;
 
 pub use account::{Account, AccountError};
 pub use amount::{Amount, AmountError, Near};
