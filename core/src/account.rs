@@ -1,8 +1,12 @@
 //! Account ids: checked once, then cheap to copy.
 
 use near_account_id::AccountIdRef;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{fmt, ops::Deref, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Deref, str::FromStr, sync::Arc};
+
+/// NEAR's rule for account ids (nearcore, `AccountId`), its length aside.
+pub const PATTERN: &str = "^(([a-z0-9]+[-_])*[a-z0-9]+\\.)*([a-z0-9]+[-_])*[a-z0-9]+$";
 
 /// A valid NEAR account id. Cloning shares the text, so that a queue of a million transfers to a hundred
 /// receivers holds a hundred names.
@@ -78,6 +82,16 @@ impl fmt::Debug for Account {
     }
 }
 
+impl JsonSchema for Account {
+    fn schema_name() -> Cow<'static, str> {
+        "AccountId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "minLength": 2, "maxLength": 64, "pattern": PATTERN})
+    }
+}
+
 impl Serialize for Account {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
@@ -86,7 +100,7 @@ impl Serialize for Account {
 
 impl<'de> Deserialize<'de> for Account {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
         Self::new(&text).map_err(serde::de::Error::custom)
     }
 }

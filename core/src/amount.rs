@@ -1,7 +1,8 @@
 //! Amounts: token units and NEAR, never through a floating-point number.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 /// Smallest units of a token. Text and JSON form: a decimal string.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -126,6 +127,31 @@ macro_rules! as_text {
     };
 }
 pub(crate) use as_text;
+
+/// The text form of an [`Amount`].
+pub const AMOUNT_PATTERN: &str = "^[0-9]{1,39}$";
+/// The text form of [`Near`].
+pub const NEAR_PATTERN: &str = "^[0-9]{1,39}(\\.[0-9]{1,24})? (NEAR|yoctoNEAR)$";
+
+impl JsonSchema for Amount {
+    fn schema_name() -> Cow<'static, str> {
+        "Amount".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "maxLength": 39, "pattern": AMOUNT_PATTERN})
+    }
+}
+
+impl JsonSchema for Near {
+    fn schema_name() -> Cow<'static, str> {
+        "Near".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "maxLength": 80, "pattern": NEAR_PATTERN})
+    }
+}
 
 as_text!(Amount);
 as_text!(Near);

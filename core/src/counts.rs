@@ -35,7 +35,9 @@ pub struct Counts {
 
 /// Counts that contradict one another: a transfer was counted twice, or in a state that it never was in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the counts do not add up: {rule}, but they are {left} and {right}; this is a bug in nearbench, no result can be given")]
+#[error(
+    "the counts do not add up: {rule}, but they are {left} and {right}; this is a bug in nearbench, no result can be given"
+)]
 pub struct Miscount {
     /// The identity that does not hold.
     pub rule: &'static str,
@@ -56,12 +58,40 @@ impl Counts {
     /// # Errors
     /// Names the first that does not hold, with both sides.
     pub fn check(&self) -> Result<(), Miscount> {
-        let equal = |rule, left, right| if left == right { Ok(()) } else { Err(Miscount { rule, left, right }) };
-        let at_most = |rule, left, right| if left <= right { Ok(()) } else { Err(Miscount { rule, left, right }) };
-        equal("offered = sent + not sent", self.offered, self.sent + self.not_sent)?;
-        at_most("accepted + rejected <= sent", self.accepted + self.rejected, self.sent)?;
-        equal("accepted = succeeded + failed + cancelled + expired + unknown", self.accepted, self.ended())?;
-        equal("included = succeeded + failed", self.included, self.succeeded + self.failed)
+        let equal = |rule, left, right| {
+            if left == right {
+                Ok(())
+            } else {
+                Err(Miscount { rule, left, right })
+            }
+        };
+        let at_most = |rule, left, right| {
+            if left <= right {
+                Ok(())
+            } else {
+                Err(Miscount { rule, left, right })
+            }
+        };
+        equal(
+            "offered = sent + not sent",
+            self.offered,
+            self.sent + self.not_sent,
+        )?;
+        at_most(
+            "accepted + rejected <= sent",
+            self.accepted + self.rejected,
+            self.sent,
+        )?;
+        equal(
+            "accepted = succeeded + failed + cancelled + expired + unknown",
+            self.accepted,
+            self.ended(),
+        )?;
+        equal(
+            "included = succeeded + failed",
+            self.included,
+            self.succeeded + self.failed,
+        )
     }
 
     /// Transfers that succeeded, in percent of those offered; `None` where none was offered.
@@ -73,7 +103,19 @@ impl Counts {
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         // Destructured without `..`: a new count that is not added does not compile.
-        let Self { offered, sent, not_sent, rejected, accepted, included, succeeded, failed, cancelled, expired, unknown } = other;
+        let Self {
+            offered,
+            sent,
+            not_sent,
+            rejected,
+            accepted,
+            included,
+            succeeded,
+            failed,
+            cancelled,
+            expired,
+            unknown,
+        } = other;
         self.offered += offered;
         self.sent += sent;
         self.not_sent += not_sent;
@@ -94,11 +136,44 @@ mod tests {
 
     #[test]
     fn a_transfer_counted_twice_is_found() {
-        let good = Counts { offered: 9, sent: 8, not_sent: 1, rejected: 1, accepted: 6, included: 5, succeeded: 4, failed: 1, unknown: 1, ..Counts::default() };
+        let good = Counts {
+            offered: 9,
+            sent: 8,
+            not_sent: 1,
+            rejected: 1,
+            accepted: 6,
+            included: 5,
+            succeeded: 4,
+            failed: 1,
+            unknown: 1,
+            ..Counts::default()
+        };
         assert_eq!(good.check(), Ok(()));
         assert!(Counts { sent: 9, ..good }.check().is_err());
-        assert!(Counts { succeeded: 5, ..good }.check().is_err());
-        assert!(Counts { accepted: 9, unknown: 4, ..good }.check().is_err());
-        assert!(Counts { included: 4, ..good }.check().is_err());
+        assert!(
+            Counts {
+                succeeded: 5,
+                ..good
+            }
+            .check()
+            .is_err()
+        );
+        assert!(
+            Counts {
+                accepted: 9,
+                unknown: 4,
+                ..good
+            }
+            .check()
+            .is_err()
+        );
+        assert!(
+            Counts {
+                included: 4,
+                ..good
+            }
+            .check()
+            .is_err()
+        );
     }
 }

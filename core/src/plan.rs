@@ -2,12 +2,12 @@
 //!
 //! Workers, load and the audit read this, never the manifest. It holds no secret: only names of Secrets.
 
-use crate::{Account, Amount, Gas, Near};
+use crate::{Account, Amount, Gas, Near, ensure::Metric};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Everything a run needs to know.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// The run's name.
@@ -53,7 +53,7 @@ pub enum Profile {
 }
 
 /// The chain and the ways to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Network {
     /// The kind of chain.
@@ -65,7 +65,7 @@ pub struct Network {
 }
 
 /// One RPC endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// http or https.
@@ -79,7 +79,7 @@ pub struct Endpoint {
 }
 
 /// Who pays and signs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PayingAccount {
     /// The account whose keys sign and whose tokens move.
@@ -96,7 +96,7 @@ pub struct PayingAccount {
 }
 
 /// The account that funds a new one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateFrom {
     /// The funding account; the new one must be its direct sub-account.
@@ -108,7 +108,7 @@ pub struct CreateFrom {
 }
 
 /// The access keys that transfers are signed with: one lane each.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Keys {
     /// Made for this run, added to the account, removed at the end.
@@ -124,7 +124,7 @@ pub enum Keys {
 }
 
 /// The token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Token {
     /// The contract's account.
@@ -134,7 +134,7 @@ pub struct Token {
 }
 
 /// How to deploy nearbench's own token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Deploy {
     /// What `new` creates.
@@ -144,7 +144,7 @@ pub struct Deploy {
 }
 
 /// What is offered, when.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Load {
     /// How transfers reach the workers.
@@ -176,7 +176,7 @@ pub enum Via {
 }
 
 /// One phase of the load.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Phase {
     /// Its name, unique in the plan.
@@ -190,7 +190,7 @@ pub struct Phase {
 }
 
 /// What arrives in a phase.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Arrivals {
     /// So many a second, throughout.
@@ -210,7 +210,7 @@ pub enum Arrivals {
 }
 
 /// How the engine works.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Engine {
     /// Attempts under way in all lanes together.
@@ -230,7 +230,7 @@ pub struct Engine {
 }
 
 /// Batch size = `clamp(floor(queueDepth / depthDivisor), min, max)`, capped by the chain's limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Batch {
     /// At least (when so many wait).
@@ -242,7 +242,7 @@ pub struct Batch {
 }
 
 /// When an endpoint is set aside, after opossum's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Breaker {
     /// A request takes at most this, in milliseconds.
@@ -254,7 +254,7 @@ pub struct Breaker {
 }
 
 /// What must hold for the run to pass.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ensure {
     /// All of these.
@@ -264,11 +264,11 @@ pub struct Ensure {
 }
 
 /// A bound on a metric. A metric without data fails.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Threshold {
-    /// The metric, by its path in the report's results, such as `tps.mean` or `latencyMs.settle.p95`.
-    pub metric: String,
+    /// The metric.
+    pub metric: Metric,
     /// In this phase; `None`: in the whole run.
     pub phase: Option<String>,
     /// At least.

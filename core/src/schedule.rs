@@ -201,7 +201,9 @@ impl Schedule {
     }
 
     /// Start and end of each phase, in nanoseconds since the load's start.
-    pub fn phase_bounds(&self) -> impl ExactSizeIterator<Item = (u64, u64)> + '_ {
+    pub fn phase_bounds(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (u64, u64)> + DoubleEndedIterator + '_ {
         self.phases.iter().map(|slot| {
             let (start, end) = (slot.start_ms, slot.start_ms + slot.curve.duration_ms);
             (start * NS_PER_MS as u64, end * NS_PER_MS as u64)
