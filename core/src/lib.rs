@@ -11,6 +11,8 @@ pub mod counts;
 pub mod ensure;
 pub mod hash;
 pub mod histogram;
+pub mod lane;
+pub mod ledger;
 pub mod measure;
 pub mod outcome;
 pub mod plan;
