@@ -29,7 +29,9 @@ pub(crate) enum LogFormat {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Run a benchmark: provision, load, drain, audit, report.
-    #[command(after_help = "Exit codes: 0 passed, 1 thresholds failed, 2 bad input, 3 inconclusive or stopped, 4 could not run.")]
+    #[command(
+        after_help = "Exit codes: 0 passed, 1 thresholds failed, 2 bad input, 3 inconclusive or stopped, 4 could not run."
+    )]
     Run(Run),
     /// Bring up a chain of nearbench's own, with nearcore's JSON-RPC, until Ctrl-C.
     Devnet(Devnet),

@@ -89,11 +89,7 @@ impl Chain {
                     None => None,
                 };
                 let transport = HttpTransport::new(&endpoint.url, authorization.as_ref()).map_err(Failure::input)?;
-                Ok(Endpoint {
-                    name: endpoint.url.clone(),
-                    priority: endpoint.priority,
-                    transport: Arc::new(transport),
-                })
+                Ok(Endpoint { name: endpoint.url.clone(), priority: endpoint.priority, transport: Arc::new(transport) })
             })
             .collect::<Result<_, Failure>>()?;
         let account = &plan.account;

@@ -19,6 +19,12 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(text + "\n")
 }
 
+/// Prints a remark to a person.
+pub(crate) fn note(text: &str) {
+    // Nothing depends on it.
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
 /// Prints an error and what caused it, once each.
 pub(crate) fn error(error: &anyhow::Error) {
     let mut text = format!("error: {error}");
@@ -28,6 +34,5 @@ pub(crate) fn error(error: &anyhow::Error) {
             text = format!("{text}: {cause}");
         }
     }
-    // Nothing is left to tell it to.
-    drop(writeln!(std::io::stderr(), "{text}"));
+    note(&text);
 }

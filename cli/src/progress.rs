@@ -42,8 +42,8 @@ impl Progress {
         self.print(&format!("    {text}"));
     }
 
-    /// How the load stands. `remaining` is the time until its schedule ends.
-    pub(crate) fn load(&mut self, live: &Live, remaining: Duration) {
+    /// How the load stands in `phase`. `remaining` is the time until its schedule ends.
+    pub(crate) fn load(&mut self, live: &Live, phase: &str, remaining: Duration) {
         let eta = humantime::format_duration(Duration::from_secs(remaining.as_secs()));
         let counts = format!(
             "offered {}  succeeded {}  failed {}  in flight {}  {:.0} TPS  p95 {}  queue {}",
@@ -58,11 +58,11 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_style(load_bar());
             bar.set_position(live.percent as u64);
-            bar.set_prefix(format!("{}  ETA {eta}", live.phase));
+            bar.set_prefix(format!("{phase}  ETA {eta}"));
             bar.set_message(counts);
         } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
             self.last_line = Some(Instant::now());
-            self.print(&format!("    {} {:>3.0} %  ETA {eta}  {counts}", live.phase, live.percent));
+            self.print(&format!("    {phase} {:>3.0} %  ETA {eta}  {counts}", live.percent));
         }
     }
 
@@ -87,5 +87,6 @@ fn spinner() -> ProgressStyle {
 }
 
 fn load_bar() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix}  [{bar:24}] {percent} %\n{msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template("{prefix}  [{bar:24}] {percent} %\n{msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

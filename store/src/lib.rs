@@ -86,9 +86,7 @@ impl Depth {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Another holds the lane.
-    #[error(
-        "lane {lane} is held by another worker; it is free {free_in:?} from now unless that worker renews"
-    )]
+    #[error("lane {lane} is held by another worker; it is free {free_in:?} from now unless that worker renews")]
     Held {
         /// The public key.
         lane: Arc<str>,
@@ -120,11 +118,7 @@ pub enum StoreError {
 pub trait Store: Send + Sync + 'static {
     /// Appends `transfers` to the queue, as long as the queue stays within `max_depth`; returns how many of them,
     /// from the first, were taken.
-    fn push(
-        &self,
-        transfers: Vec<Transfer>,
-        max_depth: u64,
-    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+    fn push(&self, transfers: Vec<Transfer>, max_depth: u64) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
     /// Takes the lane for `ttl`, counted by the store from now; the caller counts it from before its call.
     fn acquire(
@@ -143,11 +137,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Gives the lane up; an adopter need not wait.
-    fn release_lane(
-        &self,
-        lane: &LaneKey,
-        lease: LeaseId,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn release_lane(&self, lane: &LaneKey, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Takes up to `max` of the oldest transfers; `None` when there are none.
     fn claim(
@@ -170,11 +160,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<AttemptId, StoreError>> + Send;
 
     /// Gives every transfer of an attempt its fate. What is put back keeps its place before newer ones.
-    fn settle(
-        &self,
-        attempt: AttemptId,
-        settlement: Settlement,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn settle(&self, attempt: AttemptId, settlement: Settlement)
+    -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Withdraws what waits in the queue; returns it.
     fn cancel_queued(&self) -> impl Future<Output = Result<Vec<Transfer>, StoreError>> + Send;

@@ -52,10 +52,7 @@ impl Inner {
     fn held(&mut self, lane: &LaneKey, lease: LeaseId) -> Result<&mut Held, StoreError> {
         self.lanes
             .get_mut(lane)
-            .filter(|held| {
-                held.lease
-                    .is_some_and(|(id, until)| id == lease && Instant::now() < until)
-            })
+            .filter(|held| held.lease.is_some_and(|(id, until)| id == lease && Instant::now() < until))
             .ok_or_else(|| StoreError::LeaseLost(lane.public_key.clone()))
     }
 
@@ -74,15 +71,9 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    async fn push(
-        &self,
-        mut transfers: Vec<Transfer>,
-        max_depth: u64,
-    ) -> Result<usize, StoreError> {
+    async fn push(&self, mut transfers: Vec<Transfer>, max_depth: u64) -> Result<usize, StoreError> {
         let mut inner = self.lock();
-        let room = usize::try_from(max_depth)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(inner.queue.len());
+        let room = usize::try_from(max_depth).unwrap_or(usize::MAX).saturating_sub(inner.queue.len());
         transfers.truncate(room);
         let taken = transfers.len();
         inner.queue.extend(transfers);
@@ -93,26 +84,15 @@ impl Store for MemoryStore {
         Ok(taken)
     }
 
-    async fn acquire(
-        &self,
-        lane: &LaneKey,
-        lease: LeaseId,
-        ttl: Duration,
-    ) -> Result<Lane, StoreError> {
+    async fn acquire(&self, lane: &LaneKey, lease: LeaseId, ttl: Duration) -> Result<Lane, StoreError> {
         let mut inner = self.lock();
         let now = Instant::now();
-        let held = inner.lanes.entry(lane.clone()).or_insert(Held {
-            lease: None,
-            high_water: 0,
-        });
+        let held = inner.lanes.entry(lane.clone()).or_insert(Held { lease: None, high_water: 0 });
         if let Some((holder, until)) = held.lease
             && holder != lease
             && now < until
         {
-            return Err(StoreError::Held {
-                lane: lane.public_key.clone(),
-                free_in: until - now,
-            });
+            return Err(StoreError::Held { lane: lane.public_key.clone(), free_in: until - now });
         }
         held.lease = Some((lease, now + ttl));
         let high_water = held.high_water;
@@ -136,12 +116,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn claim(
-        &self,
-        lane: &LaneKey,
-        lease: LeaseId,
-        max: usize,
-    ) -> Result<Option<Claim>, StoreError> {
+    async fn claim(&self, lane: &LaneKey, lease: LeaseId, max: usize) -> Result<Option<Claim>, StoreError> {
         let mut inner = self.lock();
         inner.held(lane, lease)?;
         let take = max.min(inner.queue.len());
@@ -162,10 +137,7 @@ impl Store for MemoryStore {
 
     async fn release(&self, claim: ClaimId) -> Result<(), StoreError> {
         let mut inner = self.lock();
-        let transfers = inner
-            .claims
-            .remove(&claim)
-            .ok_or(StoreError::ClaimLost(claim))?;
+        let transfers = inner.claims.remove(&claim).ok_or(StoreError::ClaimLost(claim))?;
         inner.claimed -= transfers.len() as u64;
         inner.put_back(transfers.iter().cloned());
         drop(inner);
@@ -183,37 +155,20 @@ impl Store for MemoryStore {
         let mut inner = self.lock();
         let high_water = inner.held(lane, lease)?.high_water;
         if attempt.nonce <= high_water {
-            return Err(StoreError::NonceReused {
-                lane: lane.public_key.clone(),
-                nonce: attempt.nonce,
-                high_water,
-            });
+            return Err(StoreError::NonceReused { lane: lane.public_key.clone(), nonce: attempt.nonce, high_water });
         }
-        let transfers = inner
-            .claims
-            .remove(&claim)
-            .ok_or(StoreError::ClaimLost(claim))?;
+        let transfers = inner.claims.remove(&claim).ok_or(StoreError::ClaimLost(claim))?;
         inner.held(lane, lease)?.high_water = attempt.nonce;
         inner.claimed -= transfers.len() as u64;
         inner.open += transfers.len() as u64;
         let id = AttemptId(inner.id());
-        inner.attempts.insert(
-            id,
-            Open {
-                lane: lane.clone(),
-                attempt,
-                transfers,
-            },
-        );
+        inner.attempts.insert(id, Open { lane: lane.clone(), attempt, transfers });
         Ok(id)
     }
 
     async fn settle(&self, attempt: AttemptId, settlement: Settlement) -> Result<(), StoreError> {
         let mut inner = self.lock();
-        let open = inner
-            .attempts
-            .remove(&attempt)
-            .ok_or(StoreError::NotOpen(attempt))?;
+        let open = inner.attempts.remove(&attempt).ok_or(StoreError::NotOpen(attempt))?;
         inner.open -= open.transfers.len() as u64;
         let back = open
             .transfers
@@ -237,11 +192,7 @@ impl Store for MemoryStore {
 
     async fn depth(&self) -> Result<Depth, StoreError> {
         let inner = self.lock();
-        Ok(Depth {
-            queued: inner.queue.len() as u64,
-            claimed: inner.claimed,
-            open: inner.open,
-        })
+        Ok(Depth { queued: inner.queue.len() as u64, claimed: inner.claimed, open: inner.open })
     }
 
     async fn wait_for_work(&self) {

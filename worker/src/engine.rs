@@ -137,7 +137,10 @@ impl<S: Store> Engine<S> {
             let key = LaneKey { account: signer.account().clone(), public_key: signer.public_key().into() };
             let lease = LeaseId(rand::rng().random());
             match shared.store.acquire(&key, lease, LEASE).await {
-                Ok(stored) => held.push((Arc::new(Lane::new(key, signer, lease, stop.child_token())), stored, key_nonce)),
+                Ok(stored) => {
+                    let lane = Lane::new(key, signer, lease, shared.engine.max_in_flight_per_key, stop.child_token());
+                    held.push((Arc::new(lane), stored, key_nonce));
+                }
                 Err(error) => {
                     for (lane, ..) in held {
                         shared.store.release_lane(&lane.key, lane.lease).await?;
@@ -161,6 +164,12 @@ impl<S: Store> Engine<S> {
         } else {
             None
         }
+    }
+
+    /// Whether nothing more can be sent now: every lane, or the whole engine, has as many attempts under way as it may.
+    pub fn lanes_full(&self) -> bool {
+        self.shared.concurrency.available_permits() == 0
+            || self.lanes.iter().all(|lane| lane.in_flight.available_permits() == 0)
     }
 
     /// Works off what was accepted, for `patience` at most or until every lane has stopped; then withdraws what was

@@ -1,11 +1,7 @@
 //! Which blocks are final: one follower for all attempts, so that finality costs no request per attempt.
 
 use nearbench_core::{Hash, Height, outcome::BlockRef};
-use nearbench_near::{
-    Client,
-    client::At,
-    rpc::RpcError,
-};
+use nearbench_near::{Client, client::At, rpc::RpcError};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
@@ -61,8 +57,7 @@ impl Finality {
     /// When the first final block cannot be read.
     pub async fn follow(client: Client, stop: CancellationToken) -> Result<Self, FinalityError> {
         let first = client.block(At::Final).await?.at;
-        let mut seen =
-            Seen { by_hash: HashMap::new(), order: VecDeque::new(), interval: Duration::from_millis(600) };
+        let mut seen = Seen { by_hash: HashMap::new(), order: VecDeque::new(), interval: Duration::from_millis(600) };
         seen.insert(first);
         let seen = Arc::new(Mutex::new(seen));
         let (sender, head) = watch::channel(first);
@@ -73,6 +68,11 @@ impl Finality {
     /// The newest final block.
     pub fn head(&self) -> BlockRef {
         *self.head.borrow()
+    }
+
+    /// Between two final blocks, as observed lately.
+    pub fn block_interval(&self) -> Duration {
+        self.lock().interval
     }
 
     /// The mean error that polling adds to a settle latency: half the time between two looks near a new block.

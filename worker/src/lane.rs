@@ -24,6 +24,8 @@ pub(crate) struct Lane {
     pub(crate) signer: Signer,
     pub(crate) lease: LeaseId,
     open: Mutex<OpenNonces>,
+    /// Places for attempts under way.
+    pub(crate) in_flight: Arc<Semaphore>,
     /// Set once, when a fault that is everybody's shows: nothing more is signed here.
     pub(crate) fault: OnceLock<FailureKind>,
     /// Cancelled to stop claiming.
@@ -37,8 +39,15 @@ pub(crate) struct Place {
 }
 
 impl Lane {
-    pub(crate) fn new(key: LaneKey, signer: Signer, lease: LeaseId, stop: CancellationToken) -> Self {
-        Self { key, signer, lease, open: Mutex::default(), fault: OnceLock::new(), stop }
+    pub(crate) fn new(
+        key: LaneKey,
+        signer: Signer,
+        lease: LeaseId,
+        max_in_flight: u32,
+        stop: CancellationToken,
+    ) -> Self {
+        let in_flight = Arc::new(Semaphore::new(max_in_flight as usize));
+        Self { key, signer, lease, open: Mutex::default(), in_flight, fault: OnceLock::new(), stop }
     }
 
     pub(crate) fn open(&self) -> MutexGuard<'_, OpenNonces> {
@@ -48,14 +57,18 @@ impl Lane {
 
 /// Works the lane until it is told to stop or its lease is lost.
 pub(crate) async fn work<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, stored: StoredLane, key_nonce: Nonce) {
-    let in_flight = Arc::new(Semaphore::new(shared.engine.max_in_flight_per_key as usize));
     for (id, attempt, transfers) in stored.open {
         lane.open().insert(attempt.nonce);
-        let Some(place) = place(&shared, &in_flight).await else { return };
-        confirm::spawn(shared.clone(), lane.clone(), confirm::Open { id, attempt, transfers, resend_first: true }, place);
+        let Some(place) = place(&shared, &lane.in_flight).await else { return };
+        confirm::spawn(
+            shared.clone(),
+            lane.clone(),
+            confirm::Open { id, attempt, transfers, resend_first: true },
+            place,
+        );
     }
     let mut next = first_nonce(key_nonce, stored.high_water, shared.finality.head().height);
-    while let Some(place) = place(&shared, &in_flight).await {
+    while let Some(place) = place(&shared, &lane.in_flight).await {
         tokio::select! {
             () = shared.store.wait_for_work() => {}
             () = lane.stop.cancelled() => return,
@@ -157,7 +170,9 @@ pub(crate) async fn keep_lease<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>
                 lane.stop.cancel();
                 return;
             }
-            Err(error) => tracing::warn!(lane = %lane.key.public_key, %error, "the lease was not renewed; trying again"),
+            Err(error) => {
+                tracing::warn!(lane = %lane.key.public_key, %error, "the lease was not renewed; trying again")
+            }
         }
     }
 }

@@ -83,7 +83,8 @@ fn a_run_through_an_endpoint_makes_its_account_and_cleans_its_keys() {
 fn an_interrupted_run_drains_and_reports_that_it_was_stopped() {
     let folder = Folder::new();
     folder.write("run.yaml", &SMALL.replace("duration: 3, arrivalRate: 40", "duration: 600, arrivalRate: 40"));
-    let mut running = folder.command(&["run", "run.yaml"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut running =
+        folder.command(&["run", "run.yaml"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let lines = std::io::BufReader::new(running.stderr.take().unwrap()).lines();
     let mut interrupted = false;
     // The first progress line of the load has counts in it.
@@ -105,11 +106,11 @@ fn an_interrupted_run_drains_and_reports_that_it_was_stopped() {
 #[test]
 fn a_manifest_of_another_network_runs_on_devnet() {
     let folder = Folder::new();
-    let manifest = SMALL.replace("{profile: devnet}", "{profile: testnet, endpoints: [{url: \"https://rpc.invalid\"}]}");
-    let manifest = manifest.replace("bench.near", "bench.testnet").replace(
-        "keys: {count: 3}",
-        "masterKeySecretRef: {name: nowhere}, keys: {count: 3}",
-    );
+    let manifest =
+        SMALL.replace("{profile: devnet}", "{profile: testnet, endpoints: [{url: \"https://rpc.invalid\"}]}");
+    let manifest = manifest
+        .replace("bench.near", "bench.testnet")
+        .replace("keys: {count: 3}", "masterKeySecretRef: {name: nowhere}, keys: {count: 3}");
     folder.write("run.yaml", &manifest);
     let ended = folder.nearbench(&["run", "run.yaml", "--on", "devnet"]);
     assert!([0, 1, 3].contains(&ended.code), "{ended:?}");

@@ -118,7 +118,8 @@ pub(crate) fn suite<S: Store>(make: impl Fn() -> S) {
     let mut runner = TestRunner::new(ProptestConfig { cases: 400, ..ProptestConfig::default() });
     runner
         .run(&steps(), |steps| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             runtime.block_on(history(&make(), steps));
             Ok(())
         })
