@@ -1,336 +1,36 @@
-//! A chain behind a pool of endpoints: typed reads, and sending.
-//!
-//! Reads go to the preferred endpoint and on to the next when one fails. Sends stay on one endpoint until it fails, because
-//! transactions of one key that travel over two may overtake each other and die. Which endpoint is asked is decided in
-//! [`Client::order`] and [`Client::failed`] alone.
+//! A chain behind a pool of endpoints: typed reads, and sending. Which endpoint is asked is [`crate::pool`]'s business.
 
 use crate::{
+    chain::{
+        AccessKey, AccountState, At, Block, ChainIdError, ChunkTransaction, NodeStatus, Permission, Read, SendError, ViewError,
+        Wait,
+    },
+    pool::{Endpoint, Pool},
     rpc::{self, Fault, RpcError},
     transaction::SignedTx,
-    transport::Transport,
-    views::{self, ActionView},
+    views,
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use nearbench_core::{
-    Account, Hash, Height, Near, Nonce,
-    outcome::{BlockRef, Refusal, TxStatus},
+    Account, Hash, Height, Near,
+    outcome::{Refusal, TxStatus},
     plan::ChainLimits,
 };
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// A node answers a waiting request after at most this (nearcore, `polling_config.polling_timeout`).
 const NODE_WAIT: Duration = Duration::from_secs(10);
-
-/// A way to the chain.
-#[derive(Clone)]
-pub struct Endpoint {
-    /// How errors and metrics call it. Holds no secret.
-    pub name: Arc<str>,
-    /// Lower is preferred.
-    pub priority: u32,
-    /// The way itself.
-    pub transport: Arc<dyn Transport>,
-}
 
 /// A chain. Cheap to clone; clones share connections and the endpoint in use.
 #[derive(Clone)]
 pub struct Client(Arc<Pool>);
 
-struct Pool {
-    /// By priority.
-    endpoints: Vec<Endpoint>,
-    timeout: Duration,
-    /// The endpoint that sends go to.
-    pinned: AtomicUsize,
-}
-
-/// Which block to read at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
-    /// The last final block.
-    Final,
-    /// The head.
-    Optimistic,
-    /// The canonical block of this height.
-    Height(Height),
-    /// This block.
-    Hash(Hash),
-}
-
-/// How long a node may wait before it answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Not at all.
-    None,
-    /// Until the receipt is executed in the head's chain, at most 10 s.
-    ExecutedOptimistic,
-    /// Until all receipts are executed in final blocks, at most 10 s.
-    Final,
-}
-
-/// What a node says of itself and its chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// The chain's id.
-    pub chain_id: String,
-    /// The protocol in force.
-    pub protocol_version: u32,
-    /// The node's version and build.
-    pub version: String,
-    /// The head's height.
-    pub head: Height,
-    /// Whether it is still catching up.
-    pub syncing: bool,
-}
-
-/// A block and the chunks that are new in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Block {
-    /// The block.
-    pub at: BlockRef,
-    /// Hashes of the chunks included at this height. A shard whose producer missed its turn has none.
-    pub chunks: Vec<Hash>,
-}
-
-/// A transaction as it stands in a chunk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChunkTransaction {
-    /// Its hash.
-    pub hash: Hash,
-    /// Who signed.
-    pub signer: String,
-    /// With which key.
-    pub public_key: String,
-    /// The key's nonce.
-    pub nonce: Nonce,
-    /// Whom it is sent to.
-    pub receiver: String,
-    /// Its actions, in order.
-    pub actions: Vec<ChunkAction>,
-}
-
-/// An action of a transaction in a chunk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChunkAction {
-    /// A function call.
-    Call {
-        /// The method.
-        method: String,
-        /// Its arguments.
-        args: Vec<u8>,
-    },
-    /// Anything else.
-    Other,
-}
-
-/// A state read at a block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read<T> {
-    /// The block's height.
-    pub height: Height,
-    /// The block's hash.
-    pub block: Hash,
-    /// What was there.
-    pub value: T,
-}
-
-/// An access key on chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessKey {
-    /// The last nonce used.
-    pub nonce: Nonce,
-    /// What it may sign.
-    pub permission: Permission,
-}
-
-/// What an access key may sign.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Permission {
-    /// Everything.
-    FullAccess,
-    /// Calls of one contract, without a deposit: no `ft_transfer`.
-    FunctionCall {
-        /// The contract.
-        receiver: String,
-    },
-    /// Something else, such as a gas key, by its name.
-    Other(String),
-}
-
-/// An account on chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccountState {
-    /// Its balance.
-    pub balance: Near,
-    /// Bytes of state, paid for by locking part of the balance.
-    pub storage_bytes: u64,
-    /// Whether a contract is deployed there.
-    pub has_code: bool,
-}
-
-/// Why a view call brought no value.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ViewError {
-    /// The contract is missing, lacks the method or refused.
-    #[error("{contract}.{method}: {reason}")]
-    Contract {
-        /// The contract's account.
-        contract: Account,
-        /// The method.
-        method: String,
-        /// What the node says.
-        reason: String,
-    },
-    /// The chain could not be asked.
-    #[error(transparent)]
-    Rpc(#[from] RpcError),
-}
-
-/// Why a transaction was not taken.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum SendError {
-    /// The node refused it. A hint, never evidence: the same bytes may have landed before.
-    #[error("refused: {0:?}")]
-    Refused(Refusal),
-    /// Nobody knows whether it was taken.
-    #[error(transparent)]
-    Unanswered(#[from] RpcError),
-}
-
-impl SendError {
-    /// A bounded name for counts of errors by type.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Refused(refusal) => refusal.label(),
-            Self::Unanswered(error) => error.fault.label(),
-        }
-    }
-}
-
-/// A chain other than the expected one, or none.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ChainIdError {
-    /// Another chain.
-    #[error(
-        "{endpoint} is on chain {found:?}, not {wanted:?}: use an endpoint of {wanted:?}, or set network.profile to the chain that is meant"
-    )]
-    Other {
-        /// The endpoint.
-        endpoint: Arc<str>,
-        /// Its chain.
-        found: String,
-        /// The expected one.
-        wanted: String,
-    },
-    /// No endpoint answered.
-    #[error(transparent)]
-    Unanswered(#[from] RpcError),
-}
-
 impl Client {
     /// A client of these endpoints; each request takes at most `timeout` (waiting ones the node's own bound more).
-    pub fn new(mut endpoints: Vec<Endpoint>, timeout: Duration) -> Self {
-        endpoints.sort_by_key(|endpoint| endpoint.priority);
-        Self(Arc::new(Pool {
-            endpoints,
-            timeout,
-            pinned: AtomicUsize::new(0),
-        }))
-    }
-
-    /// The endpoints' indices in the order in which a read tries them.
-    fn order(&self) -> impl Iterator<Item = usize> + use<> {
-        0..self.0.endpoints.len()
-    }
-
-    /// Notes that a send on this endpoint failed: the next one takes over.
-    fn failed(&self, endpoint: usize) {
-        let next = (endpoint + 1) % self.0.endpoints.len().max(1);
-        let _ = self
-            .0
-            .pinned
-            .compare_exchange(endpoint, next, Ordering::AcqRel, Ordering::Acquire);
-    }
-
-    async fn call_on<T: DeserializeOwned>(
-        &self,
-        endpoint: usize,
-        method: &'static str,
-        request: Bytes,
-        timeout: Duration,
-    ) -> Result<T, RpcError> {
-        let Some(Endpoint {
-            name, transport, ..
-        }) = self.0.endpoints.get(endpoint)
-        else {
-            return Err(RpcError {
-                endpoint: "none".into(),
-                method,
-                fault: Fault::NoEndpoint,
-            });
-        };
-        let result = match transport.call(request, timeout).await {
-            Ok(response) => rpc::read(&response),
-            Err(error) => Err(Fault::Transport(error)),
-        };
-        result.map_err(|fault| RpcError {
-            endpoint: name.clone(),
-            method,
-            fault,
-        })
-    }
-
-    /// Asks the endpoints in their order until one answers; the first one's error if none does.
-    async fn read<T: DeserializeOwned>(
-        &self,
-        method: &'static str,
-        params: &impl Serialize,
-        timeout: Duration,
-    ) -> Result<T, RpcError> {
-        let request = rpc::request(method, params);
-        let mut first = None;
-        for endpoint in self.order() {
-            match self
-                .call_on(endpoint, method, request.clone(), timeout)
-                .await
-            {
-                Err(error) if error.fault.is_endpoints() => {
-                    tracing::debug!(%error, "endpoint failed");
-                    first.get_or_insert(error);
-                }
-                answer => return answer,
-            }
-        }
-        Err(first.unwrap_or(RpcError {
-            endpoint: "none".into(),
-            method,
-            fault: Fault::NoEndpoint,
-        }))
-    }
-
-    async fn send_on_pinned<T: DeserializeOwned>(
-        &self,
-        request: Bytes,
-        timeout: Duration,
-    ) -> Result<T, RpcError> {
-        let endpoint = self.0.pinned.load(Ordering::Acquire);
-        let answer = self.call_on(endpoint, "send_tx", request, timeout).await;
-        if let Err(error) = &answer
-            && error.fault.is_endpoints()
-        {
-            tracing::debug!(%error, "endpoint failed");
-            self.failed(endpoint);
-        }
-        answer
+    pub fn new(endpoints: Vec<Endpoint>, timeout: Duration) -> Self {
+        Self(Arc::new(Pool::new(endpoints, timeout)))
     }
 
     /// What the preferred endpoint says of itself.
@@ -338,9 +38,9 @@ impl Client {
     /// # Errors
     /// When no endpoint answers.
     pub async fn status(&self) -> Result<NodeStatus, RpcError> {
-        self.read::<views::StatusView>("status", &json!([]), self.0.timeout)
+        self.0.read::<views::StatusView>("status", &json!([]), self.0.timeout)
             .await
-            .map(node_status)
+            .map(NodeStatus::from)
     }
 
     /// Checks every endpoint that answers; none may be on another chain, and one has to answer.
@@ -348,33 +48,20 @@ impl Client {
     /// # Errors
     /// Names the endpoint and both chains.
     pub async fn check_chain_id(&self, wanted: &str) -> Result<NodeStatus, ChainIdError> {
+        let pool = &self.0;
         let request = rpc::request("status", &json!([]));
-        let (mut first, mut error) = (None, None);
-        for endpoint in self.order() {
-            match self
-                .call_on(endpoint, "status", request.clone(), self.0.timeout)
-                .await
-                .map(node_status)
-            {
+        let (mut first, mut unanswered) = (None, pool.error(0, "status", Fault::NoEndpoint));
+        for endpoint in pool.order() {
+            match pool.call::<views::StatusView>(endpoint, "status", request.clone(), pool.timeout).await {
                 Ok(status) if status.chain_id != wanted => {
-                    return Err(ChainIdError::Other {
-                        endpoint: self.0.endpoints[endpoint].name.clone(),
-                        found: status.chain_id,
-                        wanted: wanted.to_owned(),
-                    });
+                    let (endpoint, found) = (pool.name(endpoint), status.chain_id);
+                    return Err(ChainIdError::Other { endpoint, found, wanted: wanted.to_owned() });
                 }
-                Ok(status) => _ = first.get_or_insert(status),
-                Err(e) => _ = error.get_or_insert(e),
+                Ok(status) => _ = first.get_or_insert_with(|| NodeStatus::from(status)),
+                Err(error) => unanswered = error,
             }
         }
-        first.ok_or_else(|| {
-            let none = RpcError {
-                endpoint: "none".into(),
-                method: "status",
-                fault: Fault::NoEndpoint,
-            };
-            ChainIdError::Unanswered(error.unwrap_or(none))
-        })
+        first.ok_or(ChainIdError::Unanswered(unanswered))
     }
 
     /// A block and its new chunks.
@@ -382,7 +69,7 @@ impl Client {
     /// # Errors
     /// When it is unknown or collected, or no endpoint answers.
     pub async fn block(&self, at: At) -> Result<Block, RpcError> {
-        let block: views::BlockView = self.read("block", &at.params(), self.0.timeout).await?;
+        let block: views::BlockView = self.0.read("block", &at.params(), self.0.timeout).await?;
         let at = block.header.block_ref();
         let new = block
             .chunks
@@ -399,13 +86,12 @@ impl Client {
     /// # Errors
     /// When it is unknown or collected, or no endpoint answers.
     pub async fn chunk(&self, hash: Hash) -> Result<Vec<ChunkTransaction>, RpcError> {
-        let chunk: views::ChunkView = self
-            .read("chunk", &json!({ "chunk_id": hash }), self.0.timeout)
+        let chunk: views::ChunkView = self.0.read("chunk", &json!({ "chunk_id": hash }), self.0.timeout)
             .await?;
         Ok(chunk
             .transactions
             .into_iter()
-            .map(chunk_transaction)
+            .map(ChunkTransaction::from)
             .collect())
     }
 
@@ -420,15 +106,13 @@ impl Client {
         at: At,
     ) -> Result<Read<Option<AccessKey>>, RpcError> {
         let params = at.query(json!({ "request_type": "view_access_key", "account_id": account, "public_key": public_key }));
-        match self
-            .read::<views::KeyView>("query", &params, self.0.timeout)
-            .await
+        match self.0.read::<views::KeyView>("query", &params, self.0.timeout).await
         {
             Ok(view) => {
                 let value = match (view.nonce, view.permission) {
                     (Some(nonce), Some(permission)) => Some(AccessKey {
                         nonce,
-                        permission: read_permission(&permission),
+                        permission: Permission::read(&permission),
                     }),
                     _ if view
                         .error
@@ -438,8 +122,7 @@ impl Client {
                         None
                     }
                     _ => {
-                        let reason = format!("neither a key nor its absence: {:?}", view.error);
-                        return Err(self.malformed("query", reason));
+                        return Err(self.malformed("query", "neither a key nor its absence"));
                     }
                 };
                 Ok(Read {
@@ -469,21 +152,18 @@ impl Client {
             account: views::AccountView,
         }
         let params = at.query(json!({ "request_type": "view_account", "account_id": account }));
-        match self.read::<Answer>("query", &params, self.0.timeout).await {
+        match self.0.read::<Answer>("query", &params, self.0.timeout).await {
             Ok(Answer {
                 block_height,
                 block_hash,
                 account,
             }) => {
-                let balance = account
-                    .amount
-                    .parse()
-                    .map_err(|_| self.malformed("query", "amount is no number".to_owned()))?;
+                
                 let has_code = account.code_hash != Hash::default()
                     || account.global_contract_hash.is_some()
                     || account.global_contract_account_id.is_some();
                 let state = AccountState {
-                    balance: Near(balance),
+                    balance: Near(account.amount),
                     storage_bytes: account.storage_usage,
                     has_code,
                 };
@@ -509,7 +189,7 @@ impl Client {
         at: At,
     ) -> Result<Vec<u8>, ViewError> {
         let args =
-            base64::Engine::encode(&base64::engine::general_purpose::STANDARD, args.to_string());
+            STANDARD.encode(args.to_string());
         let params = at.query(json!({
             "request_type": "call_function", "account_id": contract, "method_name": method, "args_base64": args,
         }));
@@ -518,8 +198,7 @@ impl Client {
             method: method.to_owned(),
             reason,
         };
-        match self
-            .read::<views::CallResultView>("query", &params, self.0.timeout)
+        match self.0.read::<views::CallResultView>("query", &params, self.0.timeout)
             .await
         {
             Ok(views::CallResultView {
@@ -531,7 +210,7 @@ impl Client {
                 ..
             }) => Err(refused(reason)),
             Ok(_) => Err(self
-                .malformed("query", "neither result nor error".to_owned())
+                .malformed("query", "neither result nor error")
                 .into()),
             Err(error) => {
                 let causes = [
@@ -566,20 +245,11 @@ impl Client {
 
     /// What a byte of state locks of an account's balance.
     pub(crate) async fn storage_price(&self) -> Result<Near, RpcError> {
-        let config = self.config().await?;
-        self.near(
-            &config.runtime_config.storage_amount_per_byte,
-            "EXPERIMENTAL_protocol_config",
-        )
+        Ok(Near(self.config().await?.runtime_config.storage_amount_per_byte))
     }
 
     async fn config(&self) -> Result<views::ConfigView, RpcError> {
-        self.read(
-            "EXPERIMENTAL_protocol_config",
-            &json!({ "finality": "final" }),
-            self.0.timeout,
-        )
-        .await
+        self.0.read("EXPERIMENTAL_protocol_config", &json!({ "finality": "final" }), self.0.timeout).await
     }
 
     /// What a unit of gas costs at the head, in yoctoNEAR.
@@ -587,29 +257,12 @@ impl Client {
     /// # Errors
     /// When no endpoint answers.
     pub async fn gas_price(&self) -> Result<Near, RpcError> {
-        let view: views::GasPriceView = self
-            .read("gas_price", &json!([null]), self.0.timeout)
-            .await?;
-        self.near(&view.gas_price, "gas_price")
+        let view: views::GasPriceView = self.0.read("gas_price", &json!([null]), self.0.timeout).await?;
+        Ok(Near(view.gas_price))
     }
 
-    fn near(&self, text: &str, method: &'static str) -> Result<Near, RpcError> {
-        text.parse()
-            .map(Near)
-            .map_err(|_| self.malformed(method, format!("{text:?} is no amount")))
-    }
-
-    fn malformed(&self, method: &'static str, reason: String) -> RpcError {
-        let endpoint = self
-            .0
-            .endpoints
-            .first()
-            .map_or_else(|| "none".into(), |endpoint| endpoint.name.clone());
-        RpcError {
-            endpoint,
-            method,
-            fault: Fault::Malformed(reason),
-        }
+    fn malformed(&self, method: &'static str, reason: &str) -> RpcError {
+        self.0.error(0, method, Fault::Malformed(reason.to_owned()))
     }
 
     /// Hands a transaction to the endpoint in use, which answers at once and checks nothing.
@@ -619,7 +272,7 @@ impl Client {
     pub async fn send(&self, tx: &SignedTx) -> Result<(), SendError> {
         let request = send_request(tx, Wait::None);
         match self
-            .send_on_pinned::<serde::de::IgnoredAny>(request, self.0.timeout)
+            .0.send::<serde::de::IgnoredAny>("send_tx", request, self.0.timeout)
             .await
         {
             Ok(_) => Ok(()),
@@ -642,7 +295,7 @@ impl Client {
     ) -> Result<TxStatus, RpcError> {
         let request = send_request(tx, Wait::ExecutedOptimistic);
         let answer = self
-            .send_on_pinned::<views::TxView>(request, self.0.timeout + NODE_WAIT)
+            .0.send::<views::TxView>("send_tx", request, self.0.timeout + NODE_WAIT)
             .await;
         tx_answer(answer.map(|view| view.status(sender)))
     }
@@ -678,43 +331,13 @@ impl Client {
         } else {
             self.0.timeout + NODE_WAIT
         };
-        self.read("tx", &params, timeout).await
+        self.0.read("tx", &params, timeout).await
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.0.endpoints.iter().map(|endpoint| &endpoint.name))
-            .finish()
-    }
-}
-
-impl At {
-    fn params(self) -> Value {
-        match self {
-            Self::Final => json!({ "finality": "final" }),
-            Self::Optimistic => json!({ "finality": "optimistic" }),
-            Self::Height(height) => json!({ "block_id": height }),
-            Self::Hash(hash) => json!({ "block_id": hash }),
-        }
-    }
-
-    fn query(self, mut params: Value) -> Value {
-        if let (Value::Object(params), Value::Object(at)) = (&mut params, self.params()) {
-            params.extend(at);
-        }
-        params
-    }
-}
-
-impl Wait {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "NONE",
-            Self::ExecutedOptimistic => "EXECUTED_OPTIMISTIC",
-            Self::Final => "FINAL",
-        }
+        self.0.fmt(f)
     }
 }
 
@@ -786,53 +409,3 @@ fn absent<T>(error: RpcError, causes: &[&str]) -> Result<Read<Option<T>>, RpcErr
     }
 }
 
-fn node_status(view: views::StatusView) -> NodeStatus {
-    NodeStatus {
-        chain_id: view.chain_id,
-        protocol_version: view.protocol_version,
-        version: if view.version.build.is_empty() {
-            view.version.version
-        } else {
-            format!("{} ({})", view.version.version, view.version.build)
-        },
-        head: view.sync_info.latest_block_height,
-        syncing: view.sync_info.syncing,
-    }
-}
-
-fn chunk_transaction(view: views::TransactionView) -> ChunkTransaction {
-    let actions = view.actions.into_iter().map(|action| match action {
-        ActionView::Call { call } => ChunkAction::Call {
-            method: call.method_name,
-            args: call.args,
-        },
-        ActionView::Other(_) => ChunkAction::Other,
-    });
-    ChunkTransaction {
-        hash: view.hash,
-        signer: view.signer_id,
-        public_key: view.public_key,
-        nonce: view.nonce,
-        receiver: view.receiver_id,
-        actions: actions.collect(),
-    }
-}
-
-/// A permission as JSON: `"FullAccess"` or `{"FunctionCall": {…}}`.
-fn read_permission(permission: &Value) -> Permission {
-    match permission {
-        Value::String(name) if name == "FullAccess" => Permission::FullAccess,
-        Value::Object(map) => match map.iter().next() {
-            Some((name, details)) if name == "FunctionCall" => Permission::FunctionCall {
-                receiver: details
-                    .get("receiver_id")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_owned(),
-            },
-            Some((name, _)) => Permission::Other(name.clone()),
-            None => Permission::Other("{}".to_owned()),
-        },
-        other => Permission::Other(other.to_string()),
-    }
-}

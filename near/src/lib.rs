@@ -2,10 +2,12 @@
 //!
 //! Besides `devnet`, the only room that knows nearcore's types; what leaves it is in the words of `core`.
 
+pub mod chain;
 pub mod client;
 pub mod http;
 pub mod keyfile;
 mod outcome;
+mod pool;
 pub mod rpc;
 pub mod secret;
 pub mod signer;
@@ -13,7 +15,8 @@ pub mod transaction;
 pub mod transport;
 mod views;
 
-pub use client::{Client, Endpoint};
+pub use client::Client;
+pub use pool::Endpoint;
 pub use secret::SecretText;
 pub use signer::Signer;
 pub use transaction::SignedTx;

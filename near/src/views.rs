@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// A u64 that comes as a number or as text: JavaScript in between cannot hold numbers above 2^53.
-pub(crate) fn wide<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+fn wide<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Wide {
@@ -22,6 +22,11 @@ pub(crate) fn wide<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
         Wide::Number(number) => Ok(number),
         Wide::Text(text) => text.parse().map_err(serde::de::Error::custom),
     }
+}
+
+/// A balance: decimal text.
+fn balance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+    std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
 #[derive(Deserialize)]
@@ -129,7 +134,8 @@ pub(crate) struct KeyView {
 
 #[derive(Deserialize)]
 pub(crate) struct AccountView {
-    pub(crate) amount: String,
+    #[serde(deserialize_with = "balance")]
+    pub(crate) amount: u128,
     pub(crate) storage_usage: u64,
     pub(crate) code_hash: Hash,
     pub(crate) global_contract_hash: Option<String>,
@@ -145,7 +151,8 @@ pub(crate) struct CallResultView {
 
 #[derive(Deserialize)]
 pub(crate) struct GasPriceView {
-    pub(crate) gas_price: String,
+    #[serde(deserialize_with = "balance")]
+    pub(crate) gas_price: u128,
 }
 
 #[derive(Deserialize)]
@@ -160,7 +167,8 @@ pub(crate) struct ConfigView {
 
 #[derive(Deserialize)]
 pub(crate) struct RuntimeView {
-    pub(crate) storage_amount_per_byte: String,
+    #[serde(deserialize_with = "balance")]
+    pub(crate) storage_amount_per_byte: u128,
     pub(crate) wasm_config: WasmView,
 }
 
