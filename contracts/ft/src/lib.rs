@@ -8,19 +8,20 @@ use near_contract_standards::fungible_token::events::FtMint;
 use near_contract_standards::fungible_token::metadata::{
     FT_METADATA_SPEC, FungibleTokenMetadata, FungibleTokenMetadataProvider,
 };
-use near_contract_standards::fungible_token::{
-    FungibleToken, FungibleTokenCore, FungibleTokenResolver,
-};
-use near_contract_standards::storage_management::{
-    StorageBalance, StorageBalanceBounds, StorageManagement,
-};
+use near_contract_standards::fungible_token::{FungibleToken, FungibleTokenCore, FungibleTokenResolver};
+use near_contract_standards::storage_management::{StorageBalance, StorageBalanceBounds, StorageManagement};
 use near_sdk::json_types::U128;
-use near_sdk::{
-    AccountId, BorshStorageKey, NearToken, PanicOnDefault, PromiseOrValue, env, near, require,
-};
+use near_sdk::{AccountId, BorshStorageKey, NearToken, PanicOnDefault, PromiseOrValue, env, near, require};
 
 /// State: the NEP-141 ledger and who may mint.
-#[near(contract_state)]
+#[near(
+    contract_state,
+    contract_metadata(
+        standard(standard = "nep141", version = "1.0.0"),
+        standard(standard = "nep145", version = "1.0.0"),
+        standard(standard = "nep148", version = "1.0.0"),
+    )
+)]
 #[derive(PanicOnDefault)]
 pub struct Contract {
     token: FungibleToken,
@@ -39,10 +40,7 @@ impl Contract {
     /// Panics when the contract has a state already.
     #[init]
     pub fn new(owner_id: AccountId, total_supply: U128) -> Self {
-        let mut contract = Self {
-            token: FungibleToken::new(StorageKey::FungibleToken),
-            owner_id,
-        };
+        let mut contract = Self { token: FungibleToken::new(StorageKey::FungibleToken), owner_id };
         let owner_id = contract.owner_id.clone();
         contract.token.internal_register_account(&owner_id);
         contract.mint(&owner_id, total_supply);
@@ -54,10 +52,7 @@ impl Contract {
     /// own balance. Panics, changing nothing, when the caller is not the owner and when the supply
     /// would pass 2^128 - 1.
     pub fn ft_mint(&mut self, account_id: AccountId, amount: U128) {
-        require!(
-            env::predecessor_account_id() == self.owner_id,
-            "Only the owner can mint"
-        );
+        require!(env::predecessor_account_id() == self.owner_id, "Only the owner can mint");
         require!(amount.0 > 0, "The amount should be a positive number");
         if !self.token.accounts.contains_key(&account_id) {
             self.token.internal_register_account(&account_id);
@@ -72,12 +67,7 @@ impl Contract {
 
     fn mint(&mut self, account_id: &AccountId, amount: U128) {
         self.token.internal_deposit(account_id, amount.0);
-        FtMint {
-            owner_id: account_id,
-            amount,
-            memo: None,
-        }
-        .emit();
+        FtMint { owner_id: account_id, amount, memo: None }.emit();
     }
 }
 
@@ -111,25 +101,15 @@ impl FungibleTokenCore for Contract {
 #[near]
 impl FungibleTokenResolver for Contract {
     #[private]
-    fn ft_resolve_transfer(
-        &mut self,
-        sender_id: AccountId,
-        receiver_id: AccountId,
-        amount: U128,
-    ) -> U128 {
-        self.token
-            .ft_resolve_transfer(sender_id, receiver_id, amount)
+    fn ft_resolve_transfer(&mut self, sender_id: AccountId, receiver_id: AccountId, amount: U128) -> U128 {
+        self.token.ft_resolve_transfer(sender_id, receiver_id, amount)
     }
 }
 
 #[near]
 impl StorageManagement for Contract {
     #[payable]
-    fn storage_deposit(
-        &mut self,
-        account_id: Option<AccountId>,
-        registration_only: Option<bool>,
-    ) -> StorageBalance {
+    fn storage_deposit(&mut self, account_id: Option<AccountId>, registration_only: Option<bool>) -> StorageBalance {
         self.token.storage_deposit(account_id, registration_only)
     }
 
