@@ -12,7 +12,7 @@ use nearbench_core::{
 };
 use nearbench_near::{
     SignedTx,
-    client::{At, Wait},
+    chain::{At, Wait},
 };
 use nearbench_store::{Attempt, AttemptId, Store};
 use std::{sync::Arc, time::Duration};

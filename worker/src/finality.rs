@@ -1,7 +1,7 @@
 //! Which blocks are final: one follower for all attempts, so that finality costs no request per attempt.
 
 use nearbench_core::{Hash, Height, outcome::BlockRef};
-use nearbench_near::{Client, client::At, rpc::RpcError};
+use nearbench_near::{Client, chain::At, rpc::RpcError};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
