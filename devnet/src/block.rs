@@ -43,6 +43,68 @@ pub struct Block {
     pub chunk: Chunk,
 }
 
+impl Block {
+    /// This block with its hash and its chunk's, once all else is there.
+    pub(crate) fn sealed(mut self) -> Self {
+        self.chunk = self.chunk.sealed(self.height);
+        self.hash = CryptoHash::hash_borsh((
+            (
+                self.height,
+                self.prev_hash,
+                self.timestamp_ns,
+                self.gas_price,
+                self.total_supply,
+            ),
+            (
+                self.epoch_id,
+                self.next_epoch_id,
+                self.epoch_height,
+                self.random_value,
+            ),
+            (
+                self.last_final_hash,
+                self.last_ds_final_hash,
+                self.protocol_version,
+                self.chunk.hash,
+            ),
+        ));
+        self
+    }
+}
+
+impl Chunk {
+    fn sealed(mut self, height: u64) -> Self {
+        let transactions: Vec<_> = self
+            .transactions
+            .iter()
+            .map(|transaction| *transaction.hash())
+            .collect();
+        let receipts: Vec<_> = self
+            .receipts
+            .iter()
+            .map(|receipt| *receipt.receipt_id())
+            .collect();
+        self.hash = CryptoHash::hash_borsh((
+            (
+                height,
+                self.shard_id,
+                self.prev_state_root,
+                self.state_root,
+                self.outcome_root,
+            ),
+            (
+                transactions,
+                receipts,
+                self.gas_used,
+                self.gas_limit,
+                self.balance_burnt,
+            ),
+            (self.congestion, self.encoded_length),
+        ));
+        self
+    }
+}
+
 /// The work of one shard in one block.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Chunk {
@@ -54,7 +116,7 @@ pub struct Chunk {
     pub prev_state_root: CryptoHash,
     /// Commitment to the shard's state after the chunk.
     pub state_root: CryptoHash,
-    /// Merkle root of the outcomes.
+    /// Commitment to the outcomes, in order.
     pub outcome_root: CryptoHash,
     /// Transactions converted, in order.
     pub transactions: Vec<Arc<SignedTransaction>>,
