@@ -1,0 +1,4 @@
+//! Tests of the chain and of its RPC, one module a subject.
+
+mod driver;
+mod vectors;
