@@ -73,7 +73,7 @@ const CONTRADICTED: u8 = 4;
 
 /// Gathers what is found on chain and compares it with what is expected.
 pub struct Auditor<'a> {
-    expected: &'a dyn Fn(TransferId) -> Option<Expected>,
+    expected: &'a (dyn Fn(TransferId) -> Option<Expected> + Sync),
     seen: HashMap<TransferId, u8>,
     received: HashMap<Account, u128>,
     sent: u128,
@@ -82,7 +82,7 @@ pub struct Auditor<'a> {
 
 impl<'a> Auditor<'a> {
     /// `expected` tells what the run reports of an identity; `None` if it never had such a transfer.
-    pub fn new(expected: &'a dyn Fn(TransferId) -> Option<Expected>) -> Self {
+    pub fn new(expected: &'a (dyn Fn(TransferId) -> Option<Expected> + Sync)) -> Self {
         Self { expected, seen: HashMap::new(), received: HashMap::new(), sent: 0, foreign: 0 }
     }
 

@@ -86,6 +86,8 @@ pub enum ChunkAction {
         /// Its arguments.
         args: Vec<u8>,
     },
+    /// NEAR, sent.
+    Transfer,
     /// Anything else.
     Other,
 }
@@ -239,6 +241,7 @@ impl From<views::TransactionView> for ChunkTransaction {
     fn from(view: views::TransactionView) -> Self {
         let actions = view.actions.into_iter().map(|action| match action {
             ActionView::Call { call } => ChunkAction::Call { method: call.method_name, args: call.args },
+            ActionView::Transfer { .. } => ChunkAction::Transfer,
             ActionView::Other(_) => ChunkAction::Other,
         });
         Self {

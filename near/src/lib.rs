@@ -2,15 +2,18 @@
 //!
 //! Besides `devnet`, the only room that knows nearcore's types; what leaves it is in the words of `core`.
 
+pub mod audit;
 pub mod chain;
 pub mod client;
 pub mod http;
 pub mod keyfile;
 mod outcome;
 mod pool;
+pub mod provision;
 pub mod rpc;
 pub mod secret;
 pub mod signer;
+mod token;
 pub mod transaction;
 pub mod transport;
 mod views;

@@ -7,7 +7,7 @@ use nearbench_core::{
     Gas, Hash, Height, Nonce,
     outcome::{BlockRef, Execution, Landed, TxStatus},
 };
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::Value;
 
 /// A u64 that comes as a number or as text: JavaScript in between cannot hold numbers above 2^53.
@@ -104,7 +104,11 @@ pub(crate) enum ActionView {
         #[serde(rename = "FunctionCall")]
         call: CallView,
     },
-    Other(serde::de::IgnoredAny),
+    Transfer {
+        #[serde(rename = "Transfer")]
+        _transfer: IgnoredAny,
+    },
+    Other(IgnoredAny),
 }
 
 #[derive(Deserialize)]

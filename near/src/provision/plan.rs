@@ -1,0 +1,262 @@
+//! What is to be done, as a pure function of what is there and what is desired.
+
+use super::{
+    Desired, Lane, ProvisionError,
+    observe::{Observed, TokenState},
+};
+use crate::{
+    Signer,
+    chain::{AccessKey, Permission},
+};
+use nearbench_core::{Account, Amount, Gas, Near, TGAS};
+use std::fmt;
+
+/// Attached to each `storage_deposit`; it burns some 2 Tgas.
+pub(super) const REGISTRATION_GAS: Gas = 5 * TGAS;
+/// Attached to `new` and to `ft_mint`; each burns some 3 Tgas.
+pub(super) const DEPLOY_GAS: Gas = 50 * TGAS;
+/// Registrations in a transaction: one receipt, which must stay well below a chunk.
+const REGISTRATIONS: usize = 50;
+/// State that a token holds besides its code and its accounts' registrations, generously, in bytes.
+const TOKEN_STATE_BYTES: u128 = 10_000;
+/// What NEP-145's registration costs with near-contract-standards: 125 bytes. Asked of the token itself once it is there.
+const USUAL_REGISTRATION_BYTES: u128 = 125;
+/// What an access key occupies, generously, in bytes.
+const KEY_BYTES: u128 = 100;
+/// Kept for gas, on top of all deposits.
+const GAS_RESERVE: Near = Near(nearbench_core::amount::NEAR / 2);
+
+/// One transaction that changes the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The paying account, with its balance and master key.
+    CreateAccount,
+    /// Lane keys, by their public keys.
+    AddKeys(Vec<String>),
+    /// The token at its own account: created, deployed, initialised and minted in one receipt, all or nothing.
+    DeployToken {
+        /// What its account gets, to pay for its state.
+        balance: Near,
+    },
+    /// Storage at the token.
+    Register {
+        /// For whom.
+        accounts: Vec<Account>,
+        /// What each costs.
+        deposit: Near,
+    },
+    /// Access keys that go.
+    RemoveKeys(Vec<String>),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateAccount => f.write_str("creating the account"),
+            Self::AddKeys(keys) => write!(f, "adding {} access keys", keys.len()),
+            Self::DeployToken { balance } => write!(f, "deploying the token with {balance}"),
+            Self::Register { accounts, .. } => write!(f, "registering {} accounts at the token", accounts.len()),
+            Self::RemoveKeys(keys) => write!(f, "removing {} access keys", keys.len()),
+        }
+    }
+}
+
+fn impossible(field: &'static str, reason: String) -> ProvisionError {
+    ProvisionError::Impossible { field, reason }
+}
+
+pub(super) fn no_such_key(field: &'static str, signer: &Signer) -> ProvisionError {
+    let (account, key) = (signer.account(), signer.public_key());
+    impossible(field, format!("{key} is no access key of {account}: use the file that holds a key of this account on this chain"))
+}
+
+/// The steps that can be taken now. Later ones follow from a later observation.
+///
+/// # Errors
+/// When the end cannot be reached from here, whatever is done: found before the first step.
+pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<Vec<Step>, ProvisionError> {
+    let price = |bytes: u128| Near(bytes.saturating_mul(observed.storage_price.0));
+    check_keys(desired, observed)?;
+    check_tokens(desired, observed)?;
+
+    let missing_keys: Vec<_> = desired.lane_keys.iter().zip(&observed.lanes).filter(|(_, key)| key.is_none()).collect();
+    let keys = missing_keys.iter().map(|(public_key, _)| (*public_key).clone()).collect::<Vec<_>>();
+    let (deploy, unregistered, deposit) = match (&observed.token, &desired.deploy) {
+        (Some(TokenState::Contract { registration_price, sender_registered, receivers_registered, .. }), _) => {
+            let sender = std::iter::once((&desired.account, sender_registered));
+            let missing = sender.chain(desired.receivers.iter().zip(receivers_registered)).filter(|(_, there)| !**there);
+            (None, missing.map(|(account, _)| account.clone()).collect(), *registration_price)
+        }
+        (_, Some((_, wasm))) => {
+            let balance = price(wasm.len() as u128 + TOKEN_STATE_BYTES);
+            (Some(Step::DeployToken { balance }), desired.receivers.clone(), price(USUAL_REGISTRATION_BYTES))
+        }
+        (_, None) => (None, Vec::new(), Near(0)),
+    };
+
+    let deposits = deposit.0.saturating_mul(unregistered.len() as u128)
+        + price(KEY_BYTES.saturating_mul(keys.len() as u128)).0
+        + match &deploy {
+            Some(Step::DeployToken { balance }) => balance.0,
+            _ => 0,
+        };
+    if deposits > 0 || observed.account.is_none() {
+        check_funds(desired, observed, Near(deposits))?;
+    }
+
+    if observed.account.is_none() {
+        return Ok(vec![Step::CreateAccount]);
+    }
+    let max_actions = observed.limits.max_actions.max(1) as usize;
+    let mut steps: Vec<_> = keys.chunks(max_actions).map(|keys| Step::AddKeys(keys.to_vec())).collect();
+    match deploy {
+        Some(deploy) => steps.push(deploy),
+        None => {
+            let by_gas = (observed.limits.max_total_prepaid_gas / REGISTRATION_GAS).max(1) as usize;
+            let batches = unregistered.chunks(REGISTRATIONS.min(max_actions).min(by_gas));
+            steps.extend(batches.map(|accounts| Step::Register { accounts: accounts.to_vec(), deposit }));
+        }
+    }
+    if !steps.is_empty() && desired.master.is_none() {
+        let needed: Vec<_> = steps.iter().map(Step::to_string).collect();
+        return Err(impossible("account.masterKeySecretRef", format!(
+            "{} needs a master key of {} and none is given: name its Secret, or prepare the chain beforehand",
+            needed.join(", "), desired.account
+        )));
+    }
+    Ok(steps)
+}
+
+/// What provisioning promises, read from an observation that leaves nothing to do.
+///
+/// # Errors
+/// Names what is not as it must be.
+pub(super) fn verify(desired: &Desired, observed: &Observed) -> Result<Vec<Lane>, ProvisionError> {
+    let balance = observed.account.map_or(Near(0), |account| account.balance);
+    if balance < desired.min_balance {
+        return Err(impossible("account.minBalance", format!(
+            "{} has {balance}, less than the {} it must have: send it some, or lower minBalance",
+            desired.account, desired.min_balance
+        )));
+    }
+    let lane = |(public_key, key): (&String, &Option<AccessKey>)| {
+        let nonce = key.as_ref().map(|key| key.nonce).ok_or_else(|| {
+            impossible("account.keys", format!("{public_key} is no access key of {}", desired.account))
+        })?;
+        Ok(Lane { public_key: public_key.clone(), nonce })
+    };
+    desired.lane_keys.iter().zip(&observed.lanes).map(lane).collect()
+}
+
+fn check_full_access(field: &'static str, account: &Account, public_key: &str, key: &AccessKey) -> Result<(), ProvisionError> {
+    let what = match &key.permission {
+        Permission::FullAccess => return Ok(()),
+        Permission::FunctionCall { receiver } => format!("is a function-call key for {receiver}"),
+        Permission::Other(name) => format!("is a key of kind {name}"),
+    };
+    Err(impossible(field, format!(
+        "{public_key} of {account} {what}, which cannot sign ft_transfer: NEP-141 demands 1 yoctoNEAR with it, and only a \
+         full-access key may attach a deposit; use a full-access key"
+    )))
+}
+
+fn check_keys(desired: &Desired, observed: &Observed) -> Result<(), ProvisionError> {
+    let account = &desired.account;
+    if let Some(text) = desired.lane_keys.iter().find(|text| text.parse::<near_crypto::PublicKey>().is_err()) {
+        return Err(impossible("account.keys", format!("{text:?} is no public key: write it as ed25519: and base58")));
+    }
+    for (public_key, key) in desired.lane_keys.iter().zip(&observed.lanes) {
+        if let Some(key) = key {
+            check_full_access("account.keys", account, public_key, key)?;
+        }
+    }
+    if observed.account.is_some() {
+        return match (&desired.master, &observed.master) {
+            (Some(master), None) => Err(no_such_key("account.masterKeySecretRef", master)),
+            (Some(master), Some(key)) => check_full_access("account.masterKeySecretRef", account, master.public_key(), key),
+            (None, _) => Ok(()),
+        };
+    }
+    let (Some((parent, _)), Some((state, key))) = (&desired.create_from, &observed.parent) else {
+        return Err(impossible("account.accountId", format!(
+            "{account} does not exist on this chain: correct it, or set account.createFrom"
+        )));
+    };
+    if !account.is_direct_child_of(parent.account()) {
+        return Err(impossible("account.createFrom.accountId", format!(
+            "{} cannot create {account}: only its parent can; use {}",
+            parent.account(),
+            account.parent().map_or_else(|| "an existing account".to_owned(), |parent| parent.to_string())
+        )));
+    }
+    match (state, key) {
+        (None, _) => Err(impossible("account.createFrom.accountId", format!("{} does not exist on this chain", parent.account()))),
+        (_, None) => Err(no_such_key("account.createFrom.secretRef", parent)),
+        (_, Some(key)) => check_full_access("account.createFrom.secretRef", parent.account(), parent.public_key(), key),
+    }?;
+    if desired.master.is_none() {
+        return Err(impossible("account.masterKeySecretRef", format!("{account} is to be created, but no master key is given for it")));
+    }
+    Ok(())
+}
+
+fn check_tokens(desired: &Desired, observed: &Observed) -> Result<(), ProvisionError> {
+    let (token, account, needed) = (&desired.token, &desired.account, desired.tokens_needed);
+    let have = match (&observed.token, &desired.deploy) {
+        (Some(TokenState::Contract { balance, .. }), _) => *balance,
+        (Some(TokenState::NoCode), _) => {
+            return Err(impossible("token.contractId", format!(
+                "the account {token} exists but holds no contract: name a token that is deployed, or an account that does not exist yet"
+            )));
+        }
+        (None, None) => {
+            return Err(impossible("token.contractId", format!(
+                "there is no token at {token} on this chain: correct it, or set token.deploy"
+            )));
+        }
+        (None, Some(_)) if !token.is_direct_child_of(account) => {
+            return Err(impossible("token.contractId", format!(
+                "{token} cannot be deployed by {account}: only a direct sub-account can, such as ft.{account}"
+            )));
+        }
+        (None, Some((deploy, _))) => match deploy.total_supply.0.checked_add(deploy.mint.0) {
+            Some(sum) => Amount(sum),
+            None => return Err(impossible("token.deploy.mint", "totalSupply and mint together exceed 128 bits".to_owned())),
+        },
+    };
+    if have < needed {
+        return Err(impossible("token", format!(
+            "{account} has {have} units of {token} and the load moves {needed}: give it more (token.deploy.mint), or lower the load"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether all of it can be paid for, the account's minimal balance included.
+fn check_funds(desired: &Desired, observed: &Observed, deposits: Near) -> Result<(), ProvisionError> {
+    let needs = Near(desired.min_balance.0.saturating_add(deposits.0).saturating_add(GAS_RESERVE.0));
+    let (has, field) = match (observed.account, &desired.create_from) {
+        (Some(account), _) => (account.balance, "account.minBalance"),
+        (None, Some((_, initial))) => (*initial, "account.createFrom.initialBalance"),
+        (None, None) => (Near(0), "account.accountId"),
+    };
+    if has < needs {
+        return Err(impossible(field, format!(
+            "{} would start with {has} and needs {needs}: minBalance {}, deposits {deposits}, gas {GAS_RESERVE}; give it more, or lower minBalance",
+            desired.account, desired.min_balance
+        )));
+    }
+    let (None, Some((parent, initial)), Some((Some(state), _))) = (observed.account, &desired.create_from, &observed.parent) else {
+        return Ok(());
+    };
+    // What an account's state locks cannot be given away.
+    let locked = u128::from(state.storage_bytes).saturating_mul(observed.storage_price.0);
+    let needs = Near(initial.0.saturating_add(GAS_RESERVE.0).saturating_add(locked));
+    if state.balance < needs {
+        return Err(impossible("account.createFrom.initialBalance", format!(
+            "{} has {} and needs {needs} to create {} with {initial}: fund it, or lower initialBalance",
+            parent.account(), state.balance, desired.account
+        )));
+    }
+    Ok(())
+}
