@@ -12,13 +12,16 @@ use nearbench_devnet::{AccountConfig, Config, Devnet};
 use nearbench_near::{
     Client, Endpoint, SecretText, Signer,
     http::HttpTransport,
-    keyfile,
+    keyfile::{self, ACCOUNT_FILE, KEYS_FILE},
     transport::{Response, Transport, TransportError},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// What the funding account of a chain of the run's own owns: a thousand million NEAR, as on nearcore's localnet.
 const GENESIS_BALANCE: u128 = 1_000_000_000 * nearbench_core::amount::NEAR;
+
+/// Keys on a chain of the run's own, where the plan's are prepared for another.
+const OWN_CHAIN_KEYS: u32 = 12;
 
 /// A chain within reach, and the keys to work on it.
 pub(crate) struct Chain {
@@ -64,11 +67,12 @@ impl Chain {
         .await
         .context("cannot start the devnet of this run")
         .map_err(Failure::run)?;
-        let client = Client::new(vec![Endpoint {
-            name: "devnet (in this process)".to_owned(),
+        let endpoint = Endpoint {
+            name: "devnet (in this process)".into(),
             priority: 0,
             transport: Arc::new(InProcess(devnet.clone())),
-        }]);
+        };
+        let client = Client::new(vec![endpoint], request_timeout(plan));
         let master = same_key(&root, &account.account_id)?;
         let create_from = account.create_from.is_some().then_some(root);
         let lanes = generate(&account.account_id, lane_count(&account.keys));
@@ -89,12 +93,12 @@ impl Chain {
                     None => None,
                 };
                 let transport = HttpTransport::new(&endpoint.url, authorization.as_ref()).map_err(Failure::input)?;
-                Ok(Endpoint { name: endpoint.url.clone(), priority: endpoint.priority, transport: Arc::new(transport) })
+                Ok(Endpoint { name: endpoint.url.as_str().into(), priority: endpoint.priority, transport: Arc::new(transport) })
             })
             .collect::<Result<_, Failure>>()?;
         let account = &plan.account;
         let read = |secret: &str, owner: &Account| {
-            keyfile::read_account(&file(secret, "nearbench-account.json"), owner).map_err(Failure::input)
+            keyfile::read_account(&file(secret, ACCOUNT_FILE), owner).map_err(Failure::input)
         };
         let create_from = match &account.create_from {
             Some(plan::CreateFrom { account_id, secret: Some(secret), .. }) => Some(read(secret, account_id)?),
@@ -108,11 +112,16 @@ impl Chain {
         };
         let lanes = match &account.keys {
             Keys::Prepared { secret } => {
-                keyfile::read_keys(&file(secret, "nearbench-keys.json"), &account.account_id).map_err(Failure::input)?
+                keyfile::read_keys(&file(secret, KEYS_FILE), &account.account_id).map_err(Failure::input)?
             }
             Keys::Generate { count } => generate(&account.account_id, *count),
         };
-        Ok(Self { client: Client::new(endpoints), signers: Signers { create_from, master, lanes }, devnet: None })
+        Ok(Self { client: Client::new(endpoints, request_timeout(plan)), signers: Signers { create_from, master, lanes }, devnet: None })
+    }
+
+    /// What runs the chain, as far as it is known. devnet is never presented as NEAR.
+    pub(crate) fn software(&self) -> &'static str {
+        if self.is_own() { "nearbench devnet (in this process, not NEAR)" } else { "node" }
     }
 
     /// Whether the chain ends with this process.
@@ -121,11 +130,15 @@ impl Chain {
     }
 }
 
+fn request_timeout(plan: &Plan) -> Duration {
+    Duration::from_millis(plan.engine.breaker.timeout_ms)
+}
+
 fn lane_count(keys: &Keys) -> u32 {
     match keys {
         Keys::Generate { count } => *count,
-        // A chain of the run's own cannot know keys that were prepared for another; as many new ones do.
-        Keys::Prepared { .. } => plan::DEFAULT_KEYS,
+        // Keys prepared for another chain are not on this one. New ones do as well.
+        Keys::Prepared { .. } => OWN_CHAIN_KEYS,
     }
 }
 
@@ -139,7 +152,7 @@ fn same_key(signer: &Signer, account: &Account) -> Result<Signer, Failure> {
 
 /// Where a Secret's file for the run's own access keys is.
 pub(crate) fn keys_file(folder: &std::path::Path) -> PathBuf {
-    folder.join("nearbench-keys.json")
+    folder.join(KEYS_FILE)
 }
 
 /// A devnet in this process as a transport: the same bytes, without HTTP.

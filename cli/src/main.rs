@@ -35,7 +35,10 @@ fn main() -> ExitCode {
             Command::Validate(args) => validate::run(&args),
             Command::Provision(args) => provision::run(args).await,
             Command::Report(args) => report::run(&args),
-            Command::Crds => output::print(nearbench_crds::crd_yaml()).map(|()| exit::PASSED),
+            Command::Crds => {
+                let yaml = nearbench_crds::crd_yaml().map_err(Failure::run)?;
+                output::print(yaml).map(|()| exit::PASSED)
+            }
         }
     });
     // Blocking work that nobody waits for, such as a block under way, must not hold up the end.

@@ -21,7 +21,7 @@ pub(crate) fn load(file: &Path, references: &References) -> Result<Plan, Failure
     let run = nearbench_crds::parse(&text).with_context(|| name.clone()).map_err(Failure::input)?;
     let resolve = nearbench_crds::Resolve {
         on_devnet: references.on == Some(On::Devnet),
-        config_map: &|map, key| fs::read_to_string(references.configmaps.join(map).join(key)).ok(),
+        config_map: &|name| fs::read_to_string(references.configmaps.join(name).join("nearbench-accounts")).ok(),
     };
     nearbench_crds::plan(&run, &resolve).map_err(|violations| {
         let lines: Vec<_> = violations.iter().map(|violation| format!("\n  {violation}")).collect();

@@ -66,6 +66,13 @@ impl Progress {
         }
     }
 
+    /// How far the audit has walked.
+    pub(crate) fn audit(&self, reached: u64, last: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("Auditing: block {reached} of {last}"));
+        }
+    }
+
     /// No more is to come.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {

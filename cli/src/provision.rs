@@ -14,9 +14,10 @@ use nearbench_core::{
     schedule::Schedule,
 };
 use nearbench_near::{
-    keyfile,
-    provision::{self, Deployment, Desired, Funding, Provisioned},
+    Signer, keyfile,
+    provision::{self, Desired, Progress as Event, Provisioned},
 };
+use bytes::Bytes;
 use std::path::Path;
 
 /// nearbench's own token, built from `contracts/ft`.
@@ -25,29 +26,41 @@ const TOKEN: &[u8] = include_bytes!("../../contracts/ft/res/ft.wasm");
 /// Makes the chain what the plan needs, and checks it.
 pub(crate) async fn provision(chain: &Chain, plan: &Plan, progress: &Progress) -> Result<Provisioned, Failure> {
     let signers = &chain.signers;
-    let funding = match (&plan.account.create_from, &signers.create_from) {
-        (Some(CreateFrom { initial_balance, .. }), Some(funder)) => {
-            Some(Funding { funder: funder.clone(), initial_balance: *initial_balance })
-        }
+    let create_from = match (&plan.account.create_from, &signers.create_from) {
+        (Some(CreateFrom { initial_balance, .. }), Some(funder)) => Some((funder.clone(), *initial_balance)),
         _ => None,
     };
     let transfers = Schedule::new(&plan.load.phases).total();
     let desired = Desired {
         chain_id: plan.network.chain_id.clone(),
         account: plan.account.account_id.clone(),
-        funding,
+        create_from,
         master: signers.master.clone(),
-        lanes: signers.lanes.clone(),
+        lane_keys: public_keys(&signers.lanes),
         token: plan.token.contract_id.clone(),
-        deploy: plan.token.deploy.map(|deploy| Deployment { deploy, wasm: TOKEN }),
+        deploy: plan.token.deploy.map(|deploy| (deploy, Bytes::from_static(TOKEN))),
         receivers: plan.receivers.clone(),
         min_balance: plan.account.min_balance,
         tokens_needed: Amount(u128::from(transfers).saturating_mul(plan.transfer_amount.0)),
     };
-    provision::provision(&chain.client, &desired, &|step| progress.step(&step.to_string()))
+    provision::provision(&chain.client, &desired, &|event| tell(progress, event))
         .await
         .context("provisioning failed")
         .map_err(Failure::run)
+}
+
+/// The signers' public keys, in their order.
+pub(crate) fn public_keys(signers: &[Signer]) -> Vec<String> {
+    signers.iter().map(|signer| signer.public_key().to_owned()).collect()
+}
+
+/// Tells a person how it goes.
+pub(crate) fn tell(progress: &Progress, event: Event<'_>) {
+    match event {
+        Event::Planned { steps } => progress.step(&format!("{steps} steps to do")),
+        Event::Done { step } => progress.step(&format!("done: {step}")),
+        Event::Verified => progress.step("verified: account, keys, token and receivers are as the plan needs them"),
+    }
 }
 
 /// The run's own keys, kept in a file for as long as they may be on chain: a run that is killed leaves them to be

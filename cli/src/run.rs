@@ -14,7 +14,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use nearbench_core::{
     Plan,
-    audit::{Audit, Balances, Expected},
+    audit::{Audit, Expected},
     ensure,
     ledger::{Final, Ledger},
     measure::Recorder,
@@ -26,7 +26,7 @@ use nearbench_core::{
 };
 use nearbench_load::Offer;
 use nearbench_near::{
-    audit::{self, Walk},
+    audit::{self, Scope},
     provision::{Provisioned, remove_keys},
 };
 use nearbench_store::MemoryStore;
@@ -120,8 +120,6 @@ struct Measurement<'a> {
 struct Loaded {
     tally: Arc<Tally>,
     offer: Offer,
-    first_height: u64,
-    last_height: u64,
     block_time: Duration,
     polling_error: Duration,
     lanes_full: Option<f64>,
@@ -135,8 +133,8 @@ impl Measurement<'_> {
         let schedule = Schedule::new(&self.plan.load.phases);
         let loaded = self.load(&schedule, progress).await?;
         progress.stage("Auditing");
-        let audit = self.audit(&loaded).await?;
-        self.report(&schedule, &loaded, audit)
+        let audit = self.audit(&loaded, progress).await?;
+        self.report(&schedule, &loaded, audit).await
     }
 
     async fn load(&self, schedule: &Schedule, progress: &mut Progress) -> Result<Loaded, Failure> {
@@ -154,7 +152,6 @@ impl Measurement<'_> {
             plan.load.timeout_ms * 1_000_000,
         ));
         let store = Arc::new(MemoryStore::default());
-        let first = finality.head();
         let engine = Engine::start(Setup {
             store: store.clone(),
             client: chain.client.clone(),
@@ -207,12 +204,9 @@ impl Measurement<'_> {
         }
         progress.stage("Draining");
         engine.drain(Duration::from_millis(plan.load.timeout_ms)).await.map_err(Failure::run)?;
-        let last = finality.head();
         Ok(Loaded {
             tally,
             offer,
-            first_height: first.height,
-            last_height: last.height,
             block_time: finality.block_interval(),
             polling_error: finality.polling_error(),
             lanes_full: (ticks > 0).then(|| full as f64 * 100.0 / ticks as f64),
@@ -222,33 +216,30 @@ impl Measurement<'_> {
         })
     }
 
-    async fn audit(&self, loaded: &Loaded) -> Result<Audit, Failure> {
+    async fn audit(&self, loaded: &Loaded, progress: &Progress) -> Result<Audit, Failure> {
         let Self { plan, chain, provisioned, .. } = self;
         let ledger = loaded.tally.ledger().clone();
         let numbers: HashMap<_, _> = (0..ledger.total()).map(|n| (loaded.offer.id(n), n)).collect();
         let expected = |id| numbers.get(&id).map(|n| expected(&loaded.offer, &ledger, *n));
-        let walk = Walk {
-            account: plan.account.account_id.clone(),
-            public_keys: chain.signers.lanes.iter().map(|lane| lane.public_key().to_owned()).collect(),
-            token: plan.token.contract_id.clone(),
-            receivers: plan.receivers.clone(),
-            from: loaded.first_height,
-            to: loaded.last_height,
-        };
-        let before = Balances {
-            sender: provisioned.sender_balance,
-            receivers: provisioned.receiver_balances.clone(),
-            total_supply: provisioned.total_supply,
+        let public_keys = provision::public_keys(&chain.signers.lanes);
+        let scope = Scope {
+            account: &plan.account.account_id,
+            public_keys: &public_keys,
+            token: &plan.token.contract_id,
+            receivers: &plan.receivers,
+            from: provisioned.height,
+            before: &provisioned.balances,
         };
         let succeeded = loaded.tally.recorder().counts().succeeded;
-        audit::audit(&chain.client, &walk, &before, succeeded, &expected)
+        audit::audit(&chain.client, &scope, &expected, succeeded, &|reached, last| progress.audit(reached, last))
             .await
             .context("the audit could not be done")
             .map_err(Failure::run)
     }
 
-    fn report(&self, schedule: &Schedule, loaded: &Loaded, audit: Audit) -> Result<BenchmarkReport, Failure> {
-        let Self { plan, provisioned, .. } = self;
+    async fn report(&self, schedule: &Schedule, loaded: &Loaded, audit: Audit) -> Result<BenchmarkReport, Failure> {
+        let Self { plan, chain, provisioned, .. } = self;
+        let node = chain.client.status().await.map_err(Failure::run)?;
         let (before, after) = loaded.pressure;
         let block_time_ms = loaded.block_time.as_secs_f64() * 1000.0;
         let observed = Observed {
@@ -272,7 +263,6 @@ impl Measurement<'_> {
                 load_ms: schedule.duration_ns() / 1_000_000,
             },
         );
-        let node = &provisioned.node;
         Ok(BenchmarkReport {
             api_version: report::API_VERSION.to_owned(),
             kind: report::KIND.to_owned(),
@@ -285,7 +275,7 @@ impl Measurement<'_> {
             environment: report::Environment {
                 nearbench_version: env!("CARGO_PKG_VERSION").to_owned(),
                 chain: report::Chain {
-                    software: self.chain.software().to_owned(),
+                    software: chain.software().to_owned(),
                     version: node.version.clone(),
                     chain_id: node.chain_id.clone(),
                     protocol_version: node.protocol_version,
@@ -339,7 +329,8 @@ async fn clean_up(
         return Ok(());
     };
     progress.stage("Cleaning up");
-    remove_keys(&chain.client, master, &chain.signers.lanes)
+    let public_keys = provision::public_keys(&chain.signers.lanes);
+    remove_keys(&chain.client, master, &public_keys, &|event| provision::tell(progress, event))
         .await
         .context("the run's access keys were not removed from the account")
         .map_err(Failure::run)?;
