@@ -48,25 +48,9 @@ impl Block {
     pub(crate) fn sealed(mut self) -> Self {
         self.chunk = self.chunk.sealed(self.height);
         self.hash = CryptoHash::hash_borsh((
-            (
-                self.height,
-                self.prev_hash,
-                self.timestamp_ns,
-                self.gas_price,
-                self.total_supply,
-            ),
-            (
-                self.epoch_id,
-                self.next_epoch_id,
-                self.epoch_height,
-                self.random_value,
-            ),
-            (
-                self.last_final_hash,
-                self.last_ds_final_hash,
-                self.protocol_version,
-                self.chunk.hash,
-            ),
+            (self.height, self.prev_hash, self.timestamp_ns, self.gas_price, self.total_supply),
+            (self.epoch_id, self.next_epoch_id, self.epoch_height, self.random_value),
+            (self.last_final_hash, self.last_ds_final_hash, self.protocol_version, self.chunk.hash),
         ));
         self
     }
@@ -74,31 +58,11 @@ impl Block {
 
 impl Chunk {
     fn sealed(mut self, height: u64) -> Self {
-        let transactions: Vec<_> = self
-            .transactions
-            .iter()
-            .map(|transaction| *transaction.hash())
-            .collect();
-        let receipts: Vec<_> = self
-            .receipts
-            .iter()
-            .map(|receipt| *receipt.receipt_id())
-            .collect();
+        let transactions: Vec<_> = self.transactions.iter().map(|transaction| *transaction.hash()).collect();
+        let receipts: Vec<_> = self.receipts.iter().map(|receipt| *receipt.receipt_id()).collect();
         self.hash = CryptoHash::hash_borsh((
-            (
-                height,
-                self.shard_id,
-                self.prev_state_root,
-                self.state_root,
-                self.outcome_root,
-            ),
-            (
-                transactions,
-                receipts,
-                self.gas_used,
-                self.gas_limit,
-                self.balance_burnt,
-            ),
+            (height, self.shard_id, self.prev_state_root, self.state_root, self.outcome_root),
+            (transactions, receipts, self.gas_used, self.gas_limit, self.balance_burnt),
             (self.congestion, self.encoded_length),
         ));
         self

@@ -54,9 +54,7 @@ pub enum ChainError {
     #[error(transparent)]
     History(#[from] HistoryError),
     /// Compiled contracts need a temporary directory.
-    #[error(
-        "no temporary directory for compiled contracts: {0}; set TMPDIR to a folder that can be written"
-    )]
+    #[error("no temporary directory for compiled contracts: {0}; set TMPDIR to a folder that can be written")]
     ContractCache(#[source] std::io::Error),
     /// The executed chunk was not made for the next block of this chain.
     #[error("the chunk was executed for height {executed}, the next block has height {next}")]
@@ -110,19 +108,9 @@ impl ChunkJob {
 
     /// Executes the chunk. CPU only.
     pub fn execute(self) -> ExecutedChunk {
-        let Self {
-            height,
-            transactions,
-            incoming,
-            chunk,
-        } = self;
+        let Self { height, transactions, incoming, chunk } = self;
         let result = chunk.execute(&incoming);
-        ExecutedChunk {
-            height,
-            transactions,
-            incoming,
-            result,
-        }
+        ExecutedChunk { height, transactions, incoming, result }
     }
 }
 
@@ -170,10 +158,7 @@ impl Chain {
         state: ShardState,
         history: History,
     ) -> Result<Self, ChainError> {
-        let shard_id = ShardLayout::single_shard()
-            .shard_ids()
-            .next()
-            .expect("the layout has one shard");
+        let shard_id = ShardLayout::single_shard().shard_ids().next().expect("the layout has one shard");
         let mut chain = Self {
             genesis,
             rules,
@@ -185,11 +170,7 @@ impl Chain {
             waiting: HashMap::new(),
             fixed: HashMap::new(),
         };
-        let body = Body {
-            block: chain.genesis_block(&state)?,
-            outcomes: Vec::new(),
-            other_executed: Vec::new(),
-        };
+        let body = Body { block: chain.genesis_block(&state)?, outcomes: Vec::new(), other_executed: Vec::new() };
         let recorded = chain.history.next_recorded()?;
         chain.check(recorded.as_ref(), &body.block)?;
         chain.history.push(body, recorded.is_some())?;
@@ -197,9 +178,7 @@ impl Chain {
         while let Some(recorded) = chain.history.next_recorded()? {
             let transactions = recorded.block.chunk.transactions.clone();
             let job = chain.next_chunk(|chunk| {
-                let converted = transactions
-                    .iter()
-                    .filter(|transaction| chunk.convert(transaction).is_ok());
+                let converted = transactions.iter().filter(|transaction| chunk.convert(transaction).is_ok());
                 converted.cloned().collect()
             });
             chain.extend(job.execute(), recorded.block.timestamp_ns, Some(&recorded))?;
@@ -235,13 +214,7 @@ impl Chain {
         self.check_congestion(self.head().chunk.congestion)?;
         let tx = validate_transaction(&self.rules, tx)?.into_signed_tx();
         let state = Update::new(self.state().clone());
-        verify_and_charge(
-            &self.rules,
-            &state,
-            &tx.transaction,
-            self.head().gas_price,
-            None,
-        )?;
+        verify_and_charge(&self.rules, &state, &tx.transaction, self.head().gas_price, None)?;
         if self.fixed.contains_key(tx.hash()) {
             return Ok(Submitted::Duplicate);
         }
@@ -253,10 +226,7 @@ impl Chain {
 
     /// The base block must be on this chain and not too old.
     fn check_validity_period(&self, tx: &SignedTransaction) -> Result<(), InvalidTxError> {
-        let base = self
-            .history
-            .height_of(tx.transaction.block_hash())
-            .ok_or(InvalidTxError::Expired)?;
+        let base = self.history.height_of(tx.transaction.block_hash()).ok_or(InvalidTxError::Expired)?;
         if self.head().height > base.saturating_add(self.genesis.transaction_validity_period) {
             return Err(InvalidTxError::Expired);
         }
@@ -264,8 +234,7 @@ impl Chain {
     }
 
     fn check_congestion(&self, congestion: CongestionInfo) -> Result<(), InvalidTxError> {
-        let control =
-            CongestionControl::new(self.rules.config.congestion_control_config, congestion, 0);
+        let control = CongestionControl::new(self.rules.config.congestion_control_config, congestion, 0);
         let ShardAcceptsTransactions::No(reason) = control.shard_accepts_transactions() else {
             return Ok(());
         };
@@ -274,36 +243,23 @@ impl Chain {
             RejectTransactionReason::IncomingCongestion { congestion_level }
             | RejectTransactionReason::OutgoingCongestion { congestion_level }
             | RejectTransactionReason::MemoryCongestion { congestion_level } => {
-                InvalidTxError::ShardCongested {
-                    shard_id,
-                    congestion_level,
-                }
+                InvalidTxError::ShardCongested { shard_id, congestion_level }
             }
-            RejectTransactionReason::MissedChunks { missed_chunks } => InvalidTxError::ShardStuck {
-                shard_id,
-                missed_chunks,
-            },
+            RejectTransactionReason::MissedChunks { missed_chunks } => {
+                InvalidTxError::ShardStuck { shard_id, missed_chunks }
+            }
         })
     }
 
     /// Takes the next block's transactions out of the pool. Those that are invalid by now are dropped silently.
     pub fn fix_chunk(&mut self) -> ChunkJob {
         let config = &self.rules.config;
-        let before: u64 = self
-            .head()
-            .chunk
-            .transactions
-            .iter()
-            .map(|tx| tx.get_size())
-            .sum();
+        let before: u64 = self.head().chunk.transactions.iter().map(|tx| tx.get_size()).sum();
         // The transactions of two consecutive chunks share one limit.
-        let mut room =
-            (config.witness_config.combined_transactions_size_limit as u64).saturating_sub(before);
+        let mut room = (config.witness_config.combined_transactions_size_limit as u64).saturating_sub(before);
         let congested = self.check_congestion(self.head().chunk.congestion).is_err();
         let mut pool = std::mem::take(&mut self.pool);
-        let valid = |chain: &Self, tx: &SignedTransaction| {
-            !congested && chain.check_validity_period(tx).is_ok()
-        };
+        let valid = |chain: &Self, tx: &SignedTransaction| !congested && chain.check_validity_period(tx).is_ok();
         let chain = &*self;
         let job = chain.next_chunk(|chunk| {
             let mut taken = Vec::new();
@@ -321,19 +277,12 @@ impl Chain {
             taken
         });
         self.pool = pool;
-        self.fixed = job
-            .transactions
-            .iter()
-            .map(|tx| (*tx.hash(), Arc::clone(tx)))
-            .collect();
+        self.fixed = job.transactions.iter().map(|tx| (*tx.hash(), Arc::clone(tx))).collect();
         job
     }
 
     /// The next chunk with the transactions that `convert` put into it.
-    fn next_chunk(
-        &self,
-        convert: impl FnOnce(&mut ChunkUnderWay) -> Vec<Arc<SignedTransaction>>,
-    ) -> ChunkJob {
+    fn next_chunk(&self, convert: impl FnOnce(&mut ChunkUnderWay) -> Vec<Arc<SignedTransaction>>) -> ChunkJob {
         let head = self.head();
         let block = BlockContext {
             height: head.height + 1,
@@ -343,24 +292,14 @@ impl Chain {
             random_seed: head.random_value,
         };
         let rules = Arc::clone(&self.rules);
-        let mut chunk =
-            ChunkUnderWay::new(rules, block, self.state().clone(), head.chunk.congestion);
+        let mut chunk = ChunkUnderWay::new(rules, block, self.state().clone(), head.chunk.congestion);
         let transactions = convert(&mut chunk);
-        ChunkJob {
-            height: block.height,
-            transactions,
-            incoming: Arc::clone(&self.incoming),
-            chunk,
-        }
+        ChunkJob { height: block.height, transactions, incoming: Arc::clone(&self.incoming), chunk }
     }
 
     /// Makes the next block of what was executed; it is on disk, if there is a home, before this returns. A
     /// timestamp that is not after the head's becomes the next possible one.
-    pub fn publish(
-        &mut self,
-        executed: ExecutedChunk,
-        timestamp_ns: u64,
-    ) -> Result<Arc<Block>, ChainError> {
+    pub fn publish(&mut self, executed: ExecutedChunk, timestamp_ns: u64) -> Result<Arc<Block>, ChainError> {
         let timestamp_ns = timestamp_ns.max(self.head().timestamp_ns.saturating_add(1));
         self.extend(executed, timestamp_ns, None)
     }
@@ -373,42 +312,18 @@ impl Chain {
     ) -> Result<Arc<Block>, ChainError> {
         let next = self.head().height + 1;
         if executed.height != next {
-            return Err(ChainError::WrongHeight {
-                executed: executed.height,
-                next,
-            });
+            return Err(ChainError::WrongHeight { executed: executed.height, next });
         }
-        let ExecutedChunk {
-            transactions,
-            incoming,
-            result,
-            ..
-        } = executed;
+        let ExecutedChunk { transactions, incoming, result, .. } = executed;
         let block = self.next_block(transactions, &incoming, &result, timestamp_ns);
         self.check(recorded, &block)?;
-        let ChunkResult {
-            state,
-            outcomes,
-            outgoing,
-            other_executed,
-            ..
-        } = result;
+        let ChunkResult { state, outcomes, outgoing, other_executed, .. } = result;
         for id in outcomes.iter().map(|outcome| outcome.id) {
             self.waiting.remove(&id);
         }
-        let actions = outgoing
-            .iter()
-            .filter(|receipt| !matches!(receipt.receipt(), ReceiptEnum::Data(_)));
-        self.waiting
-            .extend(actions.map(|receipt| (*receipt.receipt_id(), Arc::new(receipt.clone()))));
-        self.history.push(
-            Body {
-                block,
-                outcomes,
-                other_executed,
-            },
-            recorded.is_some(),
-        )?;
+        let actions = outgoing.iter().filter(|receipt| !matches!(receipt.receipt(), ReceiptEnum::Data(_)));
+        self.waiting.extend(actions.map(|receipt| (*receipt.receipt_id(), Arc::new(receipt.clone()))));
+        self.history.push(Body { block, outcomes, other_executed }, recorded.is_some())?;
         self.states.push_back(state);
         if self.states.len() > STATES_KEPT {
             self.states.pop_front();
@@ -461,18 +376,10 @@ impl Chain {
     ) -> Block {
         let head = self.head();
         let height = head.height + 1;
-        let gas_used = result.outcomes.iter().fold(Gas::ZERO, |sum, outcome| {
-            sum.saturating_add(outcome.outcome.gas_burnt)
-        });
-        let outcomes: Vec<_> = result
-            .outcomes
-            .iter()
-            .map(|outcome| outcome.to_hashes())
-            .collect();
-        let receipts_length: usize = incoming
-            .iter()
-            .filter_map(|receipt| borsh::object_length(receipt).ok())
-            .sum();
+        let gas_used =
+            result.outcomes.iter().fold(Gas::ZERO, |sum, outcome| sum.saturating_add(outcome.outcome.gas_burnt));
+        let outcomes: Vec<_> = result.outcomes.iter().map(|outcome| outcome.to_hashes()).collect();
+        let receipts_length: usize = incoming.iter().filter_map(|receipt| borsh::object_length(receipt).ok()).sum();
         let transactions_length: u64 = transactions.iter().map(|tx| tx.get_size()).sum();
         let chunk = Chunk {
             hash: CryptoHash::default(),
@@ -489,21 +396,13 @@ impl Chain {
             encoded_length: transactions_length + receipts_length as u64,
         };
         let epoch_height = height / self.genesis.epoch_length;
-        let total_supply = head
-            .total_supply
-            .saturating_add(result.subsidized)
-            .saturating_sub(result.burnt);
+        let total_supply = head.total_supply.saturating_add(result.subsidized).saturating_sub(result.burnt);
         let block = Block {
             height,
             hash: CryptoHash::default(),
             prev_hash: head.hash,
             timestamp_ns,
-            gas_price: next_gas_price(
-                head.gas_price,
-                gas_used,
-                self.rules.gas_limit,
-                self.genesis.min_gas_price,
-            ),
+            gas_price: next_gas_price(head.gas_price, gas_used, self.rules.gas_limit, self.genesis.min_gas_price),
             total_supply,
             epoch_id: self.epoch_id(epoch_height),
             next_epoch_id: self.epoch_id(epoch_height + 1),
@@ -519,9 +418,7 @@ impl Chain {
 
     /// Hash of the block `depth` below a height; genesis stands for all that would be below it.
     fn hash_below(&self, height: u64, depth: u64) -> CryptoHash {
-        self.history
-            .hash_at(height.saturating_sub(depth))
-            .expect("blocks have no holes")
+        self.history.hash_at(height.saturating_sub(depth)).expect("blocks have no holes")
     }
 
     fn epoch_id(&self, epoch_height: u64) -> EpochId {
@@ -564,18 +461,15 @@ impl Chain {
 
     /// The block that holds a chunk.
     pub fn block_of_chunk(&self, chunk_hash: &CryptoHash) -> Option<Arc<Block>> {
-        self.history.find(chunk_hash, |record| {
-            (record.block.chunk.hash == *chunk_hash).then(|| Arc::clone(&record.block))
-        })
+        self.history
+            .find(chunk_hash, |record| (record.block.chunk.hash == *chunk_hash).then(|| Arc::clone(&record.block)))
     }
 
     /// State after the block of this height; `None` above the head or once collected.
     pub fn state_at(&self, height: u64) -> Option<StateView> {
         let head = self.head().height;
         let first = (head + 1).checked_sub(self.states.len() as u64)?;
-        let shard = self
-            .states
-            .get(usize::try_from(height.checked_sub(first)?).ok()?)?;
+        let shard = self.states.get(usize::try_from(height.checked_sub(first)?).ok()?)?;
         let block = self.block_at(height)?;
         let block = BlockContext {
             height,
@@ -584,29 +478,17 @@ impl Chain {
             gas_price: block.gas_price,
             random_seed: block.random_value,
         };
-        Some(StateView::new(
-            shard.clone(),
-            ViewContext {
-                rules: Arc::clone(&self.rules),
-                block,
-            },
-        ))
+        Some(StateView::new(shard.clone(), ViewContext { rules: Arc::clone(&self.rules), block }))
     }
 
     /// A transaction in a published block, or fixed in the next chunk.
     pub fn transaction(&self, hash: &CryptoHash) -> Option<TransactionRecord> {
         if let Some(transaction) = self.fixed.get(hash) {
-            return Some(TransactionRecord {
-                transaction: Arc::clone(transaction),
-                included: None,
-            });
+            return Some(TransactionRecord { transaction: Arc::clone(transaction), included: None });
         }
         self.history.find(hash, |record| {
             let transaction = record.transaction(hash)?;
-            Some(TransactionRecord {
-                transaction,
-                included: Some((record.block.height, record.block.hash)),
-            })
+            Some(TransactionRecord { transaction, included: Some((record.block.height, record.block.hash)) })
         })
     }
 
@@ -617,22 +499,15 @@ impl Chain {
 
     /// A receipt that was executed or waits to be.
     pub fn receipt(&self, id: &CryptoHash) -> Option<Arc<Receipt>> {
-        self.waiting
-            .get(id)
-            .cloned()
-            .or_else(|| self.history.find(id, |record| record.receipt(id)))
+        self.waiting.get(id).cloned().or_else(|| self.history.find(id, |record| record.receipt(id)))
     }
 }
 
 /// Rules and state of a genesis.
 fn begin(genesis: &Genesis) -> Result<(Arc<Rules>, ShardState), ChainError> {
     genesis.validate()?;
-    let rules = Rules::new(
-        &genesis.chain_id,
-        genesis.protocol_version,
-        genesis.gas_limit,
-    )
-    .map_err(ChainError::ContractCache)?;
+    let rules = Rules::new(&genesis.chain_id, genesis.protocol_version, genesis.gas_limit)
+        .map_err(ChainError::ContractCache)?;
     let state = genesis_state(&rules, genesis)?;
     Ok((Arc::new(rules), state))
 }
@@ -642,8 +517,7 @@ fn begin(genesis: &Genesis) -> Result<(Arc<Rules>, ShardState), ChainError> {
 fn next_gas_price(current: Balance, used: Gas, limit: Gas, min: Balance) -> Balance {
     let (used, limit) = (u128::from(used.as_gas()), u128::from(limit.as_gas()));
     let numerator = (2 * GAS_PRICE_ADJUSTMENT - 1) * limit + 2 * used;
-    let next =
-        current.as_yoctonear().saturating_mul(numerator) / (2 * GAS_PRICE_ADJUSTMENT * limit);
+    let next = current.as_yoctonear().saturating_mul(numerator) / (2 * GAS_PRICE_ADJUSTMENT * limit);
     let min = min.as_yoctonear();
     Balance::from_yoctonear(next.clamp(min, min.saturating_mul(MAX_GAS_PRICE_FACTOR)))
 }

@@ -67,9 +67,7 @@ pub enum GenesisError {
         public_key: PublicKey,
     },
     /// The sum of the balances exceeds 2^128 - 1.
-    #[error(
-        "the balances of the genesis accounts add up to more than 2^128 - 1 yoctoNEAR; lower them"
-    )]
+    #[error("the balances of the genesis accounts add up to more than 2^128 - 1 yoctoNEAR; lower them")]
     SupplyOverflow,
     /// An account cannot pay for its own storage.
     #[error("account {account_id} has {balance}; its storage needs {required}")]
@@ -109,10 +107,7 @@ impl Genesis {
         let positive = [
             ("gas_limit", self.gas_limit == Gas::ZERO),
             ("min_gas_price", self.min_gas_price.is_zero()),
-            (
-                "transaction_validity_period",
-                self.transaction_validity_period == 0,
-            ),
+            ("transaction_validity_period", self.transaction_validity_period == 0),
             ("epoch_length", self.epoch_length == 0),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, zero)| *zero) {
@@ -136,12 +131,9 @@ impl Genesis {
 
     /// Sum of the balances.
     pub fn total_supply(&self) -> Result<Balance, GenesisError> {
-        self.accounts
-            .iter()
-            .try_fold(Balance::ZERO, |sum, account| {
-                sum.checked_add(account.balance)
-                    .ok_or(GenesisError::SupplyOverflow)
-            })
+        self.accounts.iter().try_fold(Balance::ZERO, |sum, account| {
+            sum.checked_add(account.balance).ok_or(GenesisError::SupplyOverflow)
+        })
     }
 
     /// Identity of the genesis: equal exactly where every field is.

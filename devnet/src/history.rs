@@ -61,9 +61,7 @@ pub enum HistoryError {
         found: u32,
     },
     /// The log belongs to a chain of another genesis.
-    #[error(
-        "{path} records the chain of genesis {found}, not {expected}; give the same genesis, or another folder"
-    )]
+    #[error("{path} records the chain of genesis {found}, not {expected}; give the same genesis, or another folder")]
     Genesis {
         /// The file.
         path: PathBuf,
@@ -73,9 +71,7 @@ pub enum HistoryError {
         expected: CryptoHash,
     },
     /// A record that is not the last one is damaged.
-    #[error(
-        "{path} is damaged at byte {offset} (block {height}); restore it from a copy, or give another folder"
-    )]
+    #[error("{path} is damaged at byte {offset} (block {height}); restore it from a copy, or give another folder")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -106,24 +102,11 @@ pub(crate) struct Record {
 
 impl Record {
     fn new(body: Body, bytes: u64) -> Self {
-        let Body {
-            block,
-            outcomes,
-            other_executed,
-        } = body;
+        let Body { block, outcomes, other_executed } = body;
         let (height, block_hash) = (block.height, block.hash);
-        let by_id = |outcome: ExecutionOutcomeWithId| {
-            (
-                outcome.id,
-                Arc::new(OutcomeRecord {
-                    outcome,
-                    height,
-                    block_hash,
-                }),
-            )
-        };
-        let by_hash =
-            |transaction: &Arc<SignedTransaction>| (*transaction.hash(), Arc::clone(transaction));
+        let by_id =
+            |outcome: ExecutionOutcomeWithId| (outcome.id, Arc::new(OutcomeRecord { outcome, height, block_hash }));
+        let by_hash = |transaction: &Arc<SignedTransaction>| (*transaction.hash(), Arc::clone(transaction));
         Self {
             outcomes: outcomes.into_iter().map(by_id).collect(),
             transactions: block.chunk.transactions.iter().map(by_hash).collect(),
@@ -147,9 +130,7 @@ impl Record {
     pub(crate) fn receipt(&self, id: &CryptoHash) -> Option<Arc<Receipt>> {
         self.other_executed.get(id).cloned().or_else(|| {
             let mut arrived = self.block.chunk.receipts.iter();
-            arrived
-                .find(|receipt| receipt.receipt_id() == id)
-                .map(|receipt| Arc::new(receipt.clone()))
+            arrived.find(|receipt| receipt.receipt_id() == id).map(|receipt| Arc::new(receipt.clone()))
         })
     }
 }
@@ -160,10 +141,7 @@ struct Index(HashMap<u64, u32>);
 
 impl Index {
     fn place(id: &CryptoHash) -> u64 {
-        id.as_bytes()
-            .iter()
-            .take(8)
-            .fold(0, |place, &byte| place << 8 | u64::from(byte))
+        id.as_bytes().iter().take(8).fold(0, |place, &byte| place << 8 | u64::from(byte))
     }
 
     fn insert(&mut self, id: &CryptoHash, height: u32) {
@@ -177,11 +155,7 @@ impl Index {
     /// Heights that may hold `id`.
     fn candidates(&self, id: &CryptoHash) -> impl Iterator<Item = u64> {
         let first = Self::place(id);
-        (0..).map_while(move |step| {
-            self.0
-                .get(&first.wrapping_add(step))
-                .map(|&height| u64::from(height))
-        })
+        (0..).map_while(move |step| self.0.get(&first.wrapping_add(step)).map(|&height| u64::from(height)))
     }
 }
 
@@ -205,10 +179,7 @@ impl History {
     /// An empty history in a temporary file without a name.
     pub(crate) fn anonymous() -> Result<Self, HistoryError> {
         let path = std::env::temp_dir();
-        let log = tempfile::tempfile().map_err(|error| HistoryError::Io {
-            path: path.clone(),
-            error,
-        })?;
+        let log = tempfile::tempfile().map_err(|error| HistoryError::Io { path: path.clone(), error })?;
         Ok(Self::new(log, path, false))
     }
 
@@ -230,17 +201,9 @@ impl History {
     /// The log in `home`, which is made if it is not there; then [`Self::next_recorded`] gives what it holds.
     pub(crate) fn open(home: &Path, genesis: CryptoHash) -> Result<Self, HistoryError> {
         let path = home.join(LOG_NAME);
-        let io = |error| HistoryError::Io {
-            path: path.clone(),
-            error,
-        };
+        let io = |error| HistoryError::Io { path: path.clone(), error };
         std::fs::create_dir_all(home).map_err(io)?;
-        let options = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut log = options.map_err(io)?;
         match log.try_lock() {
             Ok(()) => {}
@@ -248,33 +211,22 @@ impl History {
             Err(std::fs::TryLockError::Error(error)) => return Err(io(error)),
         }
         let mut header = Vec::new();
-        Read::by_ref(&mut log)
-            .take(HEADER_BYTES)
-            .read_to_end(&mut header)
-            .map_err(io)?;
-        let expected =
-            borsh::to_vec(&(MAGIC, VERSION, genesis)).expect("writing to memory does not fail");
+        Read::by_ref(&mut log).take(HEADER_BYTES).read_to_end(&mut header).map_err(io)?;
+        let expected = borsh::to_vec(&(MAGIC, VERSION, genesis)).expect("writing to memory does not fail");
         if header.len() < expected.len() && expected.starts_with(&header) {
             // New, or its maker died while it wrote the header.
             log.seek(SeekFrom::Start(0)).map_err(io)?;
             log.write_all(&expected).map_err(io)?;
             log.sync_all().map_err(io)?;
-            File::open(home)
-                .and_then(|folder| folder.sync_all())
-                .map_err(io)?;
+            File::open(home).and_then(|folder| folder.sync_all()).map_err(io)?;
         } else if header != expected {
-            let Ok((magic, found, of)) = <([u8; 8], u32, CryptoHash)>::try_from_slice(&header)
-            else {
+            let Ok((magic, found, of)) = <([u8; 8], u32, CryptoHash)>::try_from_slice(&header) else {
                 return Err(HistoryError::NotALog(path));
             };
             return Err(match (magic == MAGIC, found == VERSION) {
                 (false, _) => HistoryError::NotALog(path),
                 (true, false) => HistoryError::Version { path, found },
-                (true, true) => HistoryError::Genesis {
-                    path,
-                    found: of,
-                    expected: genesis,
-                },
+                (true, true) => HistoryError::Genesis { path, found: of, expected: genesis },
             });
         }
         let mut history = Self::new(log, path, true);
@@ -293,29 +245,20 @@ impl History {
         let mut body = None;
         let mut reaches_end = left < RECORD_HEADER_BYTES;
         if !reaches_end {
-            self.log
-                .read_exact_at(&mut header, self.end)
-                .map_err(|error| self.io(error))?;
+            self.log.read_exact_at(&mut header, self.end).map_err(|error| self.io(error))?;
             let (bytes, checksum) = split(header);
             reaches_end = u64::from(bytes) >= left - RECORD_HEADER_BYTES;
             if u64::from(bytes) <= left - RECORD_HEADER_BYTES {
                 let mut raw = vec![0; bytes as usize];
                 let at = self.end + RECORD_HEADER_BYTES;
-                self.log
-                    .read_exact_at(&mut raw, at)
-                    .map_err(|error| self.io(error))?;
-                body = (crc32fast::hash(&raw) == checksum)
-                    .then(|| Body::try_from_slice(&raw).ok())
-                    .flatten();
+                self.log.read_exact_at(&mut raw, at).map_err(|error| self.io(error))?;
+                body = (crc32fast::hash(&raw) == checksum).then(|| Body::try_from_slice(&raw).ok()).flatten();
             }
         }
         match body {
             Some(body) => Ok(Some(body)),
             None if reaches_end => {
-                self.log
-                    .set_len(self.end)
-                    .and_then(|()| self.log.sync_all())
-                    .map_err(|error| self.io(error))?;
+                self.log.set_len(self.end).and_then(|()| self.log.sync_all()).map_err(|error| self.io(error))?;
                 Ok(None)
             }
             None => Err(HistoryError::Damaged {
@@ -327,25 +270,19 @@ impl History {
     }
 
     fn io(&self, error: std::io::Error) -> HistoryError {
-        HistoryError::Io {
-            path: self.path.clone(),
-            error,
-        }
+        HistoryError::Io { path: self.path.clone(), error }
     }
 
     /// Takes the next block in. `recorded` says that the log holds it already.
     pub(crate) fn push(&mut self, body: Body, recorded: bool) -> Result<(), HistoryError> {
         let raw = borsh::to_vec(&body).expect("writing to memory does not fail");
-        let bytes =
-            u32::try_from(raw.len()).expect("a chunk's inputs are limited to some megabytes");
+        let bytes = u32::try_from(raw.len()).expect("a chunk's inputs are limited to some megabytes");
         if !recorded {
             let mut record = Vec::with_capacity(raw.len() + RECORD_HEADER_BYTES as usize);
             record.extend_from_slice(&bytes.to_le_bytes());
             record.extend_from_slice(&crc32fast::hash(&raw).to_le_bytes());
             record.extend_from_slice(&raw);
-            self.log
-                .write_all_at(&record, self.end)
-                .map_err(|error| self.io(error))?;
+            self.log.write_all_at(&record, self.end).map_err(|error| self.io(error))?;
             if self.durable {
                 self.log.sync_data().map_err(|error| self.io(error))?;
             }
@@ -361,11 +298,7 @@ impl History {
         let executed: std::collections::HashSet<_> = outcomes.clone().collect();
         // An outcome has the id of its receipt or transaction; what has none yet is found by its own.
         let others = data.filter(|id| !executed.contains(id));
-        for id in [&body.block.hash, &chunk.hash]
-            .into_iter()
-            .chain(outcomes)
-            .chain(others)
-        {
+        for id in [&body.block.hash, &chunk.hash].into_iter().chain(outcomes).chain(others) {
             self.index.insert(id, height);
         }
         let record = Arc::new(Record::new(body, u64::from(bytes)));
@@ -408,18 +341,13 @@ impl History {
         let body = self.log.read_exact_at(&mut header, offset).and_then(|()| {
             let (bytes, checksum) = split(header);
             raw.resize(bytes as usize, 0);
-            self.log
-                .read_exact_at(&mut raw, offset + RECORD_HEADER_BYTES)?;
+            self.log.read_exact_at(&mut raw, offset + RECORD_HEADER_BYTES)?;
             if crc32fast::hash(&raw) != checksum {
-                return Err(std::io::Error::new(
-                    std::io::ErrorKind::InvalidData,
-                    "checksum mismatch",
-                ));
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "checksum mismatch"));
             }
             Body::try_from_slice(&raw)
         });
-        let body =
-            body.unwrap_or_else(|error| panic!("{}: block {height}: {error}", self.path.display()));
+        let body = body.unwrap_or_else(|error| panic!("{}: block {height}: {error}", self.path.display()));
         let record = Arc::new(Record::new(body, raw.len() as u64));
         read.push_back(Arc::clone(&record));
         if read.len() > READ_KEPT {
@@ -430,9 +358,7 @@ impl History {
 
     /// The height of a block.
     pub(crate) fn height_of(&self, block: &CryptoHash) -> Option<u64> {
-        self.index
-            .candidates(block)
-            .find(|&height| self.hash_at(height) == Some(*block))
+        self.index.candidates(block).find(|&height| self.hash_at(height) == Some(*block))
     }
 
     /// The hash of a block.
@@ -441,21 +367,12 @@ impl History {
     }
 
     /// Finds what `pick` takes of the record that holds an id.
-    pub(crate) fn find<T>(
-        &self,
-        id: &CryptoHash,
-        pick: impl Fn(&Record) -> Option<T>,
-    ) -> Option<T> {
-        self.index
-            .candidates(id)
-            .find_map(|height| pick(self.at(height)?.as_ref()))
+    pub(crate) fn find<T>(&self, id: &CryptoHash, pick: impl Fn(&Record) -> Option<T>) -> Option<T> {
+        self.index.candidates(id).find_map(|height| pick(self.at(height)?.as_ref()))
     }
 }
 
 fn split(header: [u8; RECORD_HEADER_BYTES as usize]) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = header;
-    (
-        u32::from_le_bytes([a, b, c, d]),
-        u32::from_le_bytes([e, f, g, h]),
-    )
+    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
 }

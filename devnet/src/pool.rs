@@ -46,13 +46,7 @@ pub(crate) struct Pool {
 
 impl Default for Pool {
     fn default() -> Self {
-        Self {
-            groups: BTreeMap::new(),
-            hashes: HashSet::new(),
-            bytes: 0,
-            capacity: CAPACITY_BYTES,
-            last: None,
-        }
+        Self { groups: BTreeMap::new(), hashes: HashSet::new(), bytes: 0, capacity: CAPACITY_BYTES, last: None }
     }
 }
 
@@ -72,23 +66,16 @@ impl Pool {
         let tx = &transaction.transaction;
         let group = (tx.signer_id().clone(), tx.public_key().clone());
         let nonce = tx.nonce().nonce();
-        self.groups
-            .entry(group)
-            .or_default()
-            .insert((nonce, hash), transaction);
+        self.groups.entry(group).or_default().insert((nonce, hash), transaction);
         Inserted::New
     }
 
     /// Offers transactions in turn until the chunk is full or the pool empty.
     pub(crate) fn offer(&mut self, mut chunk: impl FnMut(&Arc<SignedTransaction>) -> Offered) {
         while let Some(group) = self.next_group() {
-            loop {
-                let Some(waiting) = self.groups.get_mut(&group) else {
-                    break;
-                };
-                let Some((&position, transaction)) = waiting.first_key_value() else {
-                    break;
-                };
+            while let Some(waiting) = self.groups.get_mut(&group)
+                && let Some((&position, transaction)) = waiting.first_key_value()
+            {
                 let offered = chunk(transaction);
                 if offered == Offered::Full {
                     return;
@@ -109,10 +96,7 @@ impl Pool {
 
     fn next_group(&self) -> Option<Group> {
         let after = self.last.as_ref().and_then(|last| {
-            self.groups
-                .range((Bound::Excluded(last), Bound::Unbounded))
-                .next()
-                .map(|(group, _)| group)
+            self.groups.range((Bound::Excluded(last), Bound::Unbounded)).next().map(|(group, _)| group)
         });
         after.or_else(|| self.groups.keys().next()).cloned()
     }
@@ -131,14 +115,7 @@ mod tests {
         let signer = InMemorySigner::from_seed("a.near".parse().unwrap(), KeyType::ED25519, key);
         let (from, to) = ("a.near".parse().unwrap(), "b.near".parse().unwrap());
         let deposit = Balance::from_yoctonear(1);
-        Arc::new(SignedTransaction::send_money(
-            nonce,
-            from,
-            to,
-            &signer,
-            deposit,
-            CryptoHash::default(),
-        ))
+        Arc::new(SignedTransaction::send_money(nonce, from, to, &signer, deposit, CryptoHash::default()))
     }
 
     fn nonces(pool: &mut Pool, limit: usize) -> Vec<u64> {
@@ -161,20 +138,10 @@ mod tests {
         }
         let mut taken = nonces(&mut pool, 3);
         taken.extend(nonces(&mut pool, 9));
-        let of = |tens: u64| {
-            taken
-                .iter()
-                .copied()
-                .filter(|nonce| nonce / 10 == tens)
-                .collect::<Vec<_>>()
-        };
+        let of = |tens: u64| taken.iter().copied().filter(|nonce| nonce / 10 == tens).collect::<Vec<_>>();
         assert_eq!((of(1), of(2)), (vec![10, 11, 12], vec![20, 21]));
         assert_ne!(taken[0] / 10, taken[1] / 10, "one a key in turn");
-        assert_ne!(
-            taken[2] / 10,
-            taken[3] / 10,
-            "and the next chunk goes on where the last one stopped"
-        );
+        assert_ne!(taken[2] / 10, taken[3] / 10, "and the next chunk goes on where the last one stopped");
     }
 
     #[test]
@@ -187,11 +154,7 @@ mod tests {
         pool.offer(|tx| {
             let nonce = tx.transaction.nonce().nonce();
             offered.push(nonce);
-            if nonce == 1 {
-                Offered::Dropped
-            } else {
-                Offered::Taken
-            }
+            if nonce == 1 { Offered::Dropped } else { Offered::Taken }
         });
         assert_eq!(offered, [1, 2, 3]);
         assert_eq!((pool.bytes, pool.hashes.len()), (0, 0));
@@ -200,18 +163,11 @@ mod tests {
     #[test]
     fn a_full_pool_takes_nothing_and_a_duplicate_takes_no_room() {
         let first = transfer("x", 1);
-        let mut pool = Pool {
-            capacity: first.get_size(),
-            ..Pool::default()
-        };
+        let mut pool = Pool { capacity: first.get_size(), ..Pool::default() };
         assert_eq!(pool.insert(Arc::clone(&first)), Inserted::New);
         assert_eq!(pool.insert(first), Inserted::Duplicate);
         assert_eq!(pool.insert(transfer("x", 2)), Inserted::Full);
         assert_eq!(nonces(&mut pool, 9), [1]);
-        assert_eq!(
-            pool.insert(transfer("x", 2)),
-            Inserted::New,
-            "what was taken made room"
-        );
+        assert_eq!(pool.insert(transfer("x", 2)), Inserted::New, "what was taken made room");
     }
 }

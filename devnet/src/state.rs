@@ -47,10 +47,7 @@ impl ShardState {
     }
 
     /// Raw keys that begin with `prefix`, in order, with their values.
-    pub fn with_prefix<'a>(
-        &'a self,
-        prefix: &'a [u8],
-    ) -> impl Iterator<Item = (&'a [u8], &'a Value)> {
+    pub fn with_prefix<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a Value)> {
         self.values
             .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(move |(key, _)| key.starts_with(prefix))
@@ -65,19 +62,9 @@ impl ShardState {
         let mut forks = Vec::new();
         let (mut low, mut high) = (Bound::Excluded(key.to_vec()), Bound::Excluded(key.to_vec()));
         loop {
-            let below = self
-                .values
-                .range::<[u8], _>((Bound::Unbounded, as_slice(&low)))
-                .next_back();
-            let above = self
-                .values
-                .range::<[u8], _>((as_slice(&high), Bound::Unbounded))
-                .next();
-            let fork = [below, above]
-                .into_iter()
-                .flatten()
-                .map(|(other, _)| common_nibbles(key, other))
-                .max();
+            let below = self.values.range::<[u8], _>((Bound::Unbounded, as_slice(&low))).next_back();
+            let above = self.values.range::<[u8], _>((as_slice(&high), Bound::Unbounded)).next();
+            let fork = [below, above].into_iter().flatten().map(|(other, _)| common_nibbles(key, other)).max();
             let Some(fork) = fork else { break };
             forks.push(fork);
             if fork == 0 {
@@ -135,10 +122,7 @@ impl ShardState {
             }
         }
         let changed = CryptoHash::hash_borsh(changes);
-        Self {
-            values,
-            root: CryptoHash::hash_borsh((self.root, changed)),
-        }
+        Self { values, root: CryptoHash::hash_borsh((self.root, changed)) }
     }
 }
 
@@ -150,29 +134,23 @@ fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 
 fn nibble(key: &[u8], index: usize) -> u8 {
     let byte = key[index / 2];
-    if index.is_multiple_of(2) {
-        byte >> 4
-    } else {
-        byte & 0x0f
-    }
+    if index.is_multiple_of(2) { byte >> 4 } else { byte & 0x0f }
 }
 
 fn common_nibbles(a: &[u8], b: &[u8]) -> usize {
     let length = a.len().min(b.len()) * 2;
-    (0..length)
-        .find(|&index| nibble(a, index) != nibble(b, index))
-        .unwrap_or(length)
+    (0..length).find(|&index| nibble(a, index) != nibble(b, index)).unwrap_or(length)
 }
 
 /// Bounds beyond every key that shares the first `length` nibbles with `key`.
 fn outside(key: &[u8], length: usize) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     let mut first = key[..length.div_ceil(2)].to_vec();
     let mut last = first.clone();
-    if length % 2 == 1 {
-        if let (Some(first), Some(last)) = (first.last_mut(), last.last_mut()) {
-            *first &= 0xf0;
-            *last |= 0x0f;
-        }
+    if !length.is_multiple_of(2)
+        && let (Some(first), Some(last)) = (first.last_mut(), last.last_mut())
+    {
+        *first &= 0xf0;
+        *last |= 0x0f;
     }
     // The first key after every extension of `last`.
     while last.last() == Some(&0xff) {
@@ -211,11 +189,7 @@ pub enum Found<'a> {
 impl Update {
     /// Nothing changed yet.
     pub fn new(base: ShardState) -> Self {
-        Self {
-            base,
-            committed: Changes::new(),
-            pending: Changes::new(),
-        }
+        Self { base, committed: Changes::new(), pending: Changes::new() }
     }
 
     /// The state before the chunk.
@@ -280,20 +254,13 @@ impl Update {
 
     /// Raw keys that begin with `prefix`, in order.
     pub fn keys_with_prefix(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
-        let mut keys: BTreeMap<Vec<u8>, bool> = self
-            .base
-            .with_prefix(prefix)
-            .map(|(key, _)| (key.to_vec(), true))
-            .collect();
+        let mut keys: BTreeMap<Vec<u8>, bool> =
+            self.base.with_prefix(prefix).map(|(key, _)| (key.to_vec(), true)).collect();
         for changes in [&self.committed, &self.pending] {
-            let changed = changes
-                .range(prefix.to_vec()..)
-                .take_while(|(key, _)| key.starts_with(prefix));
+            let changed = changes.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
             keys.extend(changed.map(|(key, value)| (key.clone(), value.is_some())));
         }
-        keys.into_iter()
-            .filter_map(|(key, present)| present.then_some(key))
-            .collect()
+        keys.into_iter().filter_map(|(key, present)| present.then_some(key)).collect()
     }
 
     /// Keeps what changed since the last commit.
@@ -313,19 +280,12 @@ impl Update {
 
     /// An account.
     pub fn account(&self, account_id: &AccountId) -> Option<Account> {
-        self.get(&TrieKey::Account {
-            account_id: account_id.clone(),
-        })
+        self.get(&TrieKey::Account { account_id: account_id.clone() })
     }
 
     /// Writes an account.
     pub fn set_account(&mut self, account_id: &AccountId, account: &Account) {
-        self.set(
-            &TrieKey::Account {
-                account_id: account_id.clone(),
-            },
-            account,
-        );
+        self.set(&TrieKey::Account { account_id: account_id.clone() }, account);
     }
 
     /// A key of an account.
@@ -334,12 +294,7 @@ impl Update {
     }
 
     /// Writes a key of an account.
-    pub fn set_access_key(
-        &mut self,
-        account_id: &AccountId,
-        key: &PublicKey,
-        access_key: &AccessKey,
-    ) {
+    pub fn set_access_key(&mut self, account_id: &AccountId, key: &PublicKey, access_key: &AccessKey) {
         self.set(&TrieKey::access_key(account_id.clone(), key), access_key);
     }
 }
@@ -358,15 +313,12 @@ impl StateView {
 
     /// An account.
     pub fn account(&self, account_id: &AccountId) -> Option<Account> {
-        self.shard.get(&TrieKey::Account {
-            account_id: account_id.clone(),
-        })
+        self.shard.get(&TrieKey::Account { account_id: account_id.clone() })
     }
 
     /// A key of an account.
     pub fn access_key(&self, account_id: &AccountId, key: &PublicKey) -> Option<AccessKey> {
-        self.shard
-            .get(&TrieKey::access_key(account_id.clone(), key))
+        self.shard.get(&TrieKey::access_key(account_id.clone(), key))
     }
 
     /// All keys of an account, in the order of the trie.
@@ -375,15 +327,12 @@ impl StateView {
         self.shard
             .with_prefix(&prefix)
             .filter_map(|(key, value)| {
-                let key =
-                    match trie_key_parsers::parse_key_handle_from_access_key_key(key, account_id)
-                        .ok()?
-                    {
-                        PublicKeyHandle::ED25519(key) => PublicKey::ED25519(key),
-                        PublicKeyHandle::SECP256K1(key) => PublicKey::SECP256K1(key),
-                        // The trie holds only a hash of such a key.
-                        PublicKeyHandle::MlDsa65(_) => return None,
-                    };
+                let key = match trie_key_parsers::parse_key_handle_from_access_key_key(key, account_id).ok()? {
+                    PublicKeyHandle::ED25519(key) => PublicKey::ED25519(key),
+                    PublicKeyHandle::SECP256K1(key) => PublicKey::SECP256K1(key),
+                    // The trie holds only a hash of such a key.
+                    PublicKeyHandle::MlDsa65(_) => return None,
+                };
                 Some((key, decode(value)))
             })
             .collect()
@@ -395,12 +344,7 @@ impl StateView {
         let AccountContract::Local(hash) = *account.contract() else {
             return None;
         };
-        let code = self.shard.get_raw(
-            &TrieKey::ContractCode {
-                account_id: account_id.clone(),
-            }
-            .to_vec(),
-        )?;
+        let code = self.shard.get_raw(&TrieKey::ContractCode { account_id: account_id.clone() }.to_vec())?;
         Some(Arc::new(ContractCode::new(code.to_vec(), Some(hash))))
     }
 
@@ -408,19 +352,11 @@ impl StateView {
     pub fn data(&self, account_id: &AccountId, prefix: &[u8]) -> Vec<(Vec<u8>, Value)> {
         let raw = trie_key_parsers::get_raw_prefix_for_contract_data(account_id, prefix);
         let own = raw.len() - prefix.len();
-        self.shard
-            .with_prefix(&raw)
-            .map(|(key, value)| (key[own..].to_vec(), Arc::clone(value)))
-            .collect()
+        self.shard.with_prefix(&raw).map(|(key, value)| (key[own..].to_vec(), Arc::clone(value))).collect()
     }
 
     /// Runs a view method with the protocol's gas limit.
-    pub fn call(
-        &self,
-        account_id: &AccountId,
-        method: &str,
-        args: &[u8],
-    ) -> Result<ViewResult, ViewError> {
+    pub fn call(&self, account_id: &AccountId, method: &str, args: &[u8]) -> Result<ViewResult, ViewError> {
         view::call(&self.context, &self.shard, account_id, method, args)
     }
 }
@@ -430,10 +366,7 @@ mod tests {
     use super::*;
 
     fn state(keys: &[&[u8]]) -> ShardState {
-        let changes = keys
-            .iter()
-            .map(|key| (key.to_vec(), Some(Value::from([1]))))
-            .collect();
+        let changes = keys.iter().map(|key| (key.to_vec(), Some(Value::from([1])))).collect();
         ShardState::default().with_changes(&changes)
     }
 
@@ -472,11 +405,7 @@ mod tests {
         let after = update.finish();
         assert!(after.get_raw(b"a").is_none() && after.get_raw(b"d").is_none());
         assert_eq!(after.get_raw(b"c"), Some(&Value::from([3])));
-        assert_eq!(
-            before.get_raw(b"a"),
-            Some(&Value::from([1])),
-            "an older version never changes"
-        );
+        assert_eq!(before.get_raw(b"a"), Some(&Value::from([1])), "an older version never changes");
         assert_ne!(before.root(), after.root());
     }
 }

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use near_primitives::congestion_info::{CongestionControl, CongestionInfo};
 use near_primitives::errors::InvalidTxError;
 use near_primitives::hash::CryptoHash;
-use near_primitives::receipt::{
-    DelayedReceiptIndices, Receipt, ReceivedData, VersionedReceiptEnum,
-};
+use near_primitives::receipt::{DelayedReceiptIndices, Receipt, ReceivedData, VersionedReceiptEnum};
 use near_primitives::transaction::{
     ExecutionMetadata, ExecutionOutcome, ExecutionOutcomeWithId, ExecutionStatus, SignedTransaction,
 };
@@ -55,12 +53,7 @@ pub(crate) struct ChunkResult {
 
 impl ChunkUnderWay {
     /// A chunk on top of a state, nothing done yet.
-    pub(crate) fn new(
-        rules: Arc<Rules>,
-        block: BlockContext,
-        base: ShardState,
-        congestion: CongestionInfo,
-    ) -> Self {
+    pub(crate) fn new(rules: Arc<Rules>, block: BlockContext, base: ShardState, congestion: CongestionInfo) -> Self {
         Self {
             rules,
             block,
@@ -84,18 +77,12 @@ impl ChunkUnderWay {
     }
 
     /// Verifies a transaction, charges its signer and makes its receipt; an invalid one changes nothing.
-    pub(crate) fn convert(
-        &mut self,
-        transaction: &SignedTransaction,
-    ) -> Result<(), InvalidTxError> {
-        let BlockContext {
-            height, gas_price, ..
-        } = self.block;
+    pub(crate) fn convert(&mut self, transaction: &SignedTransaction) -> Result<(), InvalidTxError> {
+        let BlockContext { height, gas_price, .. } = self.block;
         let tx = &transaction.transaction;
         let charged = verify_and_charge(&self.rules, &self.state, tx, gas_price, Some(height))?;
         self.state.set_account(tx.signer_id(), &charged.signer);
-        self.state
-            .set_access_key(tx.signer_id(), tx.public_key(), &charged.access_key);
+        self.state.set_access_key(tx.signer_id(), tx.public_key(), &charged.access_key);
         self.state.commit();
         let receipt_id = create_receipt_id_from_transaction(transaction.hash(), height);
         let receipt = Receipt::from_tx(
@@ -130,10 +117,7 @@ impl ChunkUnderWay {
 
     /// Executes the receipts and closes the chunk.
     pub(crate) fn execute(mut self, incoming: &[Receipt]) -> ChunkResult {
-        let mut queue: DelayedReceiptIndices = self
-            .state
-            .get(&TrieKey::DelayedReceiptIndices)
-            .unwrap_or_default();
+        let mut queue: DelayedReceiptIndices = self.state.get(&TrieKey::DelayedReceiptIndices).unwrap_or_default();
         let queue_before = (queue.first_index, queue.next_available_index);
         for receipt in std::mem::take(&mut self.local) {
             match self.is_full() {
@@ -142,9 +126,7 @@ impl ChunkUnderWay {
             }
         }
         while queue.first_index < queue.next_available_index && !self.is_full() {
-            let key = TrieKey::DelayedReceipt {
-                index: queue.first_index,
-            };
+            let key = TrieKey::DelayedReceipt { index: queue.first_index };
             let receipt: Receipt = self.state.take(&key).expect("the queue has no holes");
             queue.first_index += 1;
             self.count_delayed(&receipt, false);
@@ -176,12 +158,7 @@ impl ChunkUnderWay {
     }
 
     fn delay(&mut self, queue: &mut DelayedReceiptIndices, receipt: &Receipt) {
-        self.state.set(
-            &TrieKey::DelayedReceipt {
-                index: queue.next_available_index,
-            },
-            receipt,
-        );
+        self.state.set(&TrieKey::DelayedReceipt { index: queue.next_available_index }, receipt);
         queue.next_available_index += 1;
         self.count_delayed(receipt, true);
     }
@@ -191,27 +168,18 @@ impl ChunkUnderWay {
         let bytes = borsh::object_length(receipt).expect("measuring does not fail") as u64;
         let gas = self.congestion_gas(receipt);
         let counted = match enters {
-            true => self
-                .congestion
-                .add_receipt_bytes(bytes)
-                .and(self.congestion.add_delayed_receipt_gas(gas)),
-            false => self
-                .congestion
-                .remove_receipt_bytes(bytes)
-                .and(self.congestion.remove_delayed_receipt_gas(gas)),
+            true => self.congestion.add_receipt_bytes(bytes).and(self.congestion.add_delayed_receipt_gas(gas)),
+            false => self.congestion.remove_receipt_bytes(bytes).and(self.congestion.remove_delayed_receipt_gas(gas)),
         };
         counted.expect("the counters hold what is in the queue");
     }
 
     fn congestion_gas(&self, receipt: &Receipt) -> Gas {
         match receipt.versioned_receipt() {
-            VersionedReceiptEnum::Action(action) => prepaid(
-                &self.rules.config,
-                self.rules.protocol_version,
-                action.actions(),
-                receipt.receiver_id(),
-            )
-            .expect("limited by validation"),
+            VersionedReceiptEnum::Action(action) => {
+                prepaid(&self.rules.config, self.rules.protocol_version, action.actions(), receipt.receiver_id())
+                    .expect("limited by validation")
+            }
             _ => Gas::ZERO,
         }
     }
@@ -245,16 +213,10 @@ impl ChunkUnderWay {
     fn ready(&mut self, receipt: Receipt, elsewhere: bool) -> Option<(Receipt, bool)> {
         let ready = match receipt.versioned_receipt() {
             VersionedReceiptEnum::Data(data) => {
-                let received = ReceivedData {
-                    data: data.data.clone(),
-                };
-                return self
-                    .receive(&receipt, data.data_id, &received)
-                    .map(|postponed| (postponed, true));
+                let received = ReceivedData { data: data.data.clone() };
+                return self.receive(&receipt, data.data_id, &received).map(|postponed| (postponed, true));
             }
-            VersionedReceiptEnum::Action(action) => {
-                self.postpone(&receipt, action.input_data_ids())
-            }
+            VersionedReceiptEnum::Action(action) => self.postpone(&receipt, action.input_data_ids()),
             _ => panic!("devnet makes neither yields nor global contracts"),
         };
         ready.then_some((receipt, elsewhere))
@@ -266,81 +228,36 @@ impl ChunkUnderWay {
         let receipt_id = *receipt.receipt_id();
         let mut missing = 0u32;
         for &data_id in input_data_ids {
-            if !self.state.contains(&TrieKey::ReceivedData {
-                receiver_id: receiver_id.clone(),
-                data_id,
-            }) {
+            if !self.state.contains(&TrieKey::ReceivedData { receiver_id: receiver_id.clone(), data_id }) {
                 missing += 1;
-                let key = TrieKey::PostponedReceiptId {
-                    receiver_id: receiver_id.clone(),
-                    data_id,
-                };
+                let key = TrieKey::PostponedReceiptId { receiver_id: receiver_id.clone(), data_id };
                 self.state.set(&key, &receipt_id);
             }
         }
         if missing > 0 {
-            let count = TrieKey::PendingDataCount {
-                receiver_id: receiver_id.clone(),
-                receipt_id,
-            };
+            let count = TrieKey::PendingDataCount { receiver_id: receiver_id.clone(), receipt_id };
             self.state.set(&count, &missing);
-            self.state.set(
-                &TrieKey::PostponedReceipt {
-                    receiver_id: receiver_id.clone(),
-                    receipt_id,
-                },
-                receipt,
-            );
+            self.state.set(&TrieKey::PostponedReceipt { receiver_id: receiver_id.clone(), receipt_id }, receipt);
             self.state.commit();
         }
         missing == 0
     }
 
     /// Keeps data for the receipt that wants them, and returns that receipt if they were the last.
-    fn receive(
-        &mut self,
-        receipt: &Receipt,
-        data_id: CryptoHash,
-        received: &ReceivedData,
-    ) -> Option<Receipt> {
+    fn receive(&mut self, receipt: &Receipt, data_id: CryptoHash, received: &ReceivedData) -> Option<Receipt> {
         let receiver_id = receipt.receiver_id();
-        self.state.set(
-            &TrieKey::ReceivedData {
-                receiver_id: receiver_id.clone(),
-                data_id,
-            },
-            received,
-        );
-        let waiting = TrieKey::PostponedReceiptId {
-            receiver_id: receiver_id.clone(),
-            data_id,
-        };
-        let ready = self
-            .state
-            .take::<CryptoHash>(&waiting)
-            .and_then(|receipt_id| {
-                let count = TrieKey::PendingDataCount {
-                    receiver_id: receiver_id.clone(),
-                    receipt_id,
-                };
-                let pending: u32 = self
-                    .state
-                    .take(&count)
-                    .expect("a postponed receipt has a count");
-                if pending > 1 {
-                    self.state.set(&count, &(pending - 1));
-                    return None;
-                }
-                let key = TrieKey::PostponedReceipt {
-                    receiver_id: receiver_id.clone(),
-                    receipt_id,
-                };
-                Some(
-                    self.state
-                        .take::<Receipt>(&key)
-                        .expect("a postponed receipt is in the state"),
-                )
-            });
+        self.state.set(&TrieKey::ReceivedData { receiver_id: receiver_id.clone(), data_id }, received);
+        let waiting = TrieKey::PostponedReceiptId { receiver_id: receiver_id.clone(), data_id };
+        let ready = self.state.take::<CryptoHash>(&waiting).and_then(|receipt_id| {
+            let count = TrieKey::PendingDataCount { receiver_id: receiver_id.clone(), receipt_id };
+            let pending: u32 = self.state.take(&count).expect("a postponed receipt has a count");
+            if pending > 1 {
+                self.state.set(&count, &(pending - 1));
+                return None;
+            }
+            let key = TrieKey::PostponedReceipt { receiver_id: receiver_id.clone(), receipt_id };
+            Some(self.state.take::<Receipt>(&key).expect("a postponed receipt is in the state"))
+        });
         self.state.commit();
         ready
     }

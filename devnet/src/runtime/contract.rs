@@ -5,18 +5,15 @@ use std::sync::Arc;
 use near_parameters::RuntimeConfig;
 use near_primitives::account::{Account, AccountContract};
 use near_primitives::errors::{
-    ActionErrorKind, CompilationError as CompilationErrorView,
-    FunctionCallError as FunctionCallErrorView, MethodResolveError as MethodResolveErrorView,
-    PrepareError as PrepareErrorView,
+    ActionErrorKind, CompilationError as CompilationErrorView, FunctionCallError as FunctionCallErrorView,
+    MethodResolveError as MethodResolveErrorView, PrepareError as PrepareErrorView,
 };
 use near_primitives::hash::CryptoHash;
 use near_primitives::trie_key::TrieKey;
 use near_primitives::types::AccountId;
 use near_vm_runner::logic::errors::{CompilationError, FunctionCallError, VMRunnerError};
 use near_vm_runner::logic::{External, GasCounter, VMContext, VMOutcome};
-use near_vm_runner::{
-    Contract, ContractCode, FilesystemContractRuntimeCache, noop_background_spawner,
-};
+use near_vm_runner::{Contract, ContractCode, FilesystemContractRuntimeCache, noop_background_spawner};
 use tempfile::TempDir;
 
 use super::Rules;
@@ -46,10 +43,7 @@ impl ContractCache {
             DISK_CACHE_BYTES,
             noop_background_spawner(),
         )?;
-        Ok(Self {
-            cache,
-            _directory: directory,
-        })
+        Ok(Self { cache, _directory: directory })
     }
 }
 
@@ -74,9 +68,7 @@ impl<F: Fn() -> Option<Arc<[u8]>>> Contract for Code<F> {
 pub(super) fn local_contract(account: &Account) -> Option<CryptoHash> {
     match *account.contract() {
         AccountContract::Local(hash) => Some(hash),
-        AccountContract::None
-        | AccountContract::Global(_)
-        | AccountContract::GlobalByAccount(_) => None,
+        AccountContract::None | AccountContract::Global(_) | AccountContract::GlobalByAccount(_) => None,
     }
 }
 
@@ -94,19 +86,10 @@ pub(super) fn run(
     external: &mut (dyn External + Send),
 ) -> Result<VMOutcome, Unsupported> {
     let config: &RuntimeConfig = &rules.config;
-    let key = TrieKey::ContractCode {
-        account_id: context.current_account_id.clone(),
-    }
-    .to_vec();
-    let code = Code {
-        hash,
-        read: || read(&key),
-    };
+    let key = TrieKey::ContractCode { account_id: context.current_account_id.clone() }.to_vec();
+    let code = Code { hash, read: || read(&key) };
     let wasm = &config.wasm_config;
-    let limit = context
-        .view_config
-        .as_ref()
-        .map_or(wasm.limit_config.max_gas_burnt, |view| view.max_gas_burnt);
+    let limit = context.view_config.as_ref().map_or(wasm.limit_config.max_gas_burnt, |view| view.max_gas_burnt);
     let gas = GasCounter::new(
         wasm.ext_costs.clone(),
         limit,
@@ -114,32 +97,21 @@ pub(super) fn run(
         context.prepaid_gas,
         context.view_config.is_some(),
     );
-    let prepared = near_vm_runner::prepare(
-        &code,
-        Arc::clone(wasm),
-        Some(&rules.contracts.cache),
-        gas,
-        method,
-    );
+    let prepared = near_vm_runner::prepare(&code, Arc::clone(wasm), Some(&rules.contracts.cache), gas, method);
     match near_vm_runner::run(prepared, external, context, Arc::clone(&config.fees)) {
         Ok(outcome) => Ok(outcome),
         Err(VMRunnerError::ExternalError(error)) => match error.downcast::<Unsupported>() {
             Ok(unsupported) => Err(unsupported),
             Err(_) => panic!("the VM reported an external error that devnet did not make"),
         },
-        Err(error) => panic!(
-            "the VM failed on {}.{method}: {error}",
-            context.current_account_id
-        ),
+        Err(error) => panic!("the VM failed on {}.{method}: {error}", context.current_account_id),
     }
 }
 
 /// The error of an account without a contract.
 pub(super) fn no_code(account_id: &AccountId) -> ActionErrorKind {
     ActionErrorKind::FunctionCallError(FunctionCallErrorView::CompilationError(
-        CompilationErrorView::CodeDoesNotExist {
-            account_id: account_id.clone(),
-        },
+        CompilationErrorView::CodeDoesNotExist { account_id: account_id.clone() },
     ))
 }
 
@@ -147,38 +119,26 @@ pub(super) fn no_code(account_id: &AccountId) -> ActionErrorKind {
 pub(super) fn call_error(error: FunctionCallError) -> ActionErrorKind {
     let execution = FunctionCallErrorView::ExecutionError;
     ActionErrorKind::FunctionCallError(match error {
-        FunctionCallError::CompilationError(error) => {
-            FunctionCallErrorView::CompilationError(match error {
-                CompilationError::CodeDoesNotExist { account_id } => match account_id.parse() {
-                    Ok(account_id) => CompilationErrorView::CodeDoesNotExist { account_id },
-                    Err(error) => {
-                        panic!("the VM named an impossible account {account_id}: {error}")
-                    }
-                },
-                CompilationError::PrepareError(error) => {
-                    CompilationErrorView::PrepareError(prepare_error(error))
+        FunctionCallError::CompilationError(error) => FunctionCallErrorView::CompilationError(match error {
+            CompilationError::CodeDoesNotExist { account_id } => match account_id.parse() {
+                Ok(account_id) => CompilationErrorView::CodeDoesNotExist { account_id },
+                Err(error) => {
+                    panic!("the VM named an impossible account {account_id}: {error}")
                 }
-                CompilationError::WasmerCompileError { msg } => {
-                    CompilationErrorView::WasmerCompileError { msg }
-                }
-                CompilationError::WasmtimeCompileError { msg } => {
-                    CompilationErrorView::WasmerCompileError { msg }
-                }
-            })
-        }
+            },
+            CompilationError::PrepareError(error) => CompilationErrorView::PrepareError(prepare_error(error)),
+            CompilationError::WasmerCompileError { msg } => CompilationErrorView::WasmerCompileError { msg },
+            CompilationError::WasmtimeCompileError { msg } => CompilationErrorView::WasmerCompileError { msg },
+        }),
         FunctionCallError::LinkError { msg } => execution(format!("Link Error: {msg}")),
-        FunctionCallError::MethodResolveError(error) => {
-            FunctionCallErrorView::MethodResolveError(method_error(error))
-        }
+        FunctionCallError::MethodResolveError(error) => FunctionCallErrorView::MethodResolveError(method_error(error)),
         FunctionCallError::WasmTrap(trap) => execution(format!("WebAssembly trap: {trap}")),
         FunctionCallError::LoadingError { msg } => execution(format!("Loading error: {msg}")),
         FunctionCallError::HostError(error) => execution(error.to_string()),
     })
 }
 
-fn method_error(
-    error: near_vm_runner::logic::errors::MethodResolveError,
-) -> MethodResolveErrorView {
+fn method_error(error: near_vm_runner::logic::errors::MethodResolveError) -> MethodResolveErrorView {
     use near_vm_runner::logic::errors::MethodResolveError as Vm;
     match error {
         Vm::MethodEmptyName => MethodResolveErrorView::MethodEmptyName,

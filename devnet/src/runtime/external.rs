@@ -11,14 +11,11 @@ use near_primitives::transaction::{
 use near_primitives::trie_key::TrieKey;
 use near_primitives::types::{AccountId, Balance, Gas, GasWeight, Nonce, NonceIndex};
 use near_primitives::universal_state_init::{
-    DecodeMode, RawStateInit, StateInitError, UniversalStateInit, UniversalStateInitCounts,
-    state_init_send_counts,
+    DecodeMode, RawStateInit, StateInitError, UniversalStateInit, UniversalStateInitCounts, state_init_send_counts,
 };
 use near_primitives::utils::create_receipt_id_from_action_hash;
 use near_vm_runner::logic::errors::AnyError;
-use near_vm_runner::logic::types::{
-    ActionIndex, GlobalContractDeployMode, GlobalContractIdentifier, ReceiptIndex,
-};
+use near_vm_runner::logic::types::{ActionIndex, GlobalContractDeployMode, GlobalContractIdentifier, ReceiptIndex};
 use near_vm_runner::logic::{External, HostError, StorageAccessTracker, VMLogicError, ValuePtr};
 
 use super::promises::Promises;
@@ -32,9 +29,7 @@ type Result<T, E = VMLogicError> = std::result::Result<T, E>;
 pub(super) struct Unsupported(pub(super) &'static str);
 
 fn unsupported<T>(what: &'static str) -> Result<T> {
-    Err(VMLogicError::ExternalError(AnyError::new(Unsupported(
-        what,
-    ))))
+    Err(VMLogicError::ExternalError(AnyError::new(Unsupported(what))))
 }
 
 /// The chain as one call of one contract sees it.
@@ -59,33 +54,16 @@ impl<'a> ContractExternal<'a> {
         height: u64,
     ) -> Self {
         let (promises, refused) = (Promises::default(), None);
-        Self {
-            state,
-            account_id,
-            chain_id,
-            action_hash,
-            height,
-            data_count: 0,
-            promises,
-            refused,
-        }
+        Self { state, account_id, chain_id, action_hash, height, data_count: 0, promises, refused }
     }
 
     fn key(&self, key: &[u8]) -> Vec<u8> {
-        TrieKey::ContractData {
-            account_id: self.account_id.clone(),
-            key: key.to_vec(),
-        }
-        .to_vec()
+        TrieKey::ContractData { account_id: self.account_id.clone(), key: key.to_vec() }.to_vec()
     }
 
     /// The value that a write or a removal displaces. Nearcore looks it up in the trie, and charges for the nodes on
     /// the way and for the value, unless the key was already written in this chunk.
-    fn displaced(
-        &self,
-        tracker: &mut dyn StorageAccessTracker,
-        key: &[u8],
-    ) -> Result<Option<Value>> {
+    fn displaced(&self, tracker: &mut dyn StorageAccessTracker, key: &[u8]) -> Result<Option<Value>> {
         match self.state.find(key) {
             Found::InChunk(value) => Ok(value.cloned()),
             Found::Before(value) => {
@@ -126,8 +104,8 @@ fn method_name(name: Vec<u8>) -> Result<String> {
 }
 
 impl External for ContractExternal<'_> {
-    fn storage_set<'a>(
-        &'a mut self,
+    fn storage_set(
+        &mut self,
         tracker: &mut dyn StorageAccessTracker,
         key: &[u8],
         value: &[u8],
@@ -154,11 +132,7 @@ impl External for ContractExternal<'_> {
         Ok(value.map(|value| Box::new(Read { value, touches }) as Box<dyn ValuePtr>))
     }
 
-    fn storage_remove(
-        &mut self,
-        tracker: &mut dyn StorageAccessTracker,
-        key: &[u8],
-    ) -> Result<Option<Vec<u8>>> {
+    fn storage_remove(&mut self, tracker: &mut dyn StorageAccessTracker, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let key = self.key(key);
         let removed = self.displaced(tracker, &key)?;
         if let Some(removed) = &removed {
@@ -173,8 +147,7 @@ impl External for ContractExternal<'_> {
     }
 
     fn generate_data_id(&mut self) -> CryptoHash {
-        let id =
-            create_receipt_id_from_action_hash(&self.action_hash, self.height, self.data_count);
+        let id = create_receipt_id_from_action_hash(&self.action_hash, self.height, self.data_count);
         self.data_count += 1;
         id
     }
@@ -201,11 +174,7 @@ impl External for ContractExternal<'_> {
         self.chain_id.to_owned()
     }
 
-    fn create_action_receipt(
-        &mut self,
-        after: Vec<ReceiptIndex>,
-        receiver_id: AccountId,
-    ) -> Result<ReceiptIndex> {
+    fn create_action_receipt(&mut self, after: Vec<ReceiptIndex>, receiver_id: AccountId) -> Result<ReceiptIndex> {
         let data_ids = after.iter().map(|_| self.generate_data_id()).collect();
         self.promises.create(data_ids, after, receiver_id)
     }
@@ -232,23 +201,14 @@ impl External for ContractExternal<'_> {
     }
 
     fn append_action_create_account(&mut self, receipt: ReceiptIndex) {
-        self.promises
-            .append(receipt, Action::CreateAccount(CreateAccountAction {}));
+        self.promises.append(receipt, Action::CreateAccount(CreateAccountAction {}));
     }
 
     fn append_action_deploy_contract(&mut self, receipt: ReceiptIndex, code: Vec<u8>) {
-        self.promises.append(
-            receipt,
-            Action::DeployContract(DeployContractAction { code }),
-        );
+        self.promises.append(receipt, Action::DeployContract(DeployContractAction { code }));
     }
 
-    fn append_action_deploy_global_contract(
-        &mut self,
-        _: ReceiptIndex,
-        _: Vec<u8>,
-        _: GlobalContractDeployMode,
-    ) {
+    fn append_action_deploy_global_contract(&mut self, _: ReceiptIndex, _: Vec<u8>, _: GlobalContractDeployMode) {
         self.refuse("DeployGlobalContract");
     }
 
@@ -280,11 +240,7 @@ impl External for ContractExternal<'_> {
         UniversalStateInit::from_raw(state_init, DecodeMode::Strict).map(|_| ())
     }
 
-    fn state_init_send_counts(
-        &self,
-        state_init: &RawStateInit,
-        mode: DecodeMode,
-    ) -> UniversalStateInitCounts {
+    fn state_init_send_counts(&self, state_init: &RawStateInit, mode: DecodeMode) -> UniversalStateInitCounts {
         state_init_send_counts(state_init, mode)
     }
 
@@ -301,34 +257,21 @@ impl External for ContractExternal<'_> {
         gas: Gas,
         weight: GasWeight,
     ) -> Result<()> {
-        let call = FunctionCallAction {
-            method_name: method_name(name)?,
-            args,
-            gas,
-            deposit,
-        };
-        let action = self
-            .promises
-            .append(receipt, Action::FunctionCall(Box::new(call)));
+        let call = FunctionCallAction { method_name: method_name(name)?, args, gas, deposit };
+        let action = self.promises.append(receipt, Action::FunctionCall(Box::new(call)));
         self.promises.weigh(receipt, action, weight);
         Ok(())
     }
 
     fn append_action_transfer(&mut self, receipt: ReceiptIndex, deposit: Balance) {
-        self.promises
-            .append(receipt, Action::Transfer(TransferAction { deposit }));
+        self.promises.append(receipt, Action::Transfer(TransferAction { deposit }));
     }
 
     fn append_action_transfer_to_gas_key(&mut self, _: ReceiptIndex, _: PublicKey, _: Balance) {
         self.refuse("TransferToGasKey");
     }
 
-    fn append_action_add_gas_key_with_full_access(
-        &mut self,
-        _: ReceiptIndex,
-        _: PublicKey,
-        _: NonceIndex,
-    ) {
+    fn append_action_add_gas_key_with_full_access(&mut self, _: ReceiptIndex, _: PublicKey, _: NonceIndex) {
         self.refuse("AddKey of a gas key");
     }
 
@@ -344,35 +287,13 @@ impl External for ContractExternal<'_> {
         unsupported("AddKey of a gas key")
     }
 
-    fn append_action_stake(
-        &mut self,
-        receipt: ReceiptIndex,
-        stake: Balance,
-        public_key: PublicKey,
-    ) {
-        self.promises.append(
-            receipt,
-            Action::Stake(Box::new(StakeAction { stake, public_key })),
-        );
+    fn append_action_stake(&mut self, receipt: ReceiptIndex, stake: Balance, public_key: PublicKey) {
+        self.promises.append(receipt, Action::Stake(Box::new(StakeAction { stake, public_key })));
     }
 
-    fn append_action_add_key_with_full_access(
-        &mut self,
-        receipt: ReceiptIndex,
-        public_key: PublicKey,
-        nonce: Nonce,
-    ) {
-        let access_key = AccessKey {
-            nonce,
-            permission: AccessKeyPermission::FullAccess,
-        };
-        self.promises.append(
-            receipt,
-            Action::AddKey(Box::new(AddKeyAction {
-                public_key,
-                access_key,
-            })),
-        );
+    fn append_action_add_key_with_full_access(&mut self, receipt: ReceiptIndex, public_key: PublicKey, nonce: Nonce) {
+        let access_key = AccessKey { nonce, permission: AccessKeyPermission::FullAccess };
+        self.promises.append(receipt, Action::AddKey(Box::new(AddKeyAction { public_key, access_key })));
     }
 
     fn append_action_add_key_with_function_call(
@@ -387,34 +308,19 @@ impl External for ContractExternal<'_> {
         let permission = AccessKeyPermission::FunctionCall(FunctionCallPermission {
             allowance,
             receiver_id: receiver_id.into(),
-            method_names: method_names
-                .into_iter()
-                .map(method_name)
-                .collect::<Result<_>>()?,
+            method_names: method_names.into_iter().map(method_name).collect::<Result<_>>()?,
         });
         let access_key = AccessKey { nonce, permission };
-        self.promises.append(
-            receipt,
-            Action::AddKey(Box::new(AddKeyAction {
-                public_key,
-                access_key,
-            })),
-        );
+        self.promises.append(receipt, Action::AddKey(Box::new(AddKeyAction { public_key, access_key })));
         Ok(())
     }
 
     fn append_action_delete_key(&mut self, receipt: ReceiptIndex, public_key: PublicKey) {
-        self.promises.append(
-            receipt,
-            Action::DeleteKey(Box::new(DeleteKeyAction { public_key })),
-        );
+        self.promises.append(receipt, Action::DeleteKey(Box::new(DeleteKeyAction { public_key })));
     }
 
     fn append_action_delete_account(&mut self, receipt: ReceiptIndex, beneficiary_id: AccountId) {
-        self.promises.append(
-            receipt,
-            Action::DeleteAccount(DeleteAccountAction { beneficiary_id }),
-        );
+        self.promises.append(receipt, Action::DeleteAccount(DeleteAccountAction { beneficiary_id }));
     }
 
     fn get_receipt_receiver(&self, receipt: ReceiptIndex) -> &AccountId {

@@ -1,8 +1,6 @@
 //! What actions cost. Source: nearcore `runtime/runtime/src/config.rs`.
 
-use near_parameters::{
-    ActionCosts, ParameterCost, RuntimeConfig, transfer_exec_fee, transfer_send_fee,
-};
+use near_parameters::{ActionCosts, ParameterCost, RuntimeConfig, transfer_exec_fee, transfer_send_fee};
 use near_primitives::account::AccessKeyPermission;
 use near_primitives::errors::IntegerOverflowError;
 use near_primitives::transaction::{Action, Transaction};
@@ -30,40 +28,15 @@ pub fn transaction_cost(
     let config = &rules.config;
     let receiver = transaction.receiver_id();
     let to_itself = transaction.signer_id() == receiver;
-    let mut burnt = config
-        .fees
-        .fee(ActionCosts::new_action_receipt)
-        .send_fee(to_itself);
+    let mut burnt = config.fees.fee(ActionCosts::new_action_receipt).send_fee(to_itself);
     for action in transaction.actions() {
-        burnt = burnt.checked_add_result(send_fee(
-            config,
-            rules.protocol_version,
-            action,
-            to_itself,
-            receiver,
-        ))?;
+        burnt = burnt.checked_add_result(send_fee(config, rules.protocol_version, action, to_itself, receiver))?;
     }
     let receipt_gas_price = gas_price.max(config.min_gas_purchase_price);
     let burnt_amount = price(gas_price, burnt.gas)?;
-    let bought = price(
-        receipt_gas_price,
-        prepaid(
-            config,
-            rules.protocol_version,
-            transaction.actions(),
-            receiver,
-        )?,
-    )?;
-    let total = add(
-        add(burnt_amount, bought)?,
-        total_deposit(transaction.actions())?,
-    )?;
-    Ok(TransactionCost {
-        burnt,
-        burnt_amount,
-        receipt_gas_price,
-        total,
-    })
+    let bought = price(receipt_gas_price, prepaid(config, rules.protocol_version, transaction.actions(), receiver)?)?;
+    let total = add(add(burnt_amount, bought)?, total_deposit(transaction.actions())?)?;
+    Ok(TransactionCost { burnt, burnt_amount, receipt_gas_price, total })
 }
 
 /// Gas that a receipt of these actions comes with: attached, and for its own execution.
@@ -74,13 +47,7 @@ pub fn prepaid(
     receiver: &AccountId,
 ) -> Result<Gas, IntegerOverflowError> {
     let mut gas = attached_gas(actions)?;
-    gas = gas.checked_add_result(
-        config
-            .fees
-            .fee(ActionCosts::new_action_receipt)
-            .exec_fee()
-            .gas,
-    )?;
+    gas = gas.checked_add_result(config.fees.fee(ActionCosts::new_action_receipt).exec_fee().gas)?;
     for action in actions {
         gas = gas.checked_add_result(exec_fee(config, protocol_version, action, receiver).gas)?;
     }
@@ -89,16 +56,12 @@ pub fn prepaid(
 
 /// Gas attached to function calls.
 pub fn attached_gas(actions: &[Action]) -> Result<Gas, IntegerOverflowError> {
-    actions.iter().try_fold(Gas::ZERO, |sum, action| {
-        sum.checked_add_result(action.get_prepaid_gas())
-    })
+    actions.iter().try_fold(Gas::ZERO, |sum, action| sum.checked_add_result(action.get_prepaid_gas()))
 }
 
 /// Sum of the deposits.
 pub fn total_deposit(actions: &[Action]) -> Result<Balance, IntegerOverflowError> {
-    actions.iter().try_fold(Balance::ZERO, |sum, action| {
-        add(sum, action.get_deposit_balance())
-    })
+    actions.iter().try_fold(Balance::ZERO, |sum, action| add(sum, action.get_deposit_balance()))
 }
 
 /// Fee for sending an action, burnt by the sender.
@@ -110,35 +73,19 @@ pub fn send_fee(
     receiver: &AccountId,
 ) -> ParameterCost {
     let (eth, universal) = accounts_enabled(config, protocol_version);
-    let transfer = || {
-        transfer_send_fee(
-            &config.fees,
-            to_itself,
-            eth,
-            universal,
-            receiver.get_account_type(),
-        )
-    };
-    sum(action, transfer, |cost| {
-        config.fees.fee(cost).send_fee(to_itself)
-    })
+    let transfer = || transfer_send_fee(&config.fees, to_itself, eth, universal, receiver.get_account_type());
+    sum(action, transfer, |cost| config.fees.fee(cost).send_fee(to_itself))
 }
 
 /// Fee for executing an action, burnt by its receiver's chunk.
-pub fn exec_fee(
-    config: &RuntimeConfig,
-    protocol_version: u32,
-    action: &Action,
-    receiver: &AccountId,
-) -> ParameterCost {
+pub fn exec_fee(config: &RuntimeConfig, protocol_version: u32, action: &Action, receiver: &AccountId) -> ParameterCost {
     let (eth, universal) = accounts_enabled(config, protocol_version);
     let transfer = || transfer_exec_fee(&config.fees, eth, universal, receiver.get_account_type());
     sum(action, transfer, |cost| config.fees.fee(cost).exec_fee())
 }
 
 fn accounts_enabled(config: &RuntimeConfig, protocol_version: u32) -> (bool, bool) {
-    let universal =
-        near_primitives::version::ProtocolFeature::UniversalAccounts.enabled(protocol_version);
+    let universal = near_primitives::version::ProtocolFeature::UniversalAccounts.enabled(protocol_version);
     (config.wasm_config.eth_implicit_accounts, universal)
 }
 
@@ -149,38 +96,25 @@ fn sum(
     fee: impl Fn(ActionCosts) -> ParameterCost,
 ) -> ParameterCost {
     let per_byte = |base: ActionCosts, byte: ActionCosts, bytes: usize| {
-        let bytes = fee(byte)
-            .checked_mul(bytes as u64)
-            .expect("sizes are limited");
+        let bytes = fee(byte).checked_mul(bytes as u64).expect("sizes are limited");
         fee(base).checked_add(bytes).expect("sizes are limited")
     };
     match action {
         Action::CreateAccount(_) => fee(ActionCosts::create_account),
-        Action::DeployContract(deploy) => per_byte(
-            ActionCosts::deploy_contract_base,
-            ActionCosts::deploy_contract_byte,
-            deploy.code.len(),
-        ),
+        Action::DeployContract(deploy) => {
+            per_byte(ActionCosts::deploy_contract_base, ActionCosts::deploy_contract_byte, deploy.code.len())
+        }
         Action::FunctionCall(call) => {
             let bytes = call.method_name.len() + call.args.len();
-            per_byte(
-                ActionCosts::function_call_base,
-                ActionCosts::function_call_byte,
-                bytes,
-            )
+            per_byte(ActionCosts::function_call_base, ActionCosts::function_call_byte, bytes)
         }
         Action::Transfer(_) => transfer(),
         Action::Stake(_) => fee(ActionCosts::stake),
         Action::AddKey(add) => match &add.access_key.permission {
-            AccessKeyPermission::FunctionCall(call)
-            | AccessKeyPermission::GasKeyFunctionCall(_, call) => {
+            AccessKeyPermission::FunctionCall(call) | AccessKeyPermission::GasKeyFunctionCall(_, call) => {
                 // Each name counts with the zero that ended it once.
                 let bytes = call.method_names.iter().map(|name| name.len() + 1).sum();
-                per_byte(
-                    ActionCosts::add_function_call_key_base,
-                    ActionCosts::add_function_call_key_byte,
-                    bytes,
-                )
+                per_byte(ActionCosts::add_function_call_key_base, ActionCosts::add_function_call_key_byte, bytes)
             }
             AccessKeyPermission::FullAccess | AccessKeyPermission::GasKeyFullAccess(_) => {
                 fee(ActionCosts::add_full_access_key)
@@ -194,9 +128,7 @@ fn sum(
 
 /// Tokens that an amount of gas costs at a price.
 pub fn price(gas_price: Balance, gas: Gas) -> Result<Balance, IntegerOverflowError> {
-    gas_price
-        .checked_mul(u128::from(gas.as_gas()))
-        .ok_or(IntegerOverflowError)
+    gas_price.checked_mul(u128::from(gas.as_gas())).ok_or(IntegerOverflowError)
 }
 
 fn add(a: Balance, b: Balance) -> Result<Balance, IntegerOverflowError> {

@@ -26,10 +26,7 @@ pub(crate) fn genesis_state(rules: &Rules, genesis: &Genesis) -> Result<ShardSta
             None => AccountContract::None,
             Some(code) => {
                 storage = storage.saturating_add(code.len() as u64);
-                let key = TrieKey::ContractCode {
-                    account_id: account_id.clone(),
-                }
-                .to_vec();
+                let key = TrieKey::ContractCode { account_id: account_id.clone() }.to_vec();
                 state.set_raw(key, code.as_slice().into());
                 AccountContract::Local(CryptoHash::hash_bytes(code))
             }

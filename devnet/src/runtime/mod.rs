@@ -44,9 +44,7 @@ impl Rules {
     /// The cache of compiled contracts needs a temporary directory.
     pub fn new(chain_id: &str, protocol_version: u32, gas_limit: Gas) -> std::io::Result<Self> {
         // Every network but mainnet and testnet has the parameters of a localnet.
-        let config = RuntimeConfigStore::for_chain_id("localnet")
-            .get_config(protocol_version)
-            .clone();
+        let config = RuntimeConfigStore::for_chain_id("localnet").get_config(protocol_version).clone();
         Ok(Self {
             chain_id: chain_id.to_owned(),
             protocol_version,

@@ -1,9 +1,7 @@
 //! The receipts a contract call makes, while it runs. Source: nearcore `runtime/runtime/src/receipt_manager.rs`.
 
 use near_primitives::hash::CryptoHash;
-use near_primitives::receipt::{
-    ActionReceipt, ActionReceiptV2, DataReceiver, Receipt, ReceiptEnum, ReceiptV0,
-};
+use near_primitives::receipt::{ActionReceipt, ActionReceiptV2, DataReceiver, Receipt, ReceiptEnum, ReceiptV0};
 use near_primitives::transaction::Action;
 use near_primitives::types::{AccountId, Balance, Gas, GasWeight};
 use near_vm_runner::logic::{HostError, VMLogicError};
@@ -42,14 +40,9 @@ impl Promises {
         receiver_id: AccountId,
     ) -> Result<u64, VMLogicError> {
         for (&data_id, receipt_index) in data_ids.iter().zip(after) {
-            let draft = usize::try_from(receipt_index)
-                .ok()
-                .and_then(|index| self.drafts.get_mut(index));
+            let draft = usize::try_from(receipt_index).ok().and_then(|index| self.drafts.get_mut(index));
             let draft = draft.ok_or(HostError::InvalidReceiptIndex { receipt_index })?;
-            draft.output_data_receivers.push(DataReceiver {
-                data_id,
-                receiver_id: receiver_id.clone(),
-            });
+            draft.output_data_receivers.push(DataReceiver { data_id, receiver_id: receiver_id.clone() });
         }
         self.drafts.push(Draft {
             receiver_id,
@@ -89,11 +82,7 @@ impl Promises {
 
     /// Splits the gas left over by weight, the remainder to the last; returns what was given.
     pub(super) fn distribute(&mut self, unused: Gas) -> Gas {
-        let sum: u128 = self
-            .weights
-            .iter()
-            .map(|(_, _, weight)| u128::from(weight.0))
-            .sum();
+        let sum: u128 = self.weights.iter().map(|(_, _, weight)| u128::from(weight.0)).sum();
         if sum == 0 || unused == Gas::ZERO {
             return Gas::ZERO;
         }
@@ -115,25 +104,15 @@ impl Promises {
 
     /// The finished receipts, without their ids.
     pub(super) fn into_receipts(self, origin: &Origin<'_>) -> Vec<Receipt> {
-        self.drafts
-            .into_iter()
-            .map(|draft| draft.into_receipt(origin))
-            .collect()
+        self.drafts.into_iter().map(|draft| draft.into_receipt(origin)).collect()
     }
 }
 
 impl Draft {
     fn into_receipt(self, origin: &Origin<'_>) -> Receipt {
-        let (signer_id, signer_public_key) =
-            (origin.signer_id.clone(), origin.signer_public_key.clone());
+        let (signer_id, signer_public_key) = (origin.signer_id.clone(), origin.signer_public_key.clone());
         let gas_price = origin.gas_price;
-        let Self {
-            receiver_id,
-            refund_to,
-            output_data_receivers,
-            input_data_ids,
-            actions,
-        } = self;
+        let Self { receiver_id, refund_to, output_data_receivers, input_data_ids, actions } = self;
         let receipt = match refund_to {
             None => ReceiptEnum::Action(ActionReceipt {
                 signer_id,

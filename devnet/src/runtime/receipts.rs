@@ -11,12 +11,10 @@ use near_primitives::errors::{ActionError, ActionErrorKind, TxExecutionError};
 use near_primitives::hash::CryptoHash;
 use near_primitives::profile_data_v3::ProfileDataV3;
 use near_primitives::receipt::{
-    DataReceipt, Receipt, ReceiptEnum, ReceiptV0, ReceivedData, VersionedActionReceipt,
-    VersionedReceiptEnum,
+    DataReceipt, Receipt, ReceiptEnum, ReceiptV0, ReceivedData, VersionedActionReceipt, VersionedReceiptEnum,
 };
 use near_primitives::transaction::{
-    Action, ExecutionMetadata, ExecutionMetadataV4, ExecutionOutcome, ExecutionOutcomeWithId,
-    ExecutionStatus,
+    Action, ExecutionMetadata, ExecutionMetadataV4, ExecutionOutcome, ExecutionOutcomeWithId, ExecutionStatus,
 };
 use near_primitives::trie_key::TrieKey;
 use near_primitives::types::{Balance, Gas};
@@ -83,27 +81,16 @@ struct Execution<'a> {
 ///
 /// # Panics
 /// Where state or receipts are not as the runtime left them: no chain goes on from there.
-pub(super) fn execute(
-    rules: &Rules,
-    block: &BlockContext,
-    state: &mut Update,
-    receipt: &Receipt,
-) -> Executed {
+pub(super) fn execute(rules: &Rules, block: &BlockContext, state: &mut Update, receipt: &Receipt) -> Executed {
     let versioned = receipt.versioned_receipt();
-    let (VersionedReceiptEnum::Action(action_receipt)
-    | VersionedReceiptEnum::PromiseYield(action_receipt)) = &versioned
+    let (VersionedReceiptEnum::Action(action_receipt) | VersionedReceiptEnum::PromiseYield(action_receipt)) =
+        &versioned
     else {
         panic!("only action receipts are executed");
     };
     let promise_results = take_inputs(state, receipt, action_receipt);
     state.commit();
-    let execution = Execution {
-        rules,
-        block,
-        receipt,
-        action_receipt,
-        promise_results,
-    };
+    let execution = Execution { rules, block, receipt, action_receipt, promise_results };
     let mut subject = Subject {
         rules,
         height: block.height,
@@ -124,13 +111,7 @@ pub(super) fn execute(
         contracts: Vec::new(),
         profile: ProfileDataV3::default(),
     };
-    tally.burn(
-        rules
-            .config
-            .fees
-            .fee(ActionCosts::new_action_receipt)
-            .exec_fee(),
-    );
+    tally.burn(rules.config.fees.fee(ActionCosts::new_action_receipt).exec_fee());
     let result = execution.actions(state, &mut subject, &mut tally);
     if result.is_err() {
         tally.new_receipts.clear();
@@ -150,16 +131,9 @@ fn take_inputs(
     action_receipt: &VersionedActionReceipt<'_>,
 ) -> Arc<[PromiseResult]> {
     let take = |&data_id: &CryptoHash| {
-        let key = TrieKey::ReceivedData {
-            receiver_id: receipt.receiver_id().clone(),
-            data_id,
-        };
-        let received: ReceivedData = state
-            .take(&key)
-            .expect("a receipt is executed once its data are there");
-        received.data.map_or(PromiseResult::Failed, |data| {
-            PromiseResult::Successful(Rc::from(data))
-        })
+        let key = TrieKey::ReceivedData { receiver_id: receipt.receiver_id().clone(), data_id };
+        let received: ReceivedData = state.take(&key).expect("a receipt is executed once its data are there");
+        received.data.map_or(PromiseResult::Failed, |data| PromiseResult::Successful(Rc::from(data)))
     };
     // Made and dropped on one thread, which the VM's type cannot say.
     #[allow(clippy::arc_with_non_send_sync)]
@@ -176,32 +150,22 @@ impl Execution<'_> {
     ) -> Result<ReturnData, ActionError> {
         let actions = self.action_receipt.actions();
         let contract = |subject: &Subject<'_>| {
-            subject
-                .account
-                .as_ref()
-                .map_or(AccountContract::None, |account| {
-                    account.contract().into_owned()
-                })
+            subject.account.as_ref().map_or(AccountContract::None, |account| account.contract().into_owned())
         };
         let mut returned = ReturnData::None;
         for (index, action) in actions.iter().enumerate() {
             tally.contracts.push(contract(subject));
             let before = tally.new_receipts.len();
-            let result = self
-                .action(state, subject, tally, index, action)
-                .and_then(|value| {
-                    let mut new = tally.new_receipts[before..].iter();
-                    new.try_for_each(|receipt| validate_new_receipt(self.rules, receipt))
-                        .map_err(ActionErrorKind::NewReceiptValidationError)?;
-                    Ok(value)
-                });
+            let result = self.action(state, subject, tally, index, action).and_then(|value| {
+                let mut new = tally.new_receipts[before..].iter();
+                new.try_for_each(|receipt| validate_new_receipt(self.rules, receipt))
+                    .map_err(ActionErrorKind::NewReceiptValidationError)?;
+                Ok(value)
+            });
             returned = result.map_err(|kind| {
                 // Actions that never ran are listed too, with what they would have found.
                 tally.contracts.resize(actions.len(), contract(subject));
-                ActionError {
-                    index: Some(index as u64),
-                    kind,
-                }
+                ActionError { index: Some(index as u64), kind }
             })?;
         }
         if let Some(account) = &subject.account {
@@ -222,12 +186,7 @@ impl Execution<'_> {
         index: usize,
         action: &Action,
     ) -> Result<ReturnData, ActionErrorKind> {
-        tally.burn(exec_fee(
-            &self.rules.config,
-            self.rules.protocol_version,
-            action,
-            subject.account_id,
-        ));
+        tally.burn(exec_fee(&self.rules.config, self.rules.protocol_version, action, subject.account_id));
         let is_refund = self.receipt.predecessor_id().is_system();
         let alone = self.action_receipt.actions().len() == 1;
         subject.check(action, alone && !is_refund)?;
@@ -244,9 +203,7 @@ impl Execution<'_> {
             }
             Action::AddKey(add) => subject.add_key(state, add)?,
             Action::DeleteKey(delete) => subject.delete_key(state, delete)?,
-            Action::DeleteAccount(delete) => tally
-                .new_receipts
-                .extend(subject.delete_account(state, delete)?),
+            Action::DeleteAccount(delete) => tally.new_receipts.extend(subject.delete_account(state, delete)?),
             other => panic!("validation refuses {other:?}"),
         }
         Ok(ReturnData::None)
@@ -263,42 +220,20 @@ impl Execution<'_> {
         let account_id = subject.account_id;
         let account = subject.account_mut();
         let hash = local_contract(account).ok_or_else(|| no_code(account_id))?;
-        let action_hash =
-            create_action_hash_from_receipt_id(self.receipt.receipt_id(), self.block.height, index);
+        let action_hash = create_action_hash_from_receipt_id(self.receipt.receipt_id(), self.block.height, index);
         let context = self.context(account, index, call, action_hash);
         // Only the code of the account is read, and nothing of it changes while it runs.
-        let code = state
-            .get_raw(
-                &TrieKey::ContractCode {
-                    account_id: account_id.clone(),
-                }
-                .to_vec(),
-            )
-            .cloned();
-        let mut external = ContractExternal::new(
-            state,
-            account_id.clone(),
-            &self.rules.chain_id,
-            action_hash,
-            self.block.height,
-        );
-        let ran = contract::run(
-            self.rules,
-            hash,
-            |_| code.clone(),
-            &call.method_name,
-            &context,
-            &mut external,
-        );
+        let code = state.get_raw(&TrieKey::ContractCode { account_id: account_id.clone() }.to_vec()).cloned();
+        let mut external =
+            ContractExternal::new(state, account_id.clone(), &self.rules.chain_id, action_hash, self.block.height);
+        let ran = contract::run(self.rules, hash, |_| code.clone(), &call.method_name, &context, &mut external);
         let refused = external.refused.take();
         let mut promises = external.promises;
         let mut outcome = match (ran, refused) {
             (Ok(outcome), None) => outcome,
             (Err(unsupported), _) | (Ok(_), Some(unsupported)) => {
                 tally.burn(ParameterCost::new(call.gas, call.gas.as_gas()));
-                let error = near_primitives::errors::FunctionCallError::ExecutionError(
-                    unsupported.to_string(),
-                );
+                let error = near_primitives::errors::FunctionCallError::ExecutionError(unsupported.to_string());
                 return Err(ActionErrorKind::FunctionCallError(error));
             }
         };
@@ -382,11 +317,7 @@ impl Execution<'_> {
     ) -> Executed {
         let fits = "amounts of one receipt fit: its signer paid for them";
         let account_id = self.receipt.receiver_id();
-        let prices = Prices::of(
-            self.rules,
-            self.action_receipt.gas_price(),
-            self.block.gas_price,
-        );
+        let prices = Prices::of(self.rules, self.action_receipt.gas_price(), self.block.gas_price);
         let (mut burnt, tokens_burnt) = if self.receipt.predecessor_id().is_system() {
             // Refunds are free; one that cannot be delivered is burnt, but not as the price of gas.
             let lost = match result {
@@ -395,14 +326,8 @@ impl Execution<'_> {
             };
             (lost, Balance::ZERO)
         } else {
-            let spent = Spent {
-                burnt: tally.burnt,
-                used: tally.used,
-                succeeded: result.is_ok(),
-                created_account,
-            };
-            let settlement =
-                settle(self.rules, self.receipt, self.action_receipt, prices, spent).expect(fits);
+            let spent = Spent { burnt: tally.burnt, used: tally.used, succeeded: result.is_ok(), created_account };
+            let settlement = settle(self.rules, self.receipt, self.action_receipt, prices, spent).expect(fits);
             tally.new_receipts.extend(settlement.refunds);
             (settlement.burnt, settlement.burnt)
         };
@@ -413,38 +338,26 @@ impl Execution<'_> {
             account.set_amount(add(account.amount(), reward));
             state.set_account(account_id, &account);
             state.commit();
-            burnt = burnt
-                .checked_sub(reward)
-                .expect("a reward is a part of what was burnt");
+            burnt = burnt.checked_sub(reward).expect("a reward is a part of what was burnt");
         }
         self.send_output(&mut tally.new_receipts, &result);
 
-        let receipt_id = |index: usize| {
-            create_receipt_id_from_receipt_id(self.receipt.receipt_id(), self.block.height, index)
-        };
+        let receipt_id =
+            |index: usize| create_receipt_id_from_receipt_id(self.receipt.receipt_id(), self.block.height, index);
         for (index, receipt) in tally.new_receipts.iter_mut().enumerate() {
             receipt.set_receipt_id(receipt_id(index));
         }
-        let actions = tally
-            .new_receipts
-            .iter()
-            .filter(|receipt| !matches!(receipt.receipt(), ReceiptEnum::Data(_)));
+        let actions = tally.new_receipts.iter().filter(|receipt| !matches!(receipt.receipt(), ReceiptEnum::Data(_)));
         let receipt_ids = actions.map(|receipt| *receipt.receipt_id()).collect();
         let status = match result {
             // An index counts receipts of this very execution.
-            Ok(ReturnData::ReceiptIndex(index)) => {
-                ExecutionStatus::SuccessReceiptId(receipt_id(index as usize))
-            }
+            Ok(ReturnData::ReceiptIndex(index)) => ExecutionStatus::SuccessReceiptId(receipt_id(index as usize)),
             Ok(ReturnData::Value(value)) => ExecutionStatus::SuccessValue(value),
             Ok(ReturnData::None) => ExecutionStatus::SuccessValue(Vec::new()),
             Err(error) => ExecutionStatus::Failure(TxExecutionError::ActionError(error)),
         };
-        let metadata = if ProtocolFeature::ExecutionMetadataV4.enabled(self.rules.protocol_version)
-        {
-            let metadata = ExecutionMetadataV4 {
-                profile: tally.profile,
-                contracts: tally.contracts,
-            };
+        let metadata = if ProtocolFeature::ExecutionMetadataV4.enabled(self.rules.protocol_version) {
+            let metadata = ExecutionMetadataV4 { profile: tally.profile, contracts: tally.contracts };
             ExecutionMetadata::V4(Box::new(metadata))
         } else {
             ExecutionMetadata::V3(Box::new(tally.profile))
@@ -460,10 +373,7 @@ impl Execution<'_> {
             metadata,
         };
         Executed {
-            outcome: ExecutionOutcomeWithId {
-                id: *self.receipt.receipt_id(),
-                outcome,
-            },
+            outcome: ExecutionOutcomeWithId { id: *self.receipt.receipt_id(), outcome },
             new_receipts: tally.new_receipts,
             compute: tally.compute,
             burnt,
@@ -475,19 +385,12 @@ impl Execution<'_> {
     fn reward(&self, burnt_by_calls: Gas, prices: Prices) -> Balance {
         let ratio = self.rules.config.fees.burnt_gas_reward;
         let (numerator, denominator) = (*ratio.numer() as u64, *ratio.denom() as u64);
-        let gas = burnt_by_calls
-            .checked_mul(numerator)
-            .and_then(|gas| gas.checked_div(denominator));
-        gas.and_then(|gas| price(prices.burnt, gas).ok())
-            .expect("a part of a chunk's gas")
+        let gas = burnt_by_calls.checked_mul(numerator).and_then(|gas| gas.checked_div(denominator));
+        gas.and_then(|gas| price(prices.burnt, gas).ok()).expect("a part of a chunk's gas")
     }
 
     /// Passes the result on to whoever waits for it: as data, or by handing the duty to the promise returned.
-    fn send_output(
-        &self,
-        new_receipts: &mut Vec<Receipt>,
-        result: &Result<ReturnData, ActionError>,
-    ) {
+    fn send_output(&self, new_receipts: &mut Vec<Receipt>, result: &Result<ReturnData, ActionError>) {
         let receivers = self.action_receipt.output_data_receivers();
         if receivers.is_empty() {
             return;
@@ -495,12 +398,8 @@ impl Execution<'_> {
         let data = match result {
             Ok(ReturnData::ReceiptIndex(index)) => {
                 match new_receipts[*index as usize].receipt_mut() {
-                    ReceiptEnum::Action(action) => {
-                        action.output_data_receivers.extend_from_slice(receivers)
-                    }
-                    ReceiptEnum::ActionV2(action) => {
-                        action.output_data_receivers.extend_from_slice(receivers)
-                    }
+                    ReceiptEnum::Action(action) => action.output_data_receivers.extend_from_slice(receivers),
+                    ReceiptEnum::ActionV2(action) => action.output_data_receivers.extend_from_slice(receivers),
                     other => panic!("a promise is an action receipt, not {other:?}"),
                 }
                 return;
@@ -514,10 +413,7 @@ impl Execution<'_> {
                 predecessor_id: self.receipt.receiver_id().clone(),
                 receiver_id: receiver.receiver_id.clone(),
                 receipt_id: CryptoHash::default(),
-                receipt: ReceiptEnum::Data(DataReceipt {
-                    data_id: receiver.data_id,
-                    data: data.clone(),
-                }),
+                receipt: ReceiptEnum::Data(DataReceipt { data_id: receiver.data_id, data: data.clone() }),
             })
         }));
     }

@@ -23,10 +23,7 @@ impl Prices {
     /// Since protocol 85 no gas is burnt at more than it was bought for.
     pub(super) fn of(rules: &Rules, bought: Balance, block: Balance) -> Self {
         let capped = ProtocolFeature::AccountCostIncrease.enabled(rules.protocol_version);
-        Self {
-            bought,
-            burnt: if capped { bought.min(block) } else { block },
-        }
+        Self { bought, burnt: if capped { bought.min(block) } else { block } }
     }
 }
 
@@ -56,17 +53,8 @@ pub(super) fn settle(
     spent: Spent,
 ) -> Result<Settlement, IntegerOverflowError> {
     let config: &RuntimeConfig = &rules.config;
-    let paid = prepaid(
-        config,
-        rules.protocol_version,
-        action.actions(),
-        receipt.receiver_id(),
-    )?;
-    let gone = if spent.succeeded {
-        spent.used
-    } else {
-        spent.burnt
-    };
+    let paid = prepaid(config, rules.protocol_version, action.actions(), receipt.receiver_id())?;
+    let gone = if spent.succeeded { spent.used } else { spent.burnt };
     let unspent = paid.checked_sub(gone).ok_or(IntegerOverflowError)?;
     let penalty = config.fees.gas_penalty_for_gas_refund(unspent);
     let mut refund = price(prices.bought, unspent.saturating_sub(penalty))?;
@@ -80,10 +68,7 @@ pub(super) fn settle(
         let mut surplus = price(prices.bought.saturating_sub(prices.burnt), spent.burnt)?;
         if spent.created_account {
             let exec = config.fees.fee(ActionCosts::create_account).exec_fee().gas;
-            let charge = config
-                .account_creation_charge
-                .saturating_sub(price(prices.burnt, exec)?)
-                .min(surplus);
+            let charge = config.account_creation_charge.saturating_sub(price(prices.burnt, exec)?).min(surplus);
             surplus = surplus.saturating_sub(charge);
             burnt = sum(burnt, charge)?;
         }
@@ -93,17 +78,10 @@ pub(super) fn settle(
             burnt = sum(burnt, surplus)?;
         }
     }
-    let deposit = if spent.succeeded {
-        Balance::ZERO
-    } else {
-        total_deposit(action.actions())?
-    };
+    let deposit = if spent.succeeded { Balance::ZERO } else { total_deposit(action.actions())? };
     let mut refunds = Vec::new();
     if !deposit.is_zero() {
-        refunds.push(Receipt::new_balance_refund(
-            receipt.balance_refund_receiver(),
-            deposit,
-        ));
+        refunds.push(Receipt::new_balance_refund(receipt.balance_refund_receiver(), deposit));
     }
     if !refund.is_zero() {
         let key = action.signer_public_key().clone();

@@ -16,39 +16,28 @@ pub(crate) fn validate_transaction(
     rules: &Rules,
     transaction: SignedTransaction,
 ) -> Result<ValidatedTransaction, InvalidTxError> {
-    validate_actions(rules, transaction.transaction.actions())
-        .map_err(InvalidTxError::ActionsValidation)?;
-    ValidatedTransaction::new(&rules.config, transaction, rules.protocol_version)
-        .map_err(|(error, _)| error)
+    validate_actions(rules, transaction.transaction.actions()).map_err(InvalidTxError::ActionsValidation)?;
+    ValidatedTransaction::new(&rules.config, transaction, rules.protocol_version).map_err(|(error, _)| error)
 }
 
 /// Checks a receipt that a contract made.
-pub(crate) fn validate_new_receipt(
-    rules: &Rules,
-    receipt: &Receipt,
-) -> Result<(), ReceiptValidationError> {
+pub(crate) fn validate_new_receipt(rules: &Rules, receipt: &Receipt) -> Result<(), ReceiptValidationError> {
     let limits = &rules.config.wasm_config.limit_config;
     let size = borsh::object_length(receipt).expect("measuring does not fail") as u64;
     if size > limits.max_receipt_size {
-        return Err(ReceiptValidationError::ReceiptSizeExceeded {
-            size,
-            limit: limits.max_receipt_size,
-        });
+        return Err(ReceiptValidationError::ReceiptSizeExceeded { size, limit: limits.max_receipt_size });
     }
     match receipt.versioned_receipt() {
         VersionedReceiptEnum::Action(action) | VersionedReceiptEnum::PromiseYield(action) => {
             let dependencies = action.input_data_ids().len() as u64;
             let limit = limits.max_number_input_data_dependencies;
             if dependencies > limit {
-                return Err(
-                    ReceiptValidationError::NumberInputDataDependenciesExceeded {
-                        number_of_input_data_dependencies: dependencies,
-                        limit,
-                    },
-                );
+                return Err(ReceiptValidationError::NumberInputDataDependenciesExceeded {
+                    number_of_input_data_dependencies: dependencies,
+                    limit,
+                });
             }
-            validate_actions(rules, action.actions())
-                .map_err(ReceiptValidationError::ActionsValidation)
+            validate_actions(rules, action.actions()).map_err(ReceiptValidationError::ActionsValidation)
         }
         VersionedReceiptEnum::Data(data) | VersionedReceiptEnum::PromiseResume(data) => {
             let length = data.data.as_ref().map_or(0, Vec::len) as u64;
@@ -71,10 +60,7 @@ fn validate_actions(rules: &Rules, actions: &[Action]) -> Result<(), ActionsVali
             limit: limits.max_actions_per_receipt,
         });
     }
-    let deploys = actions
-        .iter()
-        .filter(|action| matches!(action, Action::DeployContract(_)))
-        .count() as u64;
+    let deploys = actions.iter().filter(|action| matches!(action, Action::DeployContract(_))).count() as u64;
     if deploys > limits.max_deploy_actions_per_receipt {
         return Err(ActionsValidationError::TotalNumberOfDeployActionsExceeded {
             number_of_deploy_actions: deploys,
@@ -87,9 +73,7 @@ fn validate_actions(rules: &Rules, actions: &[Action]) -> Result<(), ActionsVali
             return Err(ActionsValidationError::DeleteActionMustBeFinal);
         }
         validate_action(rules, limits, action)?;
-        prepaid = prepaid
-            .checked_add(action.get_prepaid_gas())
-            .ok_or(ActionsValidationError::IntegerOverflow)?;
+        prepaid = prepaid.checked_add(action.get_prepaid_gas()).ok_or(ActionsValidationError::IntegerOverflow)?;
     }
     if prepaid > limits.max_total_prepaid_gas {
         return Err(ActionsValidationError::TotalPrepaidGasExceeded {
@@ -100,20 +84,13 @@ fn validate_actions(rules: &Rules, actions: &[Action]) -> Result<(), ActionsVali
     Ok(())
 }
 
-fn validate_action(
-    rules: &Rules,
-    limits: &LimitConfig,
-    action: &Action,
-) -> Result<(), ActionsValidationError> {
+fn validate_action(rules: &Rules, limits: &LimitConfig, action: &Action) -> Result<(), ActionsValidationError> {
     let unsupported = |feature: &str| ActionsValidationError::UnsupportedProtocolFeature {
         protocol_feature: format!("{feature} (devnet does not execute it)"),
         version: rules.protocol_version,
     };
     match action {
-        Action::CreateAccount(_)
-        | Action::Transfer(_)
-        | Action::DeleteKey(_)
-        | Action::DeleteAccount(_) => Ok(()),
+        Action::CreateAccount(_) | Action::Transfer(_) | Action::DeleteKey(_) | Action::DeleteAccount(_) => Ok(()),
         Action::DeployContract(deploy) => {
             let (size, limit) = (deploy.code.len() as u64, limits.max_contract_size);
             if size > limit {
@@ -125,39 +102,30 @@ fn validate_action(
             if call.gas == Gas::ZERO {
                 return Err(ActionsValidationError::FunctionCallZeroAttachedGas);
             }
-            if call.method_name.is_empty()
-                && ProtocolFeature::RejectEmptyMethodName.enabled(rules.protocol_version)
-            {
+            if call.method_name.is_empty() && ProtocolFeature::RejectEmptyMethodName.enabled(rules.protocol_version) {
                 return Err(ActionsValidationError::FunctionCallEmptyMethodName);
             }
             let (length, limit) = (call.method_name.len() as u64, limits.max_length_method_name);
             if length > limit {
-                return Err(
-                    ActionsValidationError::FunctionCallMethodNameLengthExceeded { length, limit },
-                );
+                return Err(ActionsValidationError::FunctionCallMethodNameLengthExceeded { length, limit });
             }
             let (length, limit) = (call.args.len() as u64, limits.max_arguments_length);
             if length > limit {
-                return Err(
-                    ActionsValidationError::FunctionCallArgumentsLengthExceeded { length, limit },
-                );
+                return Err(ActionsValidationError::FunctionCallArgumentsLengthExceeded { length, limit });
             }
             Ok(())
         }
         Action::AddKey(add) => match &add.access_key.permission {
             AccessKeyPermission::FullAccess => Ok(()),
-            AccessKeyPermission::FunctionCall(permission) => {
-                validate_permission(limits, permission)
+            AccessKeyPermission::FunctionCall(permission) => validate_permission(limits, permission),
+            AccessKeyPermission::GasKeyFunctionCall(..) | AccessKeyPermission::GasKeyFullAccess(_) => {
+                Err(unsupported("GasKeys"))
             }
-            AccessKeyPermission::GasKeyFunctionCall(..)
-            | AccessKeyPermission::GasKeyFullAccess(_) => Err(unsupported("GasKeys")),
         },
         Action::Stake(_) => Err(unsupported("Stake")),
         Action::Delegate(_) => Err(unsupported("Delegate")),
         Action::DelegateV2(_) => Err(unsupported("DelegateV2")),
-        Action::DeployGlobalContract(_) | Action::UseGlobalContract(_) => {
-            Err(unsupported("GlobalContracts"))
-        }
+        Action::DeployGlobalContract(_) | Action::UseGlobalContract(_) => Err(unsupported("GlobalContracts")),
         Action::DeterministicStateInit(_) => Err(unsupported("DeterministicAccountIds")),
         Action::TransferToGasKey(_) | Action::WithdrawFromGasKey(_) => Err(unsupported("GasKeys")),
         Action::UniversalStateInit(_) => Err(unsupported("UniversalAccounts")),
@@ -169,9 +137,7 @@ fn validate_permission(
     permission: &FunctionCallPermission,
 ) -> Result<(), ActionsValidationError> {
     if permission.receiver_id.parse::<AccountId>().is_err() {
-        return Err(ActionsValidationError::InvalidAccountId {
-            account_id: permission.receiver_id.clone(),
-        });
+        return Err(ActionsValidationError::InvalidAccountId { account_id: permission.receiver_id.clone() });
     }
     let mut bytes = 0u64;
     for name in &permission.method_names {
@@ -179,18 +145,14 @@ fn validate_permission(
         if length > limit {
             return Err(ActionsValidationError::AddKeyMethodNameLengthExceeded { length, limit });
         }
-        bytes = bytes
-            .checked_add(length + 1)
-            .ok_or(ActionsValidationError::IntegerOverflow)?;
+        bytes = bytes.checked_add(length + 1).ok_or(ActionsValidationError::IntegerOverflow)?;
     }
     let limit = limits.max_number_bytes_method_names;
     if bytes > limit {
-        return Err(
-            ActionsValidationError::AddKeyMethodNamesNumberOfBytesExceeded {
-                total_number_of_bytes: bytes,
-                limit,
-            },
-        );
+        return Err(ActionsValidationError::AddKeyMethodNamesNumberOfBytesExceeded {
+            total_number_of_bytes: bytes,
+            limit,
+        });
     }
     Ok(())
 }

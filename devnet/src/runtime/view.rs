@@ -60,19 +60,14 @@ pub(crate) fn call(
     args: &[u8],
 ) -> Result<ViewResult, ViewError> {
     let ViewContext { rules, block } = context;
-    let key = TrieKey::Account {
-        account_id: account_id.clone(),
-    };
-    let account: Account = state
-        .get(&key)
-        .ok_or_else(|| ViewError::NoAccount(account_id.clone()))?;
+    let key = TrieKey::Account { account_id: account_id.clone() };
+    let account: Account = state.get(&key).ok_or_else(|| ViewError::NoAccount(account_id.clone()))?;
     let hash = local_contract(&account).ok_or_else(|| ViewError::NoContract(account_id.clone()))?;
     let gas = rules.config.wasm_config.limit_config.max_gas_burnt;
     let vm_context = VMContext {
         current_account_id: account_id.clone(),
         signer_account_id: account_id.clone(),
-        signer_account_pk: borsh::to_vec(&PublicKey::empty(KeyType::ED25519))
-            .expect("writing to memory does not fail"),
+        signer_account_pk: borsh::to_vec(&PublicKey::empty(KeyType::ED25519)).expect("writing to memory does not fail"),
         predecessor_account_id: account_id.clone(),
         refund_to_account_id: account_id.clone(),
         input: Rc::from(args),
@@ -93,18 +88,10 @@ pub(crate) fn call(
         output_data_receivers: Vec::new(),
     };
     let mut update = Update::new(state.clone());
-    let mut external = ContractExternal::new(
-        &mut update,
-        account_id.clone(),
-        &rules.chain_id,
-        CryptoHash::default(),
-        block.height,
-    );
+    let mut external =
+        ContractExternal::new(&mut update, account_id.clone(), &rules.chain_id, CryptoHash::default(), block.height);
     let failed = |error: &dyn std::fmt::Debug, logs| {
-        Err(ViewError::Execution {
-            message: format!("wasm execution failed with error: {error:?}"),
-            logs,
-        })
+        Err(ViewError::Execution { message: format!("wasm execution failed with error: {error:?}"), logs })
     };
     let read = |key: &[u8]| state.get_raw(key).cloned();
     match run(rules, hash, read, method, &vm_context, &mut external) {
@@ -116,10 +103,7 @@ pub(crate) fn call(
                     ReturnData::Value(value) => value,
                     ReturnData::ReceiptIndex(_) | ReturnData::None => Vec::new(),
                 };
-                Ok(ViewResult {
-                    value,
-                    logs: outcome.logs,
-                })
+                Ok(ViewResult { value, logs: outcome.logs })
             }
         },
     }

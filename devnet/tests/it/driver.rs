@@ -44,20 +44,10 @@ pub(crate) fn next_block(chain: &mut Chain) -> Arc<Block> {
 }
 
 /// Signs with the account's own key at the next nonce above `after`.
-pub(crate) fn signed(
-    chain: &Chain,
-    from: &str,
-    to: &str,
-    actions: Vec<Action>,
-    above: u64,
-) -> SignedTransaction {
+pub(crate) fn signed(chain: &Chain, from: &str, to: &str, actions: Vec<Action>, above: u64) -> SignedTransaction {
     let signer = signer(from);
     let state = chain.state_at(chain.head().height).unwrap();
-    let nonce = state
-        .access_key(&account(from), &signer.public_key())
-        .map_or(0, |key| key.nonce)
-        + 1
-        + above;
+    let nonce = state.access_key(&account(from), &signer.public_key()).map_or(0, |key| key.nonce) + 1 + above;
     Transaction::V0(TransactionV0 {
         signer_id: account(from),
         public_key: signer.public_key(),
