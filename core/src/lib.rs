@@ -11,6 +11,7 @@ pub mod counts;
 pub mod ensure;
 pub mod hash;
 pub mod histogram;
+pub mod lifecycle;
 pub mod measure;
 pub mod outcome;
 pub mod plan;
