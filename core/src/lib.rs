@@ -13,6 +13,7 @@ pub mod hash;
 pub mod histogram;
 pub mod lane;
 pub mod ledger;
+pub mod lifecycle;
 pub mod measure;
 pub mod outcome;
 pub mod plan;

@@ -22,6 +22,8 @@ pub struct Plan {
     pub receivers: Vec<Account>,
     /// Smallest units of the token that each transfer moves.
     pub transfer_amount: Amount,
+    /// Where the queue lives.
+    pub store: Store,
     /// What is offered, when.
     pub load: Load,
     /// How many worker processes.
@@ -141,6 +143,19 @@ pub struct Deploy {
     pub total_supply: Amount,
     /// What `ft_mint` adds to the paying account.
     pub mint: Amount,
+}
+
+/// Where the queue lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Store {
+    /// With the run: a Redis for it alone in a cluster, memory and a file locally.
+    Own,
+    /// A Redis that is there.
+    Redis {
+        /// The Secret with its URL, under `nearbench-redis-url`.
+        secret: String,
+    },
 }
 
 /// What is offered, when.

@@ -43,6 +43,15 @@ fn bound(schema: &mut JSONSchemaProps) {
         Some("array") => {
             schema.max_items.get_or_insert(MAX_ITEMS);
         }
+        // OpenAPI knows no unsigned formats, and an API server warns of them; `minimum: 0` says the same.
+        Some("integer")
+            if schema
+                .format
+                .as_deref()
+                .is_some_and(|format| format.starts_with("uint")) =>
+        {
+            schema.format = None;
+        }
         Some("object") if schema.additional_properties.is_some() => {
             schema.max_properties.get_or_insert(MAX_PROPERTIES);
         }
