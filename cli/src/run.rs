@@ -288,7 +288,7 @@ impl Measurement<'_> {
                 polling_error_ms: loaded.polling_error.as_secs_f64() * 1000.0,
                 peak_rss_bytes: environment::peak_rss_bytes(),
             },
-            plan: plan.clone(),
+            plan: Plan::clone(plan),
             results,
             ensure: checks,
             verdict: judgement.verdict,
