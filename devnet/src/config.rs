@@ -62,13 +62,15 @@ pub struct ConfigError {
     pub way_out: &'static str,
 }
 
+/// Every genesis has this time (2020-07-21T16:55:51Z, mainnet's), so that equal configurations make equal chains and a
+/// chain in a folder is found again.
+const GENESIS_TIME_NS: u64 = 1_595_350_551_000_000_000;
 const SHORTEST_BLOCK_TIME: Duration = Duration::from_millis(1);
 const LONGEST_BLOCK_TIME: Duration = Duration::from_secs(3600);
 
 impl Config {
-    /// The genesis of this configuration, dated `timestamp_ns` (nanoseconds since the Unix epoch). What concerns the
-    /// genesis as a whole is checked by the chain that is made from it.
-    pub(crate) fn into_genesis(self, timestamp_ns: u64) -> Result<Genesis, ConfigError> {
+    /// The genesis of this configuration. What concerns it as a whole is checked by the chain that is made from it.
+    pub(crate) fn into_genesis(self) -> Result<Genesis, ConfigError> {
         if !(SHORTEST_BLOCK_TIME..=LONGEST_BLOCK_TIME).contains(&self.block_time) {
             return Err(ConfigError {
                 field: "block_time".to_owned(),
@@ -88,7 +90,7 @@ impl Config {
             gas_limit: Gas::from_gas(self.gas_limit),
             transaction_validity_period: self.transaction_validity_period,
             accounts,
-            ..Genesis::new(self.chain_id, timestamp_ns)
+            ..Genesis::new(self.chain_id, GENESIS_TIME_NS)
         })
     }
 }
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     fn refused(config: Config) -> String {
-        config.into_genesis(0).unwrap_err().to_string()
+        config.into_genesis().unwrap_err().to_string()
     }
 
     #[test]

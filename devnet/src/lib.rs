@@ -92,7 +92,7 @@ impl Devnet {
         );
         let block_time = config.block_time;
         let home = config.home.clone();
-        let genesis = config.into_genesis(now_ns)?;
+        let genesis = config.into_genesis()?;
         let chain = tokio::task::spawn_blocking(move || match home {
             Some(home) => Chain::open(genesis, &home),
             None => Chain::new(genesis),

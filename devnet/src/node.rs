@@ -130,13 +130,14 @@ impl Node {
         self.clock.started.elapsed()
     }
 
-    /// Time since the latest block.
+    /// Time since the latest block, or since the start if that is later.
     pub(crate) fn since_head(&self) -> Duration {
-        Duration::from_nanos(
+        let since_block = Duration::from_nanos(
             self.clock
                 .now_ns()
                 .saturating_sub(self.chain().head().timestamp_ns),
-        )
+        );
+        since_block.min(self.uptime())
     }
 
     /// Between two blocks.

@@ -102,7 +102,7 @@ async fn call(node: &Node, request: &Request) -> Result<Value, RpcError> {
         "broadcast_tx_async" => transaction::broadcast_async(node, params),
         "broadcast_tx_commit" => transaction::broadcast_commit(node, params).await,
         "tx" => transaction::status(node, params, false).await,
-        "EXPERIMENTAL_tx_status" => transaction::status(node, params, true).await,
+        "tx_status" | "EXPERIMENTAL_tx_status" => transaction::status(node, params, true).await,
         "sandbox_fast_forward" => status::fast_forward(node, params).await,
         _ => Err(RpcError::method_not_found(request.method.clone())),
     }

@@ -16,8 +16,8 @@ use near_primitives::{
     errors::FunctionCallError,
     types::AccountId,
     views::{
-        AccessKeyInfoView, AccessKeyList, CallResult, ContractCodeView, GasKeyNoncesView,
-        QueryRequest, StateItem, ViewStateResult,
+        AccessKeyInfoView, AccessKeyList, CallResult, ContractCodeView, QueryRequest, StateItem,
+        ViewStateResult,
     },
 };
 use serde_json::{Value, json};
@@ -109,19 +109,14 @@ async fn view(node: &Node, request: RpcQueryRequest) -> Result<RpcQueryResponse,
             let keys = keys.map(|(public_key, key)| AccessKeyInfoView::new(public_key, key.into()));
             QueryResponseKind::AccessKeyList(AccessKeyList::from_iter(keys))
         }
-        QueryRequest::ViewGasKeyNonces {
-            account_id,
-            public_key,
-        } => {
+        // devnet has no gas keys.
+        QueryRequest::ViewGasKeyNonces { public_key, .. } => {
             let (block_height, block_hash) = (at.block.height, at.block.hash);
-            let nonces = at.state.gas_key_nonces(&account_id, &public_key);
-            let nonces = nonces.ok_or(RpcQueryError::UnknownGasKey {
+            return Err(RpcQueryError::UnknownGasKey {
                 public_key,
                 block_height,
                 block_hash,
-            })?;
-            let nonces = nonces.into_iter().map(|(_, nonce)| nonce).collect();
-            QueryResponseKind::GasKeyNonces(GasKeyNoncesView { nonces })
+            });
         }
         QueryRequest::CallFunction {
             account_id,
