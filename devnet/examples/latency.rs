@@ -15,6 +15,7 @@ use std::{error::Error, time::Instant};
 
 const REPETITIONS: u32 = 5;
 const ACCOUNT: &str = "bench.devnet";
+const RECEIVER: &str = "user.devnet";
 
 async fn call(devnet: &Devnet, method: &str, params: Value) -> Result<Value, Box<dyn Error>> {
     let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
@@ -33,7 +34,7 @@ async fn transfer(devnet: &Devnet, key: &SecretKey, nonce: u64) -> Result<String
         signer_id: ACCOUNT.parse()?,
         public_key: key.public_key(),
         nonce,
-        receiver_id: ACCOUNT.parse()?,
+        receiver_id: RECEIVER.parse()?,
         block_hash,
         actions: vec![Action::Transfer(TransferAction {
             deposit: Balance::ZERO,
@@ -47,13 +48,13 @@ async fn transfer(devnet: &Devnet, key: &SecretKey, nonce: u64) -> Result<String
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let key = SecretKey::from_seed(KeyType::ED25519, ACCOUNT);
-    let account = AccountConfig {
-        account_id: ACCOUNT.to_owned(),
+    let accounts = [ACCOUNT, RECEIVER].map(|account_id| AccountConfig {
+        account_id: account_id.to_owned(),
         balance: 10_u128.pow(27),
         public_keys: vec![key.public_key().to_string()],
-    };
+    });
     let devnet = Devnet::start(Config {
-        accounts: vec![account],
+        accounts: accounts.into(),
         ..Config::default()
     })
     .await?;

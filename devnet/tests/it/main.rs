@@ -8,6 +8,7 @@ mod exchanges;
 mod latency;
 mod queues;
 mod reopen;
+mod restart;
 mod shape;
 mod supply;
 mod typed_client;
