@@ -48,7 +48,7 @@ pub(super) fn chunk(node: &Node, params: Value) -> Result<Value, RpcError> {
 pub(super) fn congestion_level(node: &Node, params: Value) -> Result<Value, RpcError> {
     let RpcChunkRequest { chunk_reference } = chunk_request(params)?;
     let block = block_of_chunk(node, &chunk_reference)?;
-    let config = node.runtime_config().congestion_control_config.clone();
+    let config = node.runtime_config().congestion_control_config;
     let congestion_level =
         CongestionControl::new(config, block.chunk.congestion, 0).congestion_level();
     value(RpcCongestionLevelResponse { congestion_level })
