@@ -19,8 +19,7 @@ const RECEIVER: &str = "user.devnet";
 
 async fn call(devnet: &Devnet, method: &str, params: Value) -> Result<Value, Box<dyn Error>> {
     let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-    let answer: Value =
-        serde_json::from_slice(&devnet.handle(request.to_string().into()).await.body)?;
+    let answer: Value = serde_json::from_slice(&devnet.handle(request.to_string().into()).await.body)?;
     match answer.get("result") {
         Some(result) => Ok(result.clone()),
         None => Err(answer.to_string().into()),
@@ -36,9 +35,7 @@ async fn transfer(devnet: &Devnet, key: &SecretKey, nonce: u64) -> Result<String
         nonce,
         receiver_id: RECEIVER.parse()?,
         block_hash,
-        actions: vec![Action::Transfer(TransferAction {
-            deposit: Balance::ZERO,
-        })],
+        actions: vec![Action::Transfer(TransferAction { deposit: Balance::ZERO })],
     });
     let (hash, _) = transaction.get_hash_and_size();
     let signed = SignedTransaction::new(key.sign(hash.as_ref()), transaction);
@@ -53,36 +50,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         balance: 10_u128.pow(27),
         public_keys: vec![key.public_key().to_string()],
     });
-    let devnet = Devnet::start(Config {
-        accounts: accounts.into(),
-        ..Config::default()
-    })
-    .await?;
+    let devnet = Devnet::start(Config { accounts: accounts.into(), ..Config::default() }).await?;
     let mut nonce = 0;
-    for level in [
-        "INCLUDED",
-        "EXECUTED_OPTIMISTIC",
-        "INCLUDED_FINAL",
-        "EXECUTED",
-        "FINAL",
-    ] {
+    for level in ["INCLUDED", "EXECUTED_OPTIMISTIC", "INCLUDED_FINAL", "EXECUTED", "FINAL"] {
         let mut seconds = Vec::new();
         for _ in 0..REPETITIONS {
             nonce += 1;
             let transaction = transfer(&devnet, &key, nonce).await?;
             let sent = Instant::now();
-            call(
-                &devnet,
-                "send_tx",
-                json!({"signed_tx_base64": transaction, "wait_until": level}),
-            )
-            .await?;
+            call(&devnet, "send_tx", json!({"signed_tx_base64": transaction, "wait_until": level})).await?;
             seconds.push(sent.elapsed().as_secs_f64());
         }
         let mean = seconds.iter().sum::<f64>() / f64::from(REPETITIONS);
-        let (least, most) = seconds.iter().fold((f64::MAX, 0_f64), |(low, high), s| {
-            (low.min(*s), high.max(*s))
-        });
+        let (least, most) = seconds.iter().fold((f64::MAX, 0_f64), |(low, high), s| (low.min(*s), high.max(*s)));
         println!("{level:<20} mean {mean:.3} s, {least:.3} to {most:.3} s");
     }
     devnet.stop().await;
