@@ -79,12 +79,7 @@ impl Config {
                 way_out: "use 1 ms to 1 hour, such as the default of 600 ms",
             });
         }
-        let accounts = self
-            .accounts
-            .iter()
-            .enumerate()
-            .map(genesis_account)
-            .collect::<Result<_, _>>()?;
+        let accounts = self.accounts.iter().enumerate().map(genesis_account).collect::<Result<_, _>>()?;
         Ok(Genesis {
             protocol_version: self.protocol_version,
             gas_limit: Gas::from_gas(self.gas_limit),
@@ -95,35 +90,26 @@ impl Config {
     }
 }
 
-fn genesis_account(
-    (index, account): (usize, &AccountConfig),
-) -> Result<GenesisAccount, ConfigError> {
-    let account_id = account.account_id.parse().map_err(
-        |error: near_primitives::account::id::ParseAccountError| ConfigError {
+fn genesis_account((index, account): (usize, &AccountConfig)) -> Result<GenesisAccount, ConfigError> {
+    let account_id =
+        account.account_id.parse().map_err(|error: near_primitives::account::id::ParseAccountError| ConfigError {
             field: format!("accounts[{index}].account_id"),
             value: account.account_id.clone(),
             reason: error.to_string(),
             way_out: "use 2 to 64 of a-z, 0-9, '-', '_' and '.', such as bench.devnet",
-        },
-    )?;
+        })?;
     let public_key = |(key, text): (usize, &String)| {
-        text.parse()
-            .map_err(|error: near_crypto::ParseKeyError| ConfigError {
-                field: format!("accounts[{index}].public_keys[{key}]"),
-                value: text.clone(),
-                reason: error.to_string(),
-                way_out: "use a public key such as ed25519: and 32 bytes in base58",
-            })
+        text.parse().map_err(|error: near_crypto::ParseKeyError| ConfigError {
+            field: format!("accounts[{index}].public_keys[{key}]"),
+            value: text.clone(),
+            reason: error.to_string(),
+            way_out: "use a public key such as ed25519: and 32 bytes in base58",
+        })
     };
     Ok(GenesisAccount {
         account_id,
         balance: Balance::from_yoctonear(account.balance),
-        public_keys: account
-            .public_keys
-            .iter()
-            .enumerate()
-            .map(public_key)
-            .collect::<Result<_, _>>()?,
+        public_keys: account.public_keys.iter().enumerate().map(public_key).collect::<Result<_, _>>()?,
         code: None,
     })
 }
@@ -139,33 +125,19 @@ mod tests {
 
     #[test]
     fn a_wrong_field_is_named_with_its_value_and_the_way_out() {
-        let block_time = refused(Config {
-            block_time: Duration::ZERO,
-            ..Config::default()
-        });
+        let block_time = refused(Config { block_time: Duration::ZERO, ..Config::default() });
         assert!(
-            block_time.starts_with("block_time is \"0ns\":")
-                && block_time.contains("1 ms to 1 hour"),
+            block_time.starts_with("block_time is \"0ns\":") && block_time.contains("1 ms to 1 hour"),
             "{block_time}"
         );
 
         let account = |account_id: &str, key: &str| Config {
-            accounts: vec![AccountConfig {
-                account_id: account_id.into(),
-                balance: 1,
-                public_keys: vec![key.into()],
-            }],
+            accounts: vec![AccountConfig { account_id: account_id.into(), balance: 1, public_keys: vec![key.into()] }],
             ..Config::default()
         };
         let name = refused(account("A B", "ed25519:11111111111111111111111111111111"));
-        assert!(
-            name.starts_with("accounts[0].account_id is \"A B\":"),
-            "{name}"
-        );
+        assert!(name.starts_with("accounts[0].account_id is \"A B\":"), "{name}");
         let key = refused(account("a.devnet", "ed25519:nope"));
-        assert!(
-            key.starts_with("accounts[0].public_keys[0] is \"ed25519:nope\":"),
-            "{key}"
-        );
+        assert!(key.starts_with("accounts[0].public_keys[0] is \"ed25519:nope\":"), "{key}");
     }
 }

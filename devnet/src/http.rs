@@ -24,32 +24,15 @@ pub(crate) async fn serve(
     devnet.node().served_at(listener.local_addr()?);
     let routes = Router::new()
         .route("/", post(call))
-        .route(
-            "/status",
-            get(async |State(devnet): State<Devnet>| rpc::answer_bare(rpc::status(devnet.node()))),
-        )
-        .route(
-            "/health",
-            get(async |State(devnet): State<Devnet>| rpc::answer_bare(rpc::health(devnet.node()))),
-        )
-        .route(
-            "/network_info",
-            get(async || rpc::answer_bare(rpc::network_info())),
-        )
-        .route(
-            "/metrics",
-            get(async |State(devnet): State<Devnet>| rpc::metrics(devnet.node())),
-        )
+        .route("/status", get(async |State(devnet): State<Devnet>| rpc::answer_bare(rpc::status(devnet.node()))))
+        .route("/health", get(async |State(devnet): State<Devnet>| rpc::answer_bare(rpc::health(devnet.node()))))
+        .route("/network_info", get(async || rpc::answer_bare(rpc::network_info())))
+        .route("/metrics", get(async |State(devnet): State<Devnet>| rpc::metrics(devnet.node())))
         .with_state(devnet);
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(shutdown)
-        .await
+    axum::serve(listener, routes).with_graceful_shutdown(shutdown).await
 }
 
-async fn call(
-    State(devnet): State<Devnet>,
-    message: Result<Json<Message>, JsonRejection>,
-) -> Answer {
+async fn call(State(devnet): State<Devnet>, message: Result<Json<Message>, JsonRejection>) -> Answer {
     rpc::answer_parsed(devnet.node(), message.map(|Json(message)| message)).await
 }
 

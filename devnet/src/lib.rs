@@ -85,11 +85,7 @@ impl Devnet {
     /// # Errors
     /// Names the field of `config` that is wrong, or why the chain in `config.home` cannot be restored.
     pub async fn start(config: Config) -> Result<Self, DevnetError> {
-        let now_ns = nanoseconds(
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
-        );
+        let now_ns = nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
         let block_time = config.block_time;
         let home = config.home.clone();
         let genesis = config.into_genesis()?;
@@ -111,14 +107,7 @@ impl Devnet {
         });
         tasks.close();
         let _stop_when_dropped = stop.clone().drop_guard();
-        Ok(Self {
-            running: Arc::new(Running {
-                node,
-                tasks,
-                stop,
-                _stop_when_dropped,
-            }),
-        })
+        Ok(Self { running: Arc::new(Running { node, tasks, stop, _stop_when_dropped }) })
     }
 
     /// Answers the body of a JSON-RPC request, as a POST to `/` would be.

@@ -48,8 +48,7 @@ struct Clock {
 
 impl Clock {
     fn now_ns(&self) -> u64 {
-        self.started_ns
-            .saturating_add(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        self.started_ns.saturating_add(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
@@ -65,11 +64,7 @@ pub(crate) enum ProductionError {
 impl Node {
     /// A node whose clock reads `now_ns` (nanoseconds since the Unix epoch), or the head's time if that is later;
     /// and the blocks that it is asked to hurry, for [`produce`].
-    pub(crate) fn new(
-        chain: Chain,
-        block_time: Duration,
-        now_ns: u64,
-    ) -> (Self, mpsc::UnboundedReceiver<u64>) {
+    pub(crate) fn new(chain: Chain, block_time: Duration, now_ns: u64) -> (Self, mpsc::UnboundedReceiver<u64>) {
         let started_ns = now_ns.max(chain.head().timestamp_ns.saturating_add(1));
         let (hurry, hurried) = mpsc::unbounded_channel();
         let genesis = chain.genesis().clone();
@@ -79,10 +74,7 @@ impl Node {
             genesis,
             chain: Mutex::new(chain),
             address: OnceLock::new(),
-            clock: Clock {
-                started: Instant::now(),
-                started_ns,
-            },
+            clock: Clock { started: Instant::now(), started_ns },
             block_time,
             progress: watch::Sender::new(0),
             hurry,
@@ -132,11 +124,7 @@ impl Node {
 
     /// Time since the latest block, or since the start if that is later.
     pub(crate) fn since_head(&self) -> Duration {
-        let since_block = Duration::from_nanos(
-            self.clock
-                .now_ns()
-                .saturating_sub(self.chain().head().timestamp_ns),
-        );
+        let since_block = Duration::from_nanos(self.clock.now_ns().saturating_sub(self.chain().head().timestamp_ns));
         since_block.min(self.uptime())
     }
 
@@ -185,12 +173,7 @@ pub(crate) async fn produce(
             () = std::future::ready(()), if hurry > 0 => {}
         }
         let publisher = node.clone();
-        tokio::task::spawn_blocking(move || {
-            publisher
-                .chain()
-                .publish(executed, publisher.clock.now_ns())
-        })
-        .await??;
+        tokio::task::spawn_blocking(move || publisher.chain().publish(executed, publisher.clock.now_ns())).await??;
         hurry = hurry.saturating_sub(1);
         if hurry > 0 {
             due.reset();

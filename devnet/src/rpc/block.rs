@@ -24,49 +24,34 @@ use serde_json::Value;
 use std::sync::Arc;
 
 pub(super) fn block(node: &Node, params: Value) -> Result<Value, RpcError> {
-    let RpcBlockRequest { block_reference } = read_or_single(params, |block_id| RpcBlockRequest {
-        block_reference: BlockReference::BlockId(block_id),
-    })?;
+    let RpcBlockRequest { block_reference } =
+        read_or_single(params, |block_id| RpcBlockRequest { block_reference: BlockReference::BlockId(block_id) })?;
     let block = find(&node.chain(), &block_reference);
-    let block = block.ok_or_else(|| RpcBlockError::UnknownBlock {
-        error_message: not_found(&block_reference),
-    })?;
-    value(RpcBlockResponse {
-        block_view: view::block(&block),
-    })
+    let block = block.ok_or_else(|| RpcBlockError::UnknownBlock { error_message: not_found(&block_reference) })?;
+    value(RpcBlockResponse { block_view: view::block(&block) })
 }
 
 pub(super) fn chunk(node: &Node, params: Value) -> Result<Value, RpcError> {
     let RpcChunkRequest { chunk_reference } = chunk_request(params)?;
     let block = block_of_chunk(node, &chunk_reference)?;
     let by_its_hash = matches!(chunk_reference, ChunkReference::ChunkHash { .. });
-    value(RpcChunkResponse {
-        chunk_view: view::chunk(&block, by_its_hash),
-    })
+    value(RpcChunkResponse { chunk_view: view::chunk(&block, by_its_hash) })
 }
 
 pub(super) fn congestion_level(node: &Node, params: Value) -> Result<Value, RpcError> {
     let RpcChunkRequest { chunk_reference } = chunk_request(params)?;
     let block = block_of_chunk(node, &chunk_reference)?;
-    let config = node.runtime_config().congestion_control_config.clone();
-    let congestion_level =
-        CongestionControl::new(config, block.chunk.congestion, 0).congestion_level();
+    let config = node.runtime_config().congestion_control_config;
+    let congestion_level = CongestionControl::new(config, block.chunk.congestion, 0).congestion_level();
     value(RpcCongestionLevelResponse { congestion_level })
 }
 
 pub(super) fn gas_price(node: &Node, params: Value) -> Result<Value, RpcError> {
-    let RpcGasPriceRequest { block_id } =
-        read_or_single(params, |block_id| RpcGasPriceRequest { block_id })?;
+    let RpcGasPriceRequest { block_id } = read_or_single(params, |block_id| RpcGasPriceRequest { block_id })?;
     let reference = block_id.map_or(BlockReference::latest(), BlockReference::BlockId);
     let block = find(&node.chain(), &reference);
-    let block = block.ok_or_else(|| RpcGasPriceError::UnknownBlock {
-        error_message: not_found(&reference),
-    })?;
-    value(RpcGasPriceResponse {
-        gas_price_view: GasPriceView {
-            gas_price: block.gas_price,
-        },
-    })
+    let block = block.ok_or_else(|| RpcGasPriceError::UnknownBlock { error_message: not_found(&reference) })?;
+    value(RpcGasPriceResponse { gas_price_view: GasPriceView { gas_price: block.gas_price } })
 }
 
 /// The block that is meant, if it is there.
@@ -77,9 +62,9 @@ pub(super) fn find(chain: &Chain, reference: &BlockReference) -> Option<Arc<Bloc
         BlockReference::Finality(Finality::Final) => Some(chain.final_block()),
         BlockReference::BlockId(BlockId::Height(height)) => chain.block_at(*height),
         BlockReference::BlockId(BlockId::Hash(hash)) => chain.block(hash),
-        BlockReference::SyncCheckpoint(
-            SyncCheckpoint::Genesis | SyncCheckpoint::EarliestAvailable,
-        ) => chain.block_at(0),
+        BlockReference::SyncCheckpoint(SyncCheckpoint::Genesis | SyncCheckpoint::EarliestAvailable) => {
+            chain.block_at(0)
+        }
     }
 }
 
@@ -99,9 +84,7 @@ fn chunk_request(params: Value) -> Result<RpcChunkRequest, RpcError> {
             let (block_id, shard_id) = read(pair)?;
             ChunkReference::BlockShardId { block_id, shard_id }
         }
-        Ok([chunk_id]) => ChunkReference::ChunkHash {
-            chunk_id: read(chunk_id)?,
-        },
+        Ok([chunk_id]) => ChunkReference::ChunkHash { chunk_id: read(chunk_id)? },
         Err(params) => return read(params),
     };
     Ok(RpcChunkRequest { chunk_reference })
@@ -111,17 +94,12 @@ fn block_of_chunk(node: &Node, reference: &ChunkReference) -> Result<Arc<Block>,
     let chain = node.chain();
     match reference {
         ChunkReference::ChunkHash { chunk_id } => {
-            chain
-                .block_of_chunk(chunk_id)
-                .ok_or(RpcChunkError::UnknownChunk {
-                    chunk_hash: ChunkHash(*chunk_id),
-                })
+            chain.block_of_chunk(chunk_id).ok_or(RpcChunkError::UnknownChunk { chunk_hash: ChunkHash(*chunk_id) })
         }
         ChunkReference::BlockShardId { block_id, shard_id } => {
             let reference = BlockReference::BlockId(block_id.clone());
-            let block = find(&chain, &reference).ok_or_else(|| RpcChunkError::UnknownBlock {
-                error_message: not_found(&reference),
-            })?;
+            let block = find(&chain, &reference)
+                .ok_or_else(|| RpcChunkError::UnknownBlock { error_message: not_found(&reference) })?;
             check_shard(&block, *shard_id)?;
             Ok(block)
         }
@@ -129,9 +107,5 @@ fn block_of_chunk(node: &Node, reference: &ChunkReference) -> Result<Arc<Block>,
 }
 
 fn check_shard(block: &Block, shard_id: ShardId) -> Result<(), RpcChunkError> {
-    if block.chunk.shard_id == shard_id {
-        Ok(())
-    } else {
-        Err(RpcChunkError::InvalidShardId { shard_id })
-    }
+    if block.chunk.shard_id == shard_id { Ok(()) } else { Err(RpcChunkError::InvalidShardId { shard_id }) }
 }

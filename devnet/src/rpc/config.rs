@@ -15,21 +15,16 @@ use near_primitives::{shard_layout::ShardLayout, types::BlockReference};
 use serde_json::{Value, json};
 
 pub(super) fn protocol_config(node: &Node, params: Value) -> Result<Value, RpcError> {
-    let RpcProtocolConfigRequest { block_reference } =
-        read_or_single(params, |block_id| RpcProtocolConfigRequest {
-            block_reference: BlockReference::BlockId(block_id),
-        })?;
+    let RpcProtocolConfigRequest { block_reference } = read_or_single(params, |block_id| RpcProtocolConfigRequest {
+        block_reference: BlockReference::BlockId(block_id),
+    })?;
     if super::block::find(&node.chain(), &block_reference).is_none() {
         let error_message = super::block::not_found(&block_reference);
         return Err(RpcProtocolConfigError::UnknownBlock { error_message }.into());
     }
-    let config = ProtocolConfig {
-        genesis_config: genesis(node)?,
-        runtime_config: RuntimeConfig::clone(node.runtime_config()),
-    };
-    value(RpcProtocolConfigResponse {
-        config_view: ProtocolConfigView::from(config),
-    })
+    let config =
+        ProtocolConfig { genesis_config: genesis(node)?, runtime_config: RuntimeConfig::clone(node.runtime_config()) };
+    value(RpcProtocolConfigResponse { config_view: ProtocolConfigView::from(config) })
 }
 
 pub(super) fn genesis_config(node: &Node) -> Result<Value, RpcError> {
@@ -39,9 +34,7 @@ pub(super) fn genesis_config(node: &Node) -> Result<Value, RpcError> {
 /// The genesis in nearcore's type; parsed, not built, since its fields are of crates that nearcore does not export.
 fn genesis(node: &Node) -> Result<GenesisConfig, RpcError> {
     let genesis = node.genesis();
-    let total_supply = genesis
-        .total_supply()
-        .map_err(|error| RpcError::serialization_error(error.to_string()))?;
+    let total_supply = genesis.total_supply().map_err(|error| RpcError::serialization_error(error.to_string()))?;
     let config = json!({
         "protocol_version": genesis.protocol_version,
         "genesis_time": near_primitives::utils::from_timestamp(genesis.timestamp_ns),

@@ -36,16 +36,12 @@ pub(crate) async fn answer(node: &Node, body: &[u8]) -> Answer {
 /// Answers a body that axum has read, or refuses it in axum's words as nearcore does.
 pub(crate) async fn answer_parsed(node: &Node, message: Result<Message, JsonRejection>) -> Answer {
     match message {
-        Err(rejection) => Answer {
-            status: rejection.status().as_u16(),
-            content_type: TEXT,
-            body: rejection.body_text().into(),
-        },
+        Err(rejection) => {
+            Answer { status: rejection.status().as_u16(), content_type: TEXT, body: rejection.body_text().into() }
+        }
         Ok(Message::Request(request)) => {
             let result = call(node, &request).await;
-            let status = result
-                .as_ref()
-                .map_or_else(|error| http_status(node, &request.params, error), |_| 200);
+            let status = result.as_ref().map_or_else(|error| http_status(node, &request.params, error), |_| 200);
             json(status, &Message::response(request.id, result))
         }
         Ok(_) => json(400, &Broken::Unmatched(Value::Null).reply()),
@@ -62,16 +58,8 @@ pub(crate) fn answer_bare(result: Result<Value, RpcError>) -> Answer {
 
 fn json(status: u16, value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
-        Ok(body) => Answer {
-            status,
-            content_type: JSON,
-            body: body.into(),
-        },
-        Err(error) => Answer {
-            status: 500,
-            content_type: TEXT,
-            body: Bytes::from(error.to_string()),
-        },
+        Ok(body) => Answer { status, content_type: JSON, body: body.into() },
+        Err(error) => Answer { status: 500, content_type: TEXT, body: Bytes::from(error.to_string()) },
     }
 }
 
@@ -92,9 +80,7 @@ async fn call(node: &Node, request: &Request) -> Result<Value, RpcError> {
         "query" => query::query(node, params).await,
         "EXPERIMENTAL_view_account" => query::named(node, "view_account", params).await,
         "EXPERIMENTAL_view_access_key" => query::named(node, "view_access_key", params).await,
-        "EXPERIMENTAL_view_access_key_list" => {
-            query::named(node, "view_access_key_list", params).await
-        }
+        "EXPERIMENTAL_view_access_key_list" => query::named(node, "view_access_key_list", params).await,
         "EXPERIMENTAL_view_code" => query::named(node, "view_code", params).await,
         "EXPERIMENTAL_view_state" => query::named(node, "view_state", params).await,
         "EXPERIMENTAL_call_function" => query::named(node, "call_function", params).await,
@@ -117,11 +103,7 @@ fn http_status(node: &Node, params: &Value, error: &RpcError) -> u16 {
             Some("TIMEOUT_ERROR") => 408,
             Some("UNKNOWN_BLOCK") => {
                 let height = params.get("block_id").and_then(Value::as_u64);
-                if height.is_some_and(|height| height < node.chain().head().height) {
-                    422
-                } else {
-                    200
-                }
+                if height.is_some_and(|height| height < node.chain().head().height) { 422 } else { 200 }
             }
             _ => 200,
         },

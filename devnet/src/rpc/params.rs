@@ -8,15 +8,11 @@ use serde_json::Value;
 
 /// Reads a value.
 pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, RpcError> {
-    serde_json::from_value(value)
-        .map_err(|error| RpcError::parse_error(format!("Failed parsing args: {error}")))
+    serde_json::from_value(value).map_err(|error| RpcError::parse_error(format!("Failed parsing args: {error}")))
 }
 
 /// Reads parameters by name, or a single one by position.
-pub(super) fn read_or_single<T, U>(
-    params: Value,
-    single: impl FnOnce(U) -> T,
-) -> Result<T, RpcError>
+pub(super) fn read_or_single<T, U>(params: Value, single: impl FnOnce(U) -> T) -> Result<T, RpcError>
 where
     T: DeserializeOwned,
     U: DeserializeOwned,

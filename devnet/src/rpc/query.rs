@@ -15,10 +15,7 @@ use near_jsonrpc_primitives::{
 use near_primitives::{
     errors::FunctionCallError,
     types::AccountId,
-    views::{
-        AccessKeyInfoView, AccessKeyList, CallResult, ContractCodeView, QueryRequest, StateItem,
-        ViewStateResult,
-    },
+    views::{AccessKeyInfoView, AccessKeyList, CallResult, ContractCodeView, QueryRequest, StateItem, ViewStateResult},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -31,34 +28,19 @@ const LARGEST_VIEWED_STATE: u64 = 50_000;
 pub(super) async fn query(node: &Node, params: Value) -> Result<Value, RpcError> {
     match view(node, read(params)?).await {
         Ok(response) => value(response),
-        Err(RpcQueryError::ContractExecutionError {
-            vm_error,
-            block_height,
-            block_hash,
-            ..
-        }) => Ok(
-            json!({"error": vm_error, "logs": [], "block_height": block_height, "block_hash": block_hash}),
-        ),
-        Err(RpcQueryError::UnknownAccessKey {
-            public_key,
-            block_height,
-            block_hash,
-        }) => {
+        Err(RpcQueryError::ContractExecutionError { vm_error, block_height, block_hash, .. }) => {
+            Ok(json!({"error": vm_error, "logs": [], "block_height": block_height, "block_hash": block_hash}))
+        }
+        Err(RpcQueryError::UnknownAccessKey { public_key, block_height, block_hash }) => {
             let error = format!("access key {public_key} does not exist while viewing");
-            Ok(
-                json!({"error": error, "logs": [], "block_height": block_height, "block_hash": block_hash}),
-            )
+            Ok(json!({"error": error, "logs": [], "block_height": block_height, "block_hash": block_hash}))
         }
         Err(error) => Err(error.into()),
     }
 }
 
 /// The query of one type as a method of its own, whose errors are errors.
-pub(super) async fn named(
-    node: &Node,
-    request_type: &str,
-    mut params: Value,
-) -> Result<Value, RpcError> {
+pub(super) async fn named(node: &Node, request_type: &str, mut params: Value) -> Result<Value, RpcError> {
     if let Some(params) = params.as_object_mut() {
         params.insert("request_type".to_owned(), request_type.into());
     }
@@ -66,42 +48,24 @@ pub(super) async fn named(
 }
 
 async fn view(node: &Node, request: RpcQueryRequest) -> Result<RpcQueryResponse, RpcQueryError> {
-    let RpcQueryRequest {
-        block_reference,
-        request,
-    } = request;
+    let RpcQueryRequest { block_reference, request } = request;
     let (block, state) = {
         let chain = node.chain();
-        let block = block::find(&chain, &block_reference)
-            .ok_or(RpcQueryError::UnknownBlock { block_reference })?;
+        let block = block::find(&chain, &block_reference).ok_or(RpcQueryError::UnknownBlock { block_reference })?;
         let state = chain
             .state_at(block.height)
-            .ok_or(RpcQueryError::GarbageCollectedBlock {
-                block_height: block.height,
-                block_hash: block.hash,
-            })?;
+            .ok_or(RpcQueryError::GarbageCollectedBlock { block_height: block.height, block_hash: block.hash })?;
         (block, state)
     };
     let at = Snapshot { block, state };
     let kind = match request {
-        QueryRequest::ViewAccount { account_id } => {
-            QueryResponseKind::ViewAccount(at.account(&account_id)?.into())
-        }
+        QueryRequest::ViewAccount { account_id } => QueryResponseKind::ViewAccount(at.account(&account_id)?.into()),
         QueryRequest::ViewCode { account_id } => at.code(account_id)?,
-        QueryRequest::ViewState {
-            account_id, prefix, ..
-        } => at.data(account_id, prefix.as_slice())?,
-        QueryRequest::ViewAccessKey {
-            account_id,
-            public_key,
-        } => {
+        QueryRequest::ViewState { account_id, prefix, .. } => at.data(account_id, prefix.as_slice())?,
+        QueryRequest::ViewAccessKey { account_id, public_key } => {
             let (block_height, block_hash) = (at.block.height, at.block.hash);
             let key = at.state.access_key(&account_id, &public_key);
-            let unknown = RpcQueryError::UnknownAccessKey {
-                public_key,
-                block_height,
-                block_hash,
-            };
+            let unknown = RpcQueryError::UnknownAccessKey { public_key, block_height, block_hash };
             QueryResponseKind::AccessKey(key.ok_or(unknown)?.into())
         }
         QueryRequest::ViewAccessKeyList { account_id, .. } => {
@@ -112,37 +76,19 @@ async fn view(node: &Node, request: RpcQueryRequest) -> Result<RpcQueryResponse,
         // devnet has no gas keys.
         QueryRequest::ViewGasKeyNonces { public_key, .. } => {
             let (block_height, block_hash) = (at.block.height, at.block.hash);
-            return Err(RpcQueryError::UnknownGasKey {
-                public_key,
-                block_height,
-                block_hash,
-            });
+            return Err(RpcQueryError::UnknownGasKey { public_key, block_height, block_hash });
         }
-        QueryRequest::CallFunction {
-            account_id,
-            method_name,
-            args,
-        } => {
+        QueryRequest::CallFunction { account_id, method_name, args } => {
             let call = at.clone();
-            let called =
-                tokio::task::spawn_blocking(move || call.call(account_id, &method_name, &args));
-            called
-                .await
-                .map_err(|error| RpcQueryError::InternalError {
-                    error_message: error.to_string(),
-                })??
+            let called = tokio::task::spawn_blocking(move || call.call(account_id, &method_name, &args));
+            called.await.map_err(|error| RpcQueryError::InternalError { error_message: error.to_string() })??
         }
-        QueryRequest::ViewGlobalContractCode { .. }
-        | QueryRequest::ViewGlobalContractCodeByAccountId { .. } => {
+        QueryRequest::ViewGlobalContractCode { .. } | QueryRequest::ViewGlobalContractCodeByAccountId { .. } => {
             let error_message = "devnet has no global contracts".to_owned();
             return Err(RpcQueryError::InternalError { error_message });
         }
     };
-    Ok(RpcQueryResponse {
-        kind,
-        block_height: at.block.height,
-        block_hash: at.block.hash,
-    })
+    Ok(RpcQueryResponse { kind, block_height: at.block.height, block_hash: at.block.hash })
 }
 
 /// The state after a block.
@@ -153,50 +99,28 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn account(
-        &self,
-        account_id: &AccountId,
-    ) -> Result<near_primitives::account::Account, RpcQueryError> {
-        self.state
-            .account(account_id)
-            .ok_or_else(|| RpcQueryError::UnknownAccount {
-                requested_account_id: account_id.clone(),
-                block_height: self.block.height,
-                block_hash: self.block.hash,
-            })
+    fn account(&self, account_id: &AccountId) -> Result<near_primitives::account::Account, RpcQueryError> {
+        self.state.account(account_id).ok_or_else(|| RpcQueryError::UnknownAccount {
+            requested_account_id: account_id.clone(),
+            block_height: self.block.height,
+            block_hash: self.block.hash,
+        })
     }
 
     fn no_code(&self, contract_account_id: AccountId) -> RpcQueryError {
         let (block_height, block_hash) = (self.block.height, self.block.hash);
-        RpcQueryError::NoContractCode {
-            contract_account_id,
-            block_height,
-            block_hash,
-        }
+        RpcQueryError::NoContractCode { contract_account_id, block_height, block_hash }
     }
 
     fn code(&self, account_id: AccountId) -> Result<QueryResponseKind, RpcQueryError> {
         self.account(&account_id)?;
-        let code = self
-            .state
-            .code(&account_id)
-            .ok_or_else(|| self.no_code(account_id))?;
-        Ok(QueryResponseKind::ViewCode(ContractCodeView {
-            code: code.code().to_vec(),
-            hash: *code.hash(),
-        }))
+        let code = self.state.code(&account_id).ok_or_else(|| self.no_code(account_id))?;
+        Ok(QueryResponseKind::ViewCode(ContractCodeView { code: code.code().to_vec(), hash: *code.hash() }))
     }
 
-    fn data(
-        &self,
-        account_id: AccountId,
-        prefix: &[u8],
-    ) -> Result<QueryResponseKind, RpcQueryError> {
+    fn data(&self, account_id: AccountId, prefix: &[u8]) -> Result<QueryResponseKind, RpcQueryError> {
         let used = self.account(&account_id)?.storage_usage();
-        let code = self
-            .state
-            .code(&account_id)
-            .map_or(0, |code| code.code().len() as u64);
+        let code = self.state.code(&account_id).map_or(0, |code| code.code().len() as u64);
         if used.saturating_sub(code) > LARGEST_VIEWED_STATE {
             let (block_height, block_hash) = (self.block.height, self.block.hash);
             return Err(RpcQueryError::TooLargeContractState {
@@ -206,45 +130,24 @@ impl Snapshot {
             });
         }
         let items = self.state.data(&account_id, prefix).into_iter();
-        let values = items
-            .map(|(key, value)| StateItem {
-                key: key.into(),
-                value: value.to_vec().into(),
-            })
-            .collect();
-        Ok(QueryResponseKind::ViewState(ViewStateResult {
-            values,
-            proof: Vec::new(),
-            last_key: None,
-        }))
+        let values = items.map(|(key, value)| StateItem { key: key.into(), value: value.to_vec().into() }).collect();
+        Ok(QueryResponseKind::ViewState(ViewStateResult { values, proof: Vec::new(), last_key: None }))
     }
 
-    fn call(
-        &self,
-        account_id: AccountId,
-        method: &str,
-        args: &[u8],
-    ) -> Result<QueryResponseKind, RpcQueryError> {
+    fn call(&self, account_id: AccountId, method: &str, args: &[u8]) -> Result<QueryResponseKind, RpcQueryError> {
         let (block_height, block_hash) = (self.block.height, self.block.hash);
         match self.state.call(&account_id, method, args) {
-            Ok(result) => Ok(QueryResponseKind::CallResult(CallResult {
-                result: result.value,
-                logs: result.logs,
-            })),
-            Err(ViewError::NoAccount(requested_account_id)) => Err(RpcQueryError::UnknownAccount {
-                requested_account_id,
+            Ok(result) => Ok(QueryResponseKind::CallResult(CallResult { result: result.value, logs: result.logs })),
+            Err(ViewError::NoAccount(requested_account_id)) => {
+                Err(RpcQueryError::UnknownAccount { requested_account_id, block_height, block_hash })
+            }
+            Err(ViewError::NoContract(account_id)) => Err(self.no_code(account_id)),
+            Err(ViewError::Execution { message, .. }) => Err(RpcQueryError::ContractExecutionError {
+                error: FunctionCallError::ExecutionError(message.clone()),
+                vm_error: message,
                 block_height,
                 block_hash,
             }),
-            Err(ViewError::NoContract(account_id)) => Err(self.no_code(account_id)),
-            Err(ViewError::Execution { message, .. }) => {
-                Err(RpcQueryError::ContractExecutionError {
-                    error: FunctionCallError::ExecutionError(message.clone()),
-                    vm_error: message,
-                    block_height,
-                    block_hash,
-                })
-            }
         }
     }
 }

@@ -17,8 +17,8 @@ use near_primitives::{
     types::{Balance, BlockId, BlockReference},
     version::Version,
     views::{
-        CurrentEpochValidatorInfo, EpochValidatorInfo, NextEpochValidatorInfo, StatusResponse,
-        StatusSyncInfo, ValidatorInfo,
+        CurrentEpochValidatorInfo, EpochValidatorInfo, NextEpochValidatorInfo, StatusResponse, StatusSyncInfo,
+        ValidatorInfo,
     },
 };
 use near_time::Utc;
@@ -42,10 +42,7 @@ pub(crate) fn status(node: &Node) -> Result<Value, RpcError> {
         syncing: false,
         earliest_block_hash: first.as_ref().map(|first| first.hash),
         earliest_block_height: first.as_ref().map(|first| first.height),
-        earliest_block_time: first
-            .as_ref()
-            .map(|first| utc(first.timestamp_ns))
-            .transpose()?,
+        earliest_block_time: first.as_ref().map(|first| utc(first.timestamp_ns)).transpose()?,
         epoch_id: Some(head.epoch_id),
         epoch_start_height: Some(node.epoch_start(&head)),
     };
@@ -61,9 +58,7 @@ pub(crate) fn status(node: &Node) -> Result<Value, RpcError> {
             protocol_version: node.genesis().protocol_version,
             latest_protocol_version: node.genesis().protocol_version,
             rpc_addr: node.address().map(|address| address.to_string()),
-            validators: vec![ValidatorInfo {
-                account_id: view::VALIDATOR.clone(),
-            }],
+            validators: vec![ValidatorInfo { account_id: view::VALIDATOR.clone() }],
             sync_info: syncing,
             validator_account_id: Some(view::VALIDATOR.clone()),
             validator_public_key: Some(key.clone()),
@@ -79,9 +74,7 @@ pub(crate) fn status(node: &Node) -> Result<Value, RpcError> {
 pub(crate) fn health(node: &Node) -> Result<Value, RpcError> {
     let elapsed = node.since_head();
     if elapsed > node.block_time().saturating_mul(UNHEALTHY_AFTER) {
-        let elapsed = elapsed
-            .try_into()
-            .map_err(|error| internal(format!("{error}")))?;
+        let elapsed = elapsed.try_into().map_err(|error| internal(format!("{error}")))?;
         return Err(RpcStatusError::NoNewBlocks { elapsed }.into());
     }
     Ok(Value::Null)
@@ -106,17 +99,14 @@ pub(super) fn validators(node: &Node, params: Value) -> Result<Value, RpcError> 
             block_id => BlockReference::BlockId(read::<BlockId>(block_id)?),
         },
         params => match read::<near_primitives::types::EpochReference>(params)? {
-            near_primitives::types::EpochReference::BlockId(block_id) => {
-                BlockReference::BlockId(block_id)
-            }
+            near_primitives::types::EpochReference::BlockId(block_id) => BlockReference::BlockId(block_id),
             near_primitives::types::EpochReference::Latest => BlockReference::latest(),
             near_primitives::types::EpochReference::EpochId(_) => {
                 return Err(RpcValidatorError::UnknownEpoch.into());
             }
         },
     };
-    let block =
-        super::block::find(&node.chain(), &reference).ok_or(RpcValidatorError::UnknownEpoch)?;
+    let block = super::block::find(&node.chain(), &reference).ok_or(RpcValidatorError::UnknownEpoch)?;
     let start = node.epoch_start(&block);
     let made = block.height.saturating_sub(start).saturating_add(1);
     let shards = vec![block.chunk.shard_id];
@@ -152,10 +142,7 @@ pub(super) fn validators(node: &Node, params: Value) -> Result<Value, RpcError> 
             prev_epoch_kickout: Vec::new(),
             epoch_start_height: start,
             epoch_height: block.epoch_height,
-            validator_reward_paid_prev_epoch: HashMap::from([(
-                view::VALIDATOR.clone(),
-                Balance::ZERO,
-            )]),
+            validator_reward_paid_prev_epoch: HashMap::from([(view::VALIDATOR.clone(), Balance::ZERO)]),
         },
     })
 }
@@ -175,42 +162,18 @@ pub(crate) fn metrics(node: &Node) -> Answer {
     };
     let mut text = String::new();
     for (name, help, number) in [
-        (
-            "near_block_height_head",
-            "Height of the latest block",
-            head.height,
-        ),
-        (
-            "near_final_block_height",
-            "Height of the latest final block",
-            last_final.height,
-        ),
-        (
-            "near_chunk_transactions",
-            "Transactions in the latest chunk",
-            head.chunk.transactions.len() as u64,
-        ),
-        (
-            "near_chunk_gas_used",
-            "Gas burnt in the latest chunk",
-            head.chunk.gas_used.as_gas(),
-        ),
+        ("near_block_height_head", "Height of the latest block", head.height),
+        ("near_final_block_height", "Height of the latest final block", last_final.height),
+        ("near_chunk_transactions", "Transactions in the latest chunk", head.chunk.transactions.len() as u64),
+        ("near_chunk_gas_used", "Gas burnt in the latest chunk", head.chunk.gas_used.as_gas()),
     ] {
-        let _ = writeln!(
-            text,
-            "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {number}"
-        );
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {number}");
     }
-    Answer {
-        status: 200,
-        content_type: TEXT,
-        body: text.into(),
-    }
+    Answer { status: 200, content_type: TEXT, body: text.into() }
 }
 
 fn utc(timestamp_ns: u64) -> Result<Utc, RpcError> {
-    Utc::from_unix_timestamp_nanos(i128::from(timestamp_ns))
-        .map_err(|error| internal(error.to_string()))
+    Utc::from_unix_timestamp_nanos(i128::from(timestamp_ns)).map_err(|error| internal(error.to_string()))
 }
 
 fn internal(error_message: String) -> RpcError {

@@ -16,8 +16,8 @@ use borsh::BorshDeserialize;
 use near_jsonrpc_primitives::{
     errors::{RpcError, RpcErrorKind},
     types::transactions::{
-        RpcSendTransactionRequest, RpcTransactionError, RpcTransactionResponse,
-        RpcTransactionStatusRequest, TransactionInfo,
+        RpcSendTransactionRequest, RpcTransactionError, RpcTransactionResponse, RpcTransactionStatusRequest,
+        TransactionInfo,
     },
 };
 use near_primitives::{
@@ -27,9 +27,8 @@ use near_primitives::{
     serialize::from_base64,
     transaction::{ExecutionStatus, SignedTransaction},
     views::{
-        FinalExecutionOutcomeView, FinalExecutionOutcomeViewEnum,
-        FinalExecutionOutcomeWithReceiptView, FinalExecutionStatus, SignedTransactionView,
-        TxExecutionStatus,
+        FinalExecutionOutcomeView, FinalExecutionOutcomeViewEnum, FinalExecutionOutcomeWithReceiptView,
+        FinalExecutionStatus, SignedTransactionView, TxExecutionStatus,
     },
 };
 use serde_json::Value;
@@ -40,64 +39,34 @@ use tokio::time::{Instant, timeout_at};
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn send(node: &Node, params: Value) -> Result<Value, RpcError> {
-    let RpcSendTransactionRequest {
-        signed_transaction,
-        wait_until,
-    } = send_request(params)?;
-    value(
-        submit_and_wait(node, signed_transaction, wait_until)
-            .await
-            .map_err(error)?,
-    )
+    let RpcSendTransactionRequest { signed_transaction, wait_until } = send_request(params)?;
+    value(submit_and_wait(node, signed_transaction, wait_until).await.map_err(error)?)
 }
 
 pub(super) async fn broadcast_commit(node: &Node, params: Value) -> Result<Value, RpcError> {
-    let RpcSendTransactionRequest {
-        signed_transaction, ..
-    } = send_request(params)?;
-    value(
-        submit_and_wait(
-            node,
-            signed_transaction,
-            TxExecutionStatus::ExecutedOptimistic,
-        )
-        .await
-        .map_err(error)?,
-    )
+    let RpcSendTransactionRequest { signed_transaction, .. } = send_request(params)?;
+    value(submit_and_wait(node, signed_transaction, TxExecutionStatus::ExecutedOptimistic).await.map_err(error)?)
 }
 
 pub(super) fn broadcast_async(node: &Node, params: Value) -> Result<Value, RpcError> {
-    let RpcSendTransactionRequest {
-        signed_transaction, ..
-    } = send_request(params)?;
+    let RpcSendTransactionRequest { signed_transaction, .. } = send_request(params)?;
     let hash = signed_transaction.get_hash();
     submit_unheard(node, signed_transaction);
     value(hash.to_string())
 }
 
-pub(super) async fn status(
-    node: &Node,
-    params: Value,
-    with_receipts: bool,
-) -> Result<Value, RpcError> {
-    let RpcTransactionStatusRequest {
-        transaction_info,
-        wait_until,
-    } = status_request(params)?;
+pub(super) async fn status(node: &Node, params: Value, with_receipts: bool) -> Result<Value, RpcError> {
+    let RpcTransactionStatusRequest { transaction_info, wait_until } = status_request(params)?;
     let (hash, _) = transaction_info.to_tx_hash_and_account();
-    value(
-        wait(node, hash, &wait_until, with_receipts)
-            .await
-            .map_err(error)?,
-    )
+    value(wait(node, hash, &wait_until, with_receipts).await.map_err(error)?)
 }
 
 /// By name, or the transaction alone.
 fn send_request(params: Value) -> Result<RpcSendTransactionRequest, RpcError> {
     match params {
-        Value::Array(values) if values.len() == 2 => Err(RpcError::parse_error(
-            "Unable to parse send request: too many params passed".to_owned(),
-        )),
+        Value::Array(values) if values.len() == 2 => {
+            Err(RpcError::parse_error("Unable to parse send request: too many params passed".to_owned()))
+        }
         params => match take::<1>(params) {
             Ok([transaction]) => Ok(RpcSendTransactionRequest {
                 signed_transaction: decode(transaction)?,
@@ -111,26 +80,18 @@ fn send_request(params: Value) -> Result<RpcSendTransactionRequest, RpcError> {
 /// By name, or hash and sender, or the transaction alone.
 fn status_request(params: Value) -> Result<RpcTransactionStatusRequest, RpcError> {
     let transaction_info = match take::<2>(params) {
-        Ok([hash, sender]) => TransactionInfo::TransactionId {
-            tx_hash: read(hash)?,
-            sender_account_id: read(sender)?,
-        },
+        Ok([hash, sender]) => TransactionInfo::TransactionId { tx_hash: read(hash)?, sender_account_id: read(sender)? },
         Err(params) => match take::<1>(params) {
             Ok([transaction]) => TransactionInfo::from_signed_tx(decode(transaction)?),
             Err(params) => return read(params),
         },
     };
-    Ok(RpcTransactionStatusRequest {
-        transaction_info,
-        wait_until: TxExecutionStatus::default(),
-    })
+    Ok(RpcTransactionStatusRequest { transaction_info, wait_until: TxExecutionStatus::default() })
 }
 
 fn decode(transaction: Value) -> Result<SignedTransaction, RpcError> {
-    let failed =
-        |error: String| RpcError::parse_error(format!("Failed to decode transaction: {error}"));
-    let bytes =
-        from_base64(&read::<String>(transaction)?).map_err(|error| failed(error.to_string()))?;
+    let failed = |error: String| RpcError::parse_error(format!("Failed to decode transaction: {error}"));
+    let bytes = from_base64(&read::<String>(transaction)?).map_err(|error| failed(error.to_string()))?;
     SignedTransaction::try_from_slice(&bytes).map_err(|error| failed(error.to_string()))
 }
 
@@ -189,8 +150,7 @@ async fn wait(
     loop {
         let seen = {
             let chain = node.chain();
-            Trace::look(&chain, &hash, with_receipts)
-                .map(|trace| (trace, chain.final_block().height))
+            Trace::look(&chain, &hash, with_receipts).map(|trace| (trace, chain.final_block().height))
         };
         match seen {
             Some((trace, final_height)) => {
@@ -200,9 +160,7 @@ async fn wait(
                 }
             }
             None if *wait_until == TxExecutionStatus::None => {
-                return Err(RpcTransactionError::UnknownTransaction {
-                    requested_transaction_hash: hash,
-                });
+                return Err(RpcTransactionError::UnknownTransaction { requested_transaction_hash: hash });
             }
             None => {}
         }
@@ -247,19 +205,11 @@ impl Trace {
             }
         }
         let receipts = if with_receipts {
-            outcomes
-                .iter()
-                .skip(1)
-                .filter_map(|record| chain.receipt(&record.outcome.id))
-                .collect()
+            outcomes.iter().skip(1).filter_map(|record| chain.receipt(&record.outcome.id)).collect()
         } else {
             Vec::new()
         };
-        Some(Self {
-            transaction,
-            outcomes,
-            receipts,
-        })
+        Some(Self { transaction, outcomes, receipts })
     }
 
     /// The highest level that it has reached by nearcore's rules (`get_tx_execution_status`): the last receipt that
@@ -271,11 +221,7 @@ impl Trace {
         let executed: HashSet<&CryptoHash> = rest.iter().map(|record| &record.outcome.id).collect();
         let made = |record: &Arc<OutcomeRecord>, refunds: bool| {
             let ids = &record.outcome.outcome.receipt_ids;
-            let counted = if refunds {
-                ids.len()
-            } else {
-                ids.len().saturating_sub(1)
-            };
+            let counted = if refunds { ids.len() } else { ids.len().saturating_sub(1) };
             ids[..counted].iter().all(|id| executed.contains(id))
         };
         let done = made(own, true) && rest.iter().all(|record| made(record, false));
@@ -284,9 +230,7 @@ impl Trace {
             (false, false) => TxExecutionStatus::Included,
             (false, true) => TxExecutionStatus::ExecutedOptimistic,
             (true, false) => TxExecutionStatus::IncludedFinal,
-            (true, true)
-                if done_with_refunds && rest.iter().all(|record| record.height <= final_height) =>
-            {
+            (true, true) if done_with_refunds && rest.iter().all(|record| record.height <= final_height) => {
                 TxExecutionStatus::Final
             }
             (true, true) => TxExecutionStatus::Executed,
@@ -317,48 +261,31 @@ impl Trace {
         FinalExecutionStatus::Started
     }
 
-    fn into_response(
-        self,
-        status: TxExecutionStatus,
-        with_receipts: bool,
-    ) -> RpcTransactionResponse {
-        let outcome = self
-            .outcomes
-            .split_first()
-            .map(|(own, rest)| FinalExecutionOutcomeView {
-                status: self.result(),
-                transaction: SignedTransactionView::from(SignedTransaction::clone(
-                    &self.transaction.transaction,
-                )),
-                transaction_outcome: own.to_view(),
-                receipts_outcome: rest.iter().map(|record| record.to_view()).collect(),
-            });
+    fn into_response(self, status: TxExecutionStatus, with_receipts: bool) -> RpcTransactionResponse {
+        let outcome = self.outcomes.split_first().map(|(own, rest)| FinalExecutionOutcomeView {
+            status: self.result(),
+            transaction: SignedTransactionView::from(SignedTransaction::clone(&self.transaction.transaction)),
+            transaction_outcome: own.to_view(),
+            receipts_outcome: rest.iter().map(|record| record.to_view()).collect(),
+        });
         let outcome = outcome.map(|final_outcome| {
             if with_receipts {
-                FinalExecutionOutcomeViewEnum::FinalExecutionOutcomeWithReceipt(
-                    FinalExecutionOutcomeWithReceiptView {
-                        receipts: self.shown_receipts(),
-                        final_outcome,
-                    },
-                )
+                FinalExecutionOutcomeViewEnum::FinalExecutionOutcomeWithReceipt(FinalExecutionOutcomeWithReceiptView {
+                    receipts: self.shown_receipts(),
+                    final_outcome,
+                })
             } else {
                 FinalExecutionOutcomeViewEnum::FinalExecutionOutcome(final_outcome)
             }
         });
-        RpcTransactionResponse {
-            final_execution_outcome: outcome,
-            final_execution_status: status,
-        }
+        RpcTransactionResponse { final_execution_outcome: outcome, final_execution_status: status }
     }
 
     /// nearcore does not show the receipt of a transaction to oneself, which it never stored.
     fn shown_receipts(&self) -> Vec<near_primitives::views::ReceiptView> {
         let transaction = &self.transaction.transaction.transaction;
         let local = transaction.signer_id() == transaction.receiver_id();
-        let own = self
-            .outcomes
-            .first()
-            .and_then(|own| own.outcome.outcome.receipt_ids.first());
+        let own = self.outcomes.first().and_then(|own| own.outcome.outcome.receipt_ids.first());
         self.receipts
             .iter()
             .filter(|receipt| !(local && own == Some(receipt.receipt_id())))

@@ -11,15 +11,12 @@ use near_primitives::{
     receipt::Receipt,
     transaction::SignedTransaction,
     types::{AccountId, Balance},
-    views::{
-        BlockHeaderView, BlockView, ChunkHeaderView, ChunkView, ReceiptView, SignedTransactionView,
-    },
+    views::{BlockHeaderView, BlockView, ChunkHeaderView, ChunkView, ReceiptView, SignedTransactionView},
 };
 use std::sync::{Arc, LazyLock};
 
 /// The one validator, which makes every block and every chunk.
-pub(super) static VALIDATOR: LazyLock<AccountId> =
-    LazyLock::new(|| AccountIdRef::new_or_panic("devnet").to_owned());
+pub(super) static VALIDATOR: LazyLock<AccountId> = LazyLock::new(|| AccountIdRef::new_or_panic("devnet").to_owned());
 
 /// The key of the validator and of the node; nothing is signed with it.
 pub(super) fn validator_key() -> PublicKey {
@@ -97,8 +94,7 @@ fn chunk_header(block: &Block, chunk: &Chunk, height_included: u64) -> ChunkHead
 /// The chunk of a block. nearcore prints `height_included` as 0 where the chunk was asked for by its own hash.
 pub(super) fn chunk(block: &Block, by_its_hash: bool) -> ChunkView {
     let height_included = if by_its_hash { 0 } else { block.height };
-    let transaction =
-        |tx: &Arc<SignedTransaction>| SignedTransactionView::from(SignedTransaction::clone(tx));
+    let transaction = |tx: &Arc<SignedTransaction>| SignedTransactionView::from(SignedTransaction::clone(tx));
     ChunkView {
         author: VALIDATOR.clone(),
         header: chunk_header(block, &block.chunk, height_included),

@@ -6,10 +6,7 @@
 
 use crate::{
     shape::differences,
-    world::{
-        BENCH, base64, call, config, deploy_token, final_hash, freeze, http, key, moving, serve,
-        sign,
-    },
+    world::{BENCH, base64, call, config, deploy_token, final_hash, freeze, http, key, moving, serve, sign},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use borsh::BorshDeserialize;
@@ -26,66 +23,21 @@ const EXCHANGES: &str = include_str!("../data/exchanges.jsonl");
 
 /// The differences that are meant: exchange (`*`: all), how the path begins or, from `/…`, ends, and why.
 const DEVIATIONS: &[(&str, &str, &str)] = &[
-    (
-        "validators",
-        "result/validator_reward_paid_prev_epoch",
-        "its keys are the names of the validators",
-    ),
-    (
-        "protocol_config",
-        "result/runtime_config/wasm_config/ext_costs/ml_dsa_verify",
-        NEWER,
-    ),
-    (
-        "protocol_config",
-        "result/runtime_config/wasm_config/ext_costs/sha3_",
-        NEWER,
-    ),
-    (
-        "protocol_config",
-        "result/runtime_config/wasm_config/ext_costs/universal_state_init",
-        NEWER,
-    ),
-    (
-        "protocol_config",
-        "result/runtime_config/wasm_config/limit_config/max_receipt_total_input_size",
-        NEWER,
-    ),
-    (
-        "protocol_config",
-        "result/runtime_config/wasm_config/limit_config/max_state_init_entries",
-        NEWER,
-    ),
-    (
-        "protocol_config",
-        "result/runtime_config/wasm_config/limit_config/max_universal_state_init_keys",
-        NEWER,
-    ),
-    (
-        "protocol_config",
-        "result/runtime_config/wasm_config/ml_dsa_verify_host_fn",
-        NEWER,
-    ),
-    (
-        "protocol_config",
-        "result/runtime_config/wasm_config/sha3_host_fns",
-        NEWER,
-    ),
-    (
-        "protocol_config",
-        "result/runtime_config/wasm_config/universal_accounts",
-        NEWER,
-    ),
-    (
-        "*",
-        "/proof",
-        "devnet has no Merkle trees, so it proves nothing",
-    ),
+    ("validators", "result/validator_reward_paid_prev_epoch", "its keys are the names of the validators"),
+    ("protocol_config", "result/runtime_config/wasm_config/ext_costs/ml_dsa_verify", NEWER),
+    ("protocol_config", "result/runtime_config/wasm_config/ext_costs/sha3_", NEWER),
+    ("protocol_config", "result/runtime_config/wasm_config/ext_costs/universal_state_init", NEWER),
+    ("protocol_config", "result/runtime_config/wasm_config/limit_config/max_receipt_total_input_size", NEWER),
+    ("protocol_config", "result/runtime_config/wasm_config/limit_config/max_state_init_entries", NEWER),
+    ("protocol_config", "result/runtime_config/wasm_config/limit_config/max_universal_state_init_keys", NEWER),
+    ("protocol_config", "result/runtime_config/wasm_config/ml_dsa_verify_host_fn", NEWER),
+    ("protocol_config", "result/runtime_config/wasm_config/sha3_host_fns", NEWER),
+    ("protocol_config", "result/runtime_config/wasm_config/universal_accounts", NEWER),
+    ("*", "/proof", "devnet has no Merkle trees, so it proves nothing"),
 ];
 
 /// Why a parameter is printed that the recorded node does not know.
-const NEWER: &str =
-    "a parameter of protocol 88, which the types of nearcore 2.14 print at every protocol";
+const NEWER: &str = "a parameter of protocol 88, which the types of nearcore 2.14 print at every protocol";
 
 #[derive(Deserialize)]
 struct Exchange {
@@ -121,39 +73,24 @@ impl Replacements {
 
     fn apply(&self, value: &Value) -> Value {
         match value {
-            Value::String(text) => {
-                Value::String(self.0.iter().fold(text.clone(), |text, (recorded, ours)| {
-                    if text.contains(recorded.as_str()) {
-                        text.replace(recorded.as_str(), ours)
-                    } else {
-                        text
-                    }
-                }))
-            }
+            Value::String(text) => Value::String(self.0.iter().fold(text.clone(), |text, (recorded, ours)| {
+                if text.contains(recorded.as_str()) { text.replace(recorded.as_str(), ours) } else { text }
+            })),
             Value::Array(values) => values.iter().map(|value| self.apply(value)).collect(),
-            Value::Object(map) => map
-                .iter()
-                .map(|(key, value)| (key.clone(), self.apply(value)))
-                .collect(),
+            Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), self.apply(value))).collect(),
             other => other.clone(),
         }
     }
 }
 
 fn exchanges() -> Vec<Exchange> {
-    EXCHANGES
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    EXCHANGES.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The recorded transaction in a request, and the text that it stands in.
 fn recorded_transaction(body: &Value) -> Option<(String, SignedTransaction)> {
     let params = body.get("params")?;
-    let text = params
-        .get("signed_tx_base64")
-        .or_else(|| params.get(0))?
-        .as_str()?;
+    let text = params.get("signed_tx_base64").or_else(|| params.get(0))?.as_str()?;
     let transaction = SignedTransaction::try_from_slice(&STANDARD.decode(text).ok()?).ok()?;
     Some((text.to_owned(), transaction))
 }
@@ -161,20 +98,13 @@ fn recorded_transaction(body: &Value) -> Option<(String, SignedTransaction)> {
 /// The same transaction for devnet. A signature that was wrong is wrong again; an unknown base block stays unknown.
 fn signed_anew(recorded: &SignedTransaction, block_hash: CryptoHash) -> SignedTransaction {
     let (hash, _) = recorded.transaction.get_hash_and_size();
-    let valid = recorded
-        .signature
-        .verify(hash.as_ref(), recorded.transaction.public_key());
-    let Transaction::V0(mut transaction) = recorded.transaction.clone() else {
-        panic!("recorded as version 0")
-    };
+    let valid = recorded.signature.verify(hash.as_ref(), recorded.transaction.public_key());
+    let Transaction::V0(mut transaction) = recorded.transaction.clone() else { panic!("recorded as version 0") };
     transaction.public_key = key(BENCH).public_key();
     if transaction.block_hash != CryptoHash::default() {
         transaction.block_hash = block_hash;
     }
-    sign(
-        Transaction::V0(transaction),
-        &key(if valid { BENCH } else { "somebody else" }),
-    )
+    sign(Transaction::V0(transaction), &key(if valid { BENCH } else { "somebody else" }))
 }
 
 /// Whether the answer comes only after blocks have.
@@ -201,22 +131,15 @@ async fn every_recorded_exchange_is_answered_as_by_a_real_node() {
     let block = call(&devnet, "block", json!({"finality": "final"})).await;
     let recorded_height = 1871;
     let height = block["header"]["height"].as_u64().unwrap();
-    let client = http();
+    let client = http().build().unwrap();
     let mut unused: BTreeSet<_> = (0..DEVIATIONS.len()).collect();
     let mut failures = Vec::new();
 
     for exchange in exchanges() {
-        let Exchange {
-            name,
-            request,
-            response: recorded,
-        } = exchange;
+        let Exchange { name, request, response: recorded } = exchange;
         if let Some((text, transaction)) = recorded_transaction(&request.body) {
             let again = signed_anew(&transaction, final_hash(&devnet).await);
-            ours.add(
-                transaction.transaction.public_key(),
-                again.transaction.public_key(),
-            );
+            ours.add(transaction.transaction.public_key(), again.transaction.public_key());
             ours.add(transaction.get_hash(), again.get_hash());
             ours.add(text, base64(&again));
         }
@@ -227,10 +150,7 @@ async fn every_recorded_exchange_is_answered_as_by_a_real_node() {
             );
         }
         if name == "view_access_key" {
-            ours.add(
-                request.body["params"]["public_key"].as_str().unwrap(),
-                key(BENCH).public_key(),
-            );
+            ours.add(request.body["params"]["public_key"].as_str().unwrap(), key(BENCH).public_key());
         }
         let mut body = ours.apply(&request.body);
         if let Some(id) = body.pointer_mut("/params/block_id")
@@ -242,51 +162,28 @@ async fn every_recorded_exchange_is_answered_as_by_a_real_node() {
         let url = format!("http://{address}{}", request.path);
         let sent = match (request.method.as_str(), &body) {
             ("GET", _) => client.get(url),
-            (_, Value::String(text)) => client
-                .post(url)
-                .header("content-type", "application/json")
-                .body(text.clone()),
-            (_, body) => client
-                .post(url)
-                .header("content-type", "application/json")
-                .body(body.to_string()),
+            (_, Value::String(text)) => client.post(url).body(text.clone()),
+            (_, body) => client.post(url).body(body.to_string()),
         };
         let exchanged = async {
             let answer = sent.send().await.unwrap();
             let status = answer.status().as_u16();
-            let content_type = answer.headers()["content-type"]
-                .to_str()
-                .unwrap()
-                .to_owned();
+            let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
             (status, content_type, answer.text().await.unwrap())
         };
-        let (status, content_type, text) = if waits(&body) {
-            moving(exchanged).await
-        } else {
-            exchanged.await
-        };
+        let (status, content_type, text) = if waits(&body) { moving(exchanged).await } else { exchanged.await };
         let answered = serde_json::from_str(&text).unwrap_or(Value::String(text));
 
         let mut found = differences(&ours.apply(&recorded.body), &answered);
         if status != recorded.status {
-            found.push((
-                "status".to_owned(),
-                format!("{status}, recorded {}", recorded.status),
-            ));
+            found.push(("status".to_owned(), format!("{status}, recorded {}", recorded.status)));
         }
         if content_type != recorded.content_type {
-            found.push((
-                "content_type".to_owned(),
-                format!("{content_type}, recorded {}", recorded.content_type),
-            ));
+            found.push(("content_type".to_owned(), format!("{content_type}, recorded {}", recorded.content_type)));
         }
         for (path, what) in found {
             let meant = DEVIATIONS.iter().position(|(of, at, _)| {
-                let here = if at.starts_with('/') {
-                    path.ends_with(at)
-                } else {
-                    path.starts_with(at)
-                };
+                let here = if at.starts_with('/') { path.ends_with(at) } else { path.starts_with(at) };
                 here && (*of == "*" || *of == name)
             });
             match meant {
@@ -296,19 +193,9 @@ async fn every_recorded_exchange_is_answered_as_by_a_real_node() {
         }
     }
     let unused: Vec<_> = unused.into_iter().map(|index| DEVIATIONS[index]).collect();
-    assert!(
-        unused.is_empty(),
-        "deviations that do not deviate: {unused:?}"
-    );
-    assert!(
-        failures.is_empty(),
-        "{} differences:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
-    tokio::time::timeout(Duration::from_secs(60), moving(devnet.stop()))
-        .await
-        .unwrap();
+    assert!(unused.is_empty(), "deviations that do not deviate: {unused:?}");
+    assert!(failures.is_empty(), "{} differences:\n{}", failures.len(), failures.join("\n"));
+    tokio::time::timeout(Duration::from_secs(60), moving(devnet.stop())).await.unwrap();
 }
 
 #[test]
@@ -323,11 +210,5 @@ fn a_difference_in_keys_types_or_literals_is_found() {
     ] {
         assert_eq!(differences(&recorded, &wrong).len(), 1, "{wrong}");
     }
-    assert!(
-        differences(
-            &recorded,
-            &json!({"result": {"gas_burnt": 1, "hash": "b", "list": [{"x": 5}]}})
-        )
-        .is_empty()
-    );
+    assert!(differences(&recorded, &json!({"result": {"gas_burnt": 1, "hash": "b", "list": [{"x": 5}]}})).is_empty());
 }

@@ -28,9 +28,7 @@ async fn next_block(devnet: &Devnet) -> u64 {
 
 /// The time that a native transfer, sent right after a block, takes to each level.
 async fn latency(devnet: &Devnet, nonce: u64, wait_until: &str) -> (Duration, Value) {
-    let pay = Action::Transfer(TransferAction {
-        deposit: Balance::from_yoctonear(NEAR),
-    });
+    let pay = Action::Transfer(TransferAction { deposit: Balance::from_yoctonear(NEAR) });
     let transaction = signed(devnet, BENCH, nonce, "user-1.test.near", vec![pay]).await;
     next_block(devnet).await;
     let sent = Instant::now();
@@ -43,56 +41,32 @@ async fn latency(devnet: &Devnet, nonce: u64, wait_until: &str) -> (Duration, Va
 async fn an_idle_chain_takes_as_long_as_a_real_node() {
     let devnet = Devnet::start(config()).await.unwrap();
     // Measured on nearcore with blocks of 600 ms.
-    for (nonce, (wait_until, measured)) in [
-        ("INCLUDED", 0.12),
-        ("EXECUTED_OPTIMISTIC", 1.33),
-        ("FINAL", 3.16),
-    ]
-    .into_iter()
-    .enumerate()
+    for (nonce, (wait_until, measured)) in
+        [("INCLUDED", 0.12), ("EXECUTED_OPTIMISTIC", 1.33), ("FINAL", 3.16)].into_iter().enumerate()
     {
         let (took, answer) = latency(&devnet, nonce as u64 + 1, wait_until).await;
         let ratio = took.as_secs_f64() / measured;
-        assert!(
-            (0.85..=1.15).contains(&ratio),
-            "{wait_until} took {took:?}, measured {measured} s: {answer}"
-        );
+        assert!((0.85..=1.15).contains(&ratio), "{wait_until} took {took:?}, measured {measured} s: {answer}");
         assert_eq!(answer["final_execution_status"], wait_until);
-        assert_eq!(
-            answer.get("transaction").is_some(),
-            wait_until != "INCLUDED"
-        );
+        assert_eq!(answer.get("transaction").is_some(), wait_until != "INCLUDED");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_transaction_is_unknown_until_its_chunk_is_fixed() {
     let devnet = Devnet::start(config()).await.unwrap();
-    let pay = Action::Transfer(TransferAction {
-        deposit: Balance::from_yoctonear(NEAR),
-    });
+    let pay = Action::Transfer(TransferAction { deposit: Balance::from_yoctonear(NEAR) });
     let transaction = signed(&devnet, BENCH, 1, "user-1.test.near", vec![pay]).await;
     next_block(&devnet).await;
-    call(
-        &devnet,
-        "send_tx",
-        json!({"signed_tx_base64": base64(&transaction), "wait_until": "NONE"}),
-    )
-    .await;
+    call(&devnet, "send_tx", json!({"signed_tx_base64": base64(&transaction), "wait_until": "NONE"})).await;
     let look = async || {
         let id = json!({"tx_hash": transaction.get_hash(), "sender_account_id": BENCH, "wait_until": "NONE"});
         let answer = devnet.handle(request("tx", id)).await;
         serde_json::from_slice::<Value>(&answer.body).unwrap()
     };
-    assert_eq!(
-        look().await["error"]["cause"]["name"],
-        "UNKNOWN_TRANSACTION"
-    );
+    assert_eq!(look().await["error"]["cause"]["name"], "UNKNOWN_TRANSACTION");
     tokio::time::sleep(Duration::from_millis(150)).await;
-    assert_eq!(
-        look().await["result"],
-        json!({"final_execution_status": "INCLUDED"})
-    );
+    assert_eq!(look().await["result"], json!({"final_execution_status": "INCLUDED"}));
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(look().await["result"]["status"], "Started");
 }
@@ -119,11 +93,7 @@ async fn blocks_keep_their_schedule_after_a_stall_and_do_not_catch_up() {
     }
     // One block comes late; the next three are due 11, 12 and 13 block times after the one before the stall.
     let took = started.elapsed().as_millis();
-    assert!(
-        (600 * 13 - 10..=600 * 13 + 10).contains(&took),
-        "{took} ms for {} blocks",
-        last - first
-    );
+    assert!((600 * 13 - 10..=600 * 13 + 10).contains(&took), "{took} ms for {} blocks", last - first);
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,10 +101,7 @@ async fn a_chain_can_be_hurried() {
     let devnet = Devnet::start(config()).await.unwrap();
     let before = next_block(&devnet).await;
     let started = Instant::now();
-    assert_eq!(
-        call(&devnet, "sandbox_fast_forward", json!({"delta_height": 50})).await,
-        json!({})
-    );
+    assert_eq!(call(&devnet, "sandbox_fast_forward", json!({"delta_height": 50})).await, json!({}));
     assert_eq!(started.elapsed(), Duration::ZERO);
     let status = call(&devnet, "status", json!([])).await;
     assert!(status["sync_info"]["latest_block_height"].as_u64().unwrap() >= before + 50);

@@ -1,8 +1,16 @@
-//! Tests of the chain and of its RPC, one module a subject.
+//! devnet, one module a subject: the chain against recorded transactions, its RPC against recorded exchanges with a
+//! real node and by a client that we did not write, and its schedule on the clock.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod admission;
 mod driver;
+mod exchanges;
+mod latency;
 mod queues;
 mod reopen;
+mod restart;
+mod shape;
 mod supply;
+mod typed_client;
 mod vectors;
+mod world;

@@ -15,48 +15,31 @@ pub fn differences(recorded: &Value, answered: &Value) -> Vec<(String, String)> 
 
 fn compare(path: &str, recorded: &Value, answered: &Value, found: &mut Vec<(String, String)>) {
     let at = |key: &str| {
-        if path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{path}/{key}")
-        }
+        if path.is_empty() { key.to_owned() } else { format!("{path}/{key}") }
     };
     match (recorded, answered) {
         (Value::Object(recorded_map), Value::Object(answered_map)) => {
             for (key, value) in recorded_map {
                 match answered_map.get(key) {
-                    Some(answer) if of_a_contract(recorded, key) => {
-                        compare_kind(&at(key), value, answer, found)
-                    }
+                    Some(answer) if of_a_contract(recorded, key) => compare_kind(&at(key), value, answer, found),
                     Some(answer) => compare(&at(key), value, answer, found),
                     None => found.push((at(key), "missing".to_owned())),
                 }
             }
-            for key in answered_map
-                .keys()
-                .filter(|key| !recorded_map.contains_key(*key))
-            {
+            for key in answered_map.keys().filter(|key| !recorded_map.contains_key(*key)) {
                 found.push((at(key), "not in the recording".to_owned()));
             }
         }
         (Value::Array(recorded), Value::Array(answered)) => {
             let whole = path.ends_with("receipts_outcome");
             if whole && recorded.len() != answered.len() {
-                found.push((
-                    path.to_owned(),
-                    format!("{} elements, recorded {}", answered.len(), recorded.len()),
-                ));
+                found.push((path.to_owned(), format!("{} elements, recorded {}", answered.len(), recorded.len())));
             }
             if answered.is_empty() && !recorded.is_empty() && !whole {
-                found.push((
-                    path.to_owned(),
-                    "empty, and not so in the recording".to_owned(),
-                ));
+                found.push((path.to_owned(), "empty, and not so in the recording".to_owned()));
             }
             let compared = if whole { recorded.len() } else { 1 };
-            for (index, (recorded, answered)) in
-                recorded.iter().zip(answered).take(compared).enumerate()
-            {
+            for (index, (recorded, answered)) in recorded.iter().zip(answered).take(compared).enumerate() {
                 compare(&at(&index.to_string()), recorded, answered, found);
             }
         }
@@ -69,10 +52,7 @@ fn compare(path: &str, recorded: &Value, answered: &Value, found: &mut Vec<(Stri
 
 fn compare_kind(path: &str, recorded: &Value, answered: &Value, found: &mut Vec<(String, String)>) {
     if kind(recorded) != kind(answered) {
-        found.push((
-            path.to_owned(),
-            format!("a {}, recorded a {}", kind(answered), kind(recorded)),
-        ));
+        found.push((path.to_owned(), format!("a {}, recorded a {}", kind(answered), kind(recorded))));
     }
 }
 

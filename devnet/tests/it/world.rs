@@ -25,20 +25,13 @@ pub fn key(account: &str) -> SecretKey {
 
 pub fn config() -> Config {
     let users = (0..5).map(|n| format!("user-{n}.test.near"));
-    let accounts = ["test.near", BENCH, TOKEN]
-        .map(str::to_owned)
-        .into_iter()
-        .chain(users);
+    let accounts = ["test.near", BENCH, TOKEN].map(str::to_owned).into_iter().chain(users);
     let account = |account_id: String| AccountConfig {
         public_keys: vec![key(&account_id).public_key().to_string()],
         balance: 1_000_000 * NEAR,
         account_id,
     };
-    Config {
-        chain_id: "localnet".to_owned(),
-        accounts: accounts.map(account).collect(),
-        ..Config::default()
-    }
+    Config { chain_id: "localnet".to_owned(), accounts: accounts.map(account).collect(), ..Config::default() }
 }
 
 /// Stops tokio's paused clock from moving by itself for as long as it lives: it does not while a blocking task runs.
@@ -49,9 +42,7 @@ pub struct Frozen {
 pub fn freeze() -> Frozen {
     let (until_dropped, dropped) = mpsc::channel::<()>();
     tokio::task::spawn_blocking(move || dropped.recv());
-    Frozen {
-        _until_dropped: until_dropped,
-    }
+    Frozen { _until_dropped: until_dropped }
 }
 
 /// Moves the frozen clock until `future` is ready, slowly enough for sockets and contracts, which take real time.
@@ -70,9 +61,7 @@ pub async fn moving<T>(future: impl Future<Output = T>) -> T {
 
 /// A JSON-RPC request.
 pub fn request(method: &str, params: Value) -> Bytes {
-    json!({"jsonrpc": "2.0", "id": "test", "method": method, "params": params})
-        .to_string()
-        .into()
+    json!({"jsonrpc": "2.0", "id": "test", "method": method, "params": params}).to_string().into()
 }
 
 /// The result of a JSON-RPC request without HTTP.
@@ -130,37 +119,21 @@ pub fn function_call(method: &str, args: &Value, deposit: u128) -> Action {
 /// Deploys the token and registers users, as in the recordings.
 pub async fn deploy_token(devnet: &Devnet) {
     let new = json!({"owner_id": BENCH, "total_supply": (1_000_000_000 * NEAR).to_string()});
-    let deploy = Action::DeployContract(DeployContractAction {
-        code: WASM.to_vec(),
-    });
-    let register = |n| {
-        function_call(
-            "storage_deposit",
-            &json!({"account_id": format!("user-{n}.test.near")}),
-            NEAR / 800,
-        )
-    };
-    for (signer, nonce, actions) in [
-        (TOKEN, 1, vec![deploy, function_call("new", &new, 0)]),
-        (BENCH, 1, (1..4).map(register).collect()),
-    ] {
+    let deploy = Action::DeployContract(DeployContractAction { code: WASM.to_vec() });
+    let register =
+        |n| function_call("storage_deposit", &json!({"account_id": format!("user-{n}.test.near")}), NEAR / 800);
+    for (signer, nonce, actions) in
+        [(TOKEN, 1, vec![deploy, function_call("new", &new, 0)]), (BENCH, 1, (1..4).map(register).collect())]
+    {
         let transaction = signed(devnet, signer, nonce, TOKEN, actions).await;
-        call(
-            devnet,
-            "send_tx",
-            json!({"signed_tx_base64": base64(&transaction), "wait_until": "NONE"}),
-        )
-        .await;
+        call(devnet, "send_tx", json!({"signed_tx_base64": base64(&transaction), "wait_until": "NONE"})).await;
         // Compiling the contract may take longer than a request waits.
         let id = json!({"tx_hash": transaction.get_hash(), "sender_account_id": signer, "wait_until": "FINAL"});
         loop {
             let answer = moving(devnet.handle(request("tx", id.clone()))).await;
             if answer.status == 200 {
                 let body: Value = serde_json::from_slice(&answer.body).unwrap();
-                assert!(
-                    body["result"]["status"]["SuccessValue"].is_string(),
-                    "{body}"
-                );
+                assert!(body["result"]["status"]["SuccessValue"].is_string(), "{body}");
                 break;
             }
         }
@@ -176,7 +149,9 @@ pub async fn serve(devnet: &Devnet) -> SocketAddr {
     address
 }
 
-/// A client that asks no proxy.
-pub fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().unwrap()
+/// A client that asks no proxy and says that it sends JSON.
+pub fn http() -> reqwest::ClientBuilder {
+    let json = reqwest::header::HeaderValue::from_static("application/json");
+    let headers = [(reqwest::header::CONTENT_TYPE, json)].into_iter().collect();
+    reqwest::Client::builder().no_proxy().default_headers(headers)
 }
