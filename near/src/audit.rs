@@ -53,13 +53,17 @@ pub enum AuditError {
     #[error(transparent)]
     Token(#[from] ViewError),
     /// A block is missing in the node's chain.
-    #[error("block {height} does not follow the block before it: the node lacks blocks of the run; audit through an archival endpoint")]
+    #[error(
+        "block {height} does not follow the block before it: the node lacks blocks of the run; audit through an archival endpoint"
+    )]
     Gap {
         /// Its height.
         height: Height,
     },
     /// A transaction stands in a final block, and the node does not know its outcome.
-    #[error("the node knows no outcome of {tx} in block {height}: audit through an endpoint that tracks the shard and keeps outcomes")]
+    #[error(
+        "the node knows no outcome of {tx} in block {height}: audit through an endpoint that tracks the shard and keeps outcomes"
+    )]
     NoOutcome {
         /// The transaction.
         tx: Hash,
@@ -67,7 +71,9 @@ pub enum AuditError {
         height: Height,
     },
     /// Transactions never stop.
-    #[error("transactions of the run's keys keep arriving: stop whoever uses them, then audit again")]
+    #[error(
+        "transactions of the run's keys keep arriving: stop whoever uses them, then audit again"
+    )]
     Endless,
 }
 
@@ -97,7 +103,9 @@ pub async fn audit(
         while let Some(block) = blocks.try_next().await? {
             let Some(block) = block else { continue };
             if block.at.prev_hash != reached.hash {
-                return Err(AuditError::Gap { height: block.at.height });
+                return Err(AuditError::Gap {
+                    height: block.at.height,
+                });
             }
             reached = block.at;
             found += read_block(client, scope, &keys, &block, &mut auditor).await?;
@@ -115,8 +123,18 @@ pub async fn audit(
     Err(AuditError::Endless)
 }
 
-async fn balances(client: &Client, scope: &Scope<'_>, at: &BlockRef) -> Result<Balances, ViewError> {
-    Token { client, contract: scope.token, at: At::Hash(at.hash) }.balances(scope.account, scope.receivers).await
+async fn balances(
+    client: &Client,
+    scope: &Scope<'_>,
+    at: &BlockRef,
+) -> Result<Balances, ViewError> {
+    Token {
+        client,
+        contract: scope.token,
+        at: At::Hash(at.hash),
+    }
+    .balances(scope.account, scope.receivers)
+    .await
 }
 
 /// The canonical block of a height; `None` where the node knows none, which the next block's predecessor confirms or
@@ -136,9 +154,15 @@ async fn read_block(
     block: &Block,
     auditor: &mut Auditor<'_>,
 ) -> Result<usize, AuditError> {
-    let chunks: Vec<_> =
-        stream::iter(&block.chunks).map(|hash| client.chunk(*hash)).buffered(CONCURRENCY).try_collect().await?;
-    let ours = chunks.into_iter().flatten().filter(|tx| *tx.signer == **scope.account && keys.contains(&*tx.public_key));
+    let chunks: Vec<_> = stream::iter(&block.chunks)
+        .map(|hash| client.chunk(*hash))
+        .buffered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    let ours = chunks
+        .into_iter()
+        .flatten()
+        .filter(|tx| *tx.signer == **scope.account && keys.contains(&*tx.public_key));
     let mut outcomes = stream::iter(ours)
         .map(|tx| async {
             let succeeded = succeeded(client, scope.account, tx.hash, block.at.height).await?;
@@ -154,7 +178,12 @@ async fn read_block(
 }
 
 /// Whether a transaction in a final block moved anything: its receipt succeeded, and is final.
-async fn succeeded(client: &Client, sender: &Account, tx: Hash, height: Height) -> Result<bool, AuditError> {
+async fn succeeded(
+    client: &Client,
+    sender: &Account,
+    tx: Hash,
+    height: Height,
+) -> Result<bool, AuditError> {
     for _ in 0..OUTCOME_TRIES {
         match client.tx_status(tx, sender, Wait::Final).await? {
             TxStatus::Landed(landed) => return Ok(landed.execution == Execution::Success),
@@ -176,7 +205,11 @@ struct TransferArgs<'a> {
 
 fn feed(scope: &Scope<'_>, tx: &ChunkTransaction, succeeded: bool, auditor: &mut Auditor<'_>) {
     // NEAR sent to oneself moves nothing: a fence, which only uses up a nonce.
-    let fence = tx.receiver == tx.signer && tx.actions.iter().all(|action| *action == ChunkAction::Transfer);
+    let fence = tx.receiver == tx.signer
+        && tx
+            .actions
+            .iter()
+            .all(|action| *action == ChunkAction::Transfer);
     if fence {
         return;
     }
@@ -187,17 +220,24 @@ fn feed(scope: &Scope<'_>, tx: &ChunkTransaction, succeeded: bool, auditor: &mut
         .map(|action| match action {
             ChunkAction::Call { method, args } if to_token && method == "ft_transfer" => {
                 let args: TransferArgs<'_> = serde_json::from_slice(args).ok()?;
-                Some((TransferId::from_memo(&args.memo)?, args.receiver_id, args.amount))
+                Some((
+                    TransferId::from_memo(&args.memo)?,
+                    args.receiver_id,
+                    args.amount,
+                ))
             }
             _ => None,
         })
         .collect();
     let anything_else = transfers.iter().any(Option::is_none);
-    let found = transfers.iter().flatten().map(|(id, receiver, amount)| Found {
-        id: *id,
-        receiver,
-        amount: *amount,
-        succeeded,
-    });
+    let found = transfers
+        .iter()
+        .flatten()
+        .map(|(id, receiver, amount)| Found {
+            id: *id,
+            receiver,
+            amount: *amount,
+            succeeded,
+        });
     auditor.transaction(found, anything_else);
 }

@@ -2,8 +2,8 @@
 
 use crate::{
     chain::{
-        AccessKey, AccountState, At, Block, ChainIdError, ChunkTransaction, NodeStatus, Permission, Read, SendError, ViewError,
-        Wait,
+        AccessKey, AccountState, At, Block, ChainIdError, ChunkTransaction, NodeStatus, Permission,
+        Read, SendError, ViewError, Wait,
     },
     pool::{Endpoint, Pool},
     rpc::{self, Fault, RpcError},
@@ -38,7 +38,8 @@ impl Client {
     /// # Errors
     /// When no endpoint answers.
     pub async fn status(&self) -> Result<NodeStatus, RpcError> {
-        self.0.read::<views::StatusView>("status", &json!([]), self.0.timeout)
+        self.0
+            .read::<views::StatusView>("status", &json!([]), self.0.timeout)
             .await
             .map(NodeStatus::from)
     }
@@ -52,10 +53,17 @@ impl Client {
         let request = rpc::request("status", &json!([]));
         let (mut first, mut unanswered) = (None, pool.error(0, "status", Fault::NoEndpoint));
         for endpoint in pool.order() {
-            match pool.call::<views::StatusView>(endpoint, "status", request.clone(), pool.timeout).await {
+            match pool
+                .call::<views::StatusView>(endpoint, "status", request.clone(), pool.timeout)
+                .await
+            {
                 Ok(status) if status.chain_id != wanted => {
                     let (endpoint, found) = (pool.name(endpoint), status.chain_id);
-                    return Err(ChainIdError::Other { endpoint, found, wanted: wanted.to_owned() });
+                    return Err(ChainIdError::Other {
+                        endpoint,
+                        found,
+                        wanted: wanted.to_owned(),
+                    });
                 }
                 Ok(status) => _ = first.get_or_insert_with(|| NodeStatus::from(status)),
                 Err(error) => unanswered = error,
@@ -86,7 +94,9 @@ impl Client {
     /// # Errors
     /// When it is unknown or collected, or no endpoint answers.
     pub async fn chunk(&self, hash: Hash) -> Result<Vec<ChunkTransaction>, RpcError> {
-        let chunk: views::ChunkView = self.0.read("chunk", &json!({ "chunk_id": hash }), self.0.timeout)
+        let chunk: views::ChunkView = self
+            .0
+            .read("chunk", &json!({ "chunk_id": hash }), self.0.timeout)
             .await?;
         Ok(chunk
             .transactions
@@ -106,7 +116,10 @@ impl Client {
         at: At,
     ) -> Result<Read<Option<AccessKey>>, RpcError> {
         let params = at.query(json!({ "request_type": "view_access_key", "account_id": account, "public_key": public_key }));
-        match self.0.read::<views::KeyView>("query", &params, self.0.timeout).await
+        match self
+            .0
+            .read::<views::KeyView>("query", &params, self.0.timeout)
+            .await
         {
             Ok(view) => {
                 let value = match (view.nonce, view.permission) {
@@ -152,13 +165,16 @@ impl Client {
             account: views::AccountView,
         }
         let params = at.query(json!({ "request_type": "view_account", "account_id": account }));
-        match self.0.read::<Answer>("query", &params, self.0.timeout).await {
+        match self
+            .0
+            .read::<Answer>("query", &params, self.0.timeout)
+            .await
+        {
             Ok(Answer {
                 block_height,
                 block_hash,
                 account,
             }) => {
-                
                 let has_code = account.code_hash != Hash::default()
                     || account.global_contract_hash.is_some()
                     || account.global_contract_account_id.is_some();
@@ -188,8 +204,7 @@ impl Client {
         args: &Value,
         at: At,
     ) -> Result<Vec<u8>, ViewError> {
-        let args =
-            STANDARD.encode(args.to_string());
+        let args = STANDARD.encode(args.to_string());
         let params = at.query(json!({
             "request_type": "call_function", "account_id": contract, "method_name": method, "args_base64": args,
         }));
@@ -198,7 +213,9 @@ impl Client {
             method: method.to_owned(),
             reason,
         };
-        match self.0.read::<views::CallResultView>("query", &params, self.0.timeout)
+        match self
+            .0
+            .read::<views::CallResultView>("query", &params, self.0.timeout)
             .await
         {
             Ok(views::CallResultView {
@@ -209,9 +226,7 @@ impl Client {
                 error: Some(reason),
                 ..
             }) => Err(refused(reason)),
-            Ok(_) => Err(self
-                .malformed("query", "neither result nor error")
-                .into()),
+            Ok(_) => Err(self.malformed("query", "neither result nor error").into()),
             Err(error) => {
                 let causes = [
                     "NO_CONTRACT_CODE",
@@ -245,11 +260,19 @@ impl Client {
 
     /// What a byte of state locks of an account's balance.
     pub(crate) async fn storage_price(&self) -> Result<Near, RpcError> {
-        Ok(Near(self.config().await?.runtime_config.storage_amount_per_byte))
+        Ok(Near(
+            self.config().await?.runtime_config.storage_amount_per_byte,
+        ))
     }
 
     async fn config(&self) -> Result<views::ConfigView, RpcError> {
-        self.0.read("EXPERIMENTAL_protocol_config", &json!({ "finality": "final" }), self.0.timeout).await
+        self.0
+            .read(
+                "EXPERIMENTAL_protocol_config",
+                &json!({ "finality": "final" }),
+                self.0.timeout,
+            )
+            .await
     }
 
     /// What a unit of gas costs at the head, in yoctoNEAR.
@@ -257,7 +280,10 @@ impl Client {
     /// # Errors
     /// When no endpoint answers.
     pub async fn gas_price(&self) -> Result<Near, RpcError> {
-        let view: views::GasPriceView = self.0.read("gas_price", &json!([null]), self.0.timeout).await?;
+        let view: views::GasPriceView = self
+            .0
+            .read("gas_price", &json!([null]), self.0.timeout)
+            .await?;
         Ok(Near(view.gas_price))
     }
 
@@ -272,7 +298,8 @@ impl Client {
     pub async fn send(&self, tx: &SignedTx) -> Result<(), SendError> {
         let request = send_request(tx, Wait::None);
         match self
-            .0.send::<serde::de::IgnoredAny>("send_tx", request, self.0.timeout)
+            .0
+            .send::<serde::de::IgnoredAny>("send_tx", request, self.0.timeout)
             .await
         {
             Ok(_) => Ok(()),
@@ -295,7 +322,8 @@ impl Client {
     ) -> Result<TxStatus, RpcError> {
         let request = send_request(tx, Wait::ExecutedOptimistic);
         let answer = self
-            .0.send::<views::TxView>("send_tx", request, self.0.timeout + NODE_WAIT)
+            .0
+            .send::<views::TxView>("send_tx", request, self.0.timeout + NODE_WAIT)
             .await;
         tx_answer(answer.map(|view| view.status(sender)))
     }
@@ -408,4 +436,3 @@ fn absent<T>(error: RpcError, causes: &[&str]) -> Result<Read<Option<T>>, RpcErr
         None => Err(error),
     }
 }
-

@@ -26,7 +26,9 @@ fn wide<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 
 /// A balance: decimal text.
 fn balance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
-    std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    std::borrow::Cow::<'de, str>::deserialize(deserializer)?
+        .parse()
+        .map_err(serde::de::Error::custom)
 }
 
 #[derive(Deserialize)]
