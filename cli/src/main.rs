@@ -1,2 +1,72 @@
-//! placeholder
-fn main(){}
+//! nearbench, the command. One binary for every role; a role is a subcommand.
+
+mod args;
+mod chain;
+mod devnet;
+mod environment;
+mod exit;
+mod manifest;
+mod output;
+mod progress;
+mod provision;
+mod report;
+mod run;
+mod summary;
+mod validate;
+
+use args::{Cli, Command, LogFormat};
+use clap::Parser;
+use exit::Failure;
+use std::{io::IsTerminal, process::ExitCode};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = log_to_stderr(&cli) {
+        return ended(Err(error));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return ended(Err(Failure::run(error))),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => run::run(args).await,
+            Command::Devnet(args) => devnet::run(args).await,
+            Command::Validate(args) => validate::run(&args),
+            Command::Provision(args) => provision::run(args).await,
+            Command::Report(args) => report::run(&args),
+            Command::Crds => {
+                let yaml = nearbench_crds::crd_yaml().map_err(Failure::run)?;
+                output::print(yaml).map(|()| exit::PASSED)
+            }
+        }
+    });
+    // Blocking work that nobody waits for, such as a block under way, must not hold up the end.
+    runtime.shutdown_background();
+    ended(result)
+}
+
+fn ended(result: Result<u8, Failure>) -> ExitCode {
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            output::error(&failure.error);
+            failure.exit_code()
+        }
+    }
+}
+
+fn log_to_stderr(cli: &Cli) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).map_err(|error| {
+        Failure::input(anyhow::anyhow!("--log {:?}: {error}; write a level such as info, or target=level", cli.log))
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match cli.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

@@ -1,8 +1,12 @@
 //! Account ids: checked once, then cheap to copy.
 
 use near_account_id::AccountIdRef;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{fmt, ops::Deref, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Deref, str::FromStr, sync::Arc};
+
+/// NEAR's rule for account ids (nearcore, `AccountId`), its length aside.
+pub const PATTERN: &str = "^(([a-z0-9]+[-_])*[a-z0-9]+\\.)*([a-z0-9]+[-_])*[a-z0-9]+$";
 
 /// A valid NEAR account id. Cloning shares the text, so that a queue of a million transfers to a hundred
 /// receivers holds a hundred names.
@@ -11,7 +15,9 @@ pub struct Account(Arc<str>);
 
 /// Why a text is no account id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is not a NEAR account id: {reason}; use 2 to 64 of a-z, 0-9, '-', '_' and '.', such as bench.testnet")]
+#[error(
+    "{value:?} is not a NEAR account id: {reason}; use 2 to 64 of a-z, 0-9, '-', '_' and '.', such as bench.testnet"
+)]
 pub struct AccountError {
     value: String,
     reason: String,
@@ -25,7 +31,10 @@ impl Account {
     pub fn new(text: &str) -> Result<Self, AccountError> {
         AccountIdRef::new(text)
             .map(|_| Self(text.into()))
-            .map_err(|e| AccountError { value: text.to_owned(), reason: e.to_string() })
+            .map_err(|e| AccountError {
+                value: text.to_owned(),
+                reason: e.to_string(),
+            })
     }
 
     /// The id as text.
@@ -42,7 +51,8 @@ impl Account {
 
     /// The account that can create this one: all after the first dot. `None` for a top-level or implicit account.
     pub fn parent(&self) -> Option<Account> {
-        self.split_once('.').and_then(|(_, parent)| Account::new(parent).ok())
+        self.split_once('.')
+            .and_then(|(_, parent)| Account::new(parent).ok())
     }
 }
 
@@ -72,6 +82,16 @@ impl fmt::Debug for Account {
     }
 }
 
+impl JsonSchema for Account {
+    fn schema_name() -> Cow<'static, str> {
+        "AccountId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "minLength": 2, "maxLength": 64, "pattern": PATTERN})
+    }
+}
+
 impl Serialize for Account {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
@@ -80,7 +100,7 @@ impl Serialize for Account {
 
 impl<'de> Deserialize<'de> for Account {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
         Self::new(&text).map_err(serde::de::Error::custom)
     }
 }

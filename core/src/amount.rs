@@ -1,7 +1,8 @@
 //! Amounts: token units and NEAR, never through a floating-point number.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 /// Smallest units of a token. Text and JSON form: a decimal string.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -15,13 +16,17 @@ pub struct Near(pub u128);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
     /// Not plain decimal digits.
-    #[error("{0:?} is not an amount: write whole token units as decimal digits in quotes, such as \"1000000\" (no sign, point, exponent or unit)")]
+    #[error(
+        "{0:?} is not an amount: write whole token units as decimal digits in quotes, such as \"1000000\" (no sign, point, exponent or unit)"
+    )]
     NotDigits(String),
     /// More than 128 bits.
     #[error("{0:?} is too large: an amount is at most {max}", max = u128::MAX)]
     TooLarge(String),
     /// Not an amount of NEAR.
-    #[error("{0:?} is not an amount of NEAR: write it with its unit, such as \"100 NEAR\", \"0.5 NEAR\" or \"1 yoctoNEAR\"")]
+    #[error(
+        "{0:?} is not an amount of NEAR: write it with its unit, such as \"100 NEAR\", \"0.5 NEAR\" or \"1 yoctoNEAR\""
+    )]
     NotNear(String),
 }
 
@@ -38,7 +43,9 @@ impl FromStr for Amount {
         if !digits(text) {
             return Err(AmountError::NotDigits(text.to_owned()));
         }
-        text.parse().map(Self).map_err(|_| AmountError::TooLarge(text.to_owned()))
+        text.parse()
+            .map(Self)
+            .map_err(|_| AmountError::TooLarge(text.to_owned()))
     }
 }
 
@@ -53,7 +60,9 @@ impl FromStr for Near {
             _ => return Err(bad()),
         };
         let (whole, fraction) = match number.split_once('.') {
-            Some((whole, fraction)) if digits(fraction) && fraction.len() <= decimals => (whole, fraction),
+            Some((whole, fraction)) if digits(fraction) && fraction.len() <= decimals => {
+                (whole, fraction)
+            }
             Some(_) => return Err(bad()),
             None => (number, ""),
         };
@@ -63,7 +72,11 @@ impl FromStr for Near {
         let large = || AmountError::TooLarge(text.to_owned());
         let whole: u128 = whole.parse().map_err(|_| large())?;
         let fraction: u128 = format!("{fraction:0<decimals$}").parse().unwrap_or(0);
-        whole.checked_mul(scale).and_then(|w| w.checked_add(fraction)).map(Self).ok_or_else(large)
+        whole
+            .checked_mul(scale)
+            .and_then(|w| w.checked_add(fraction))
+            .map(Self)
+            .ok_or_else(large)
     }
 }
 
@@ -106,12 +119,39 @@ macro_rules! as_text {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                std::borrow::Cow::<'de, str>::deserialize(deserializer)?
+                    .parse()
+                    .map_err(serde::de::Error::custom)
             }
         }
     };
 }
 pub(crate) use as_text;
+
+/// The text form of an [`Amount`].
+pub const AMOUNT_PATTERN: &str = "^[0-9]{1,39}$";
+/// The text form of [`Near`].
+pub const NEAR_PATTERN: &str = "^[0-9]{1,39}(\\.[0-9]{1,24})? (NEAR|yoctoNEAR)$";
+
+impl JsonSchema for Amount {
+    fn schema_name() -> Cow<'static, str> {
+        "Amount".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "maxLength": 39, "pattern": AMOUNT_PATTERN})
+    }
+}
+
+impl JsonSchema for Near {
+    fn schema_name() -> Cow<'static, str> {
+        "Near".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "maxLength": 80, "pattern": NEAR_PATTERN})
+    }
+}
 
 as_text!(Amount);
 as_text!(Near);
@@ -124,9 +164,15 @@ mod tests {
     #[test]
     fn only_plain_digits_are_an_amount() {
         for bad in ["", "1e3", "-1", "+1", "1.0", " 1", "1 ", "0x1", "١"] {
-            assert!(matches!(bad.parse::<Amount>(), Err(AmountError::NotDigits(_))), "{bad}");
+            assert!(
+                matches!(bad.parse::<Amount>(), Err(AmountError::NotDigits(_))),
+                "{bad}"
+            );
         }
-        assert!(matches!("340282366920938463463374607431768211456".parse::<Amount>(), Err(AmountError::TooLarge(_))));
+        assert!(matches!(
+            "340282366920938463463374607431768211456".parse::<Amount>(),
+            Err(AmountError::TooLarge(_))
+        ));
         assert_eq!(u128::MAX.to_string().parse(), Ok(Amount(u128::MAX)));
     }
 
@@ -135,7 +181,16 @@ mod tests {
         assert_eq!("100 NEAR".parse(), Ok(Near(100 * NEAR)));
         assert_eq!("0.5 NEAR".parse(), Ok(Near(NEAR / 2)));
         assert_eq!("1 yoctoNEAR".parse(), Ok(Near(1)));
-        for bad in ["100", "100NEAR", "1e3 NEAR", "-1 NEAR", ".5 NEAR", "1. NEAR", "1.5 yoctoNEAR", "1 near"] {
+        for bad in [
+            "100",
+            "100NEAR",
+            "1e3 NEAR",
+            "-1 NEAR",
+            ".5 NEAR",
+            "1. NEAR",
+            "1.5 yoctoNEAR",
+            "1 near",
+        ] {
             assert!(bad.parse::<Near>().is_err(), "{bad}");
         }
     }

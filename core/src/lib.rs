@@ -6,10 +6,22 @@
 pub mod account;
 pub mod amount;
 pub mod audit;
+pub mod batch;
+pub mod counts;
+pub mod ensure;
 pub mod hash;
+pub mod histogram;
+pub mod lane;
+pub mod ledger;
+pub mod lifecycle;
+pub mod measure;
 pub mod outcome;
 pub mod plan;
+pub mod report;
+pub mod schedule;
+pub mod settle;
 pub mod transfer;
+pub mod verdict;
 
 pub use account::{Account, AccountError};
 pub use amount::{Amount, AmountError, Near};

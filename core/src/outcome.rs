@@ -37,6 +37,23 @@ pub enum Refusal {
     Node(String),
 }
 
+impl Refusal {
+    /// A bounded name for counts of errors by type.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NonceTooLow { .. } => "nonce_too_low",
+            Self::NonceTooHigh { .. } => "nonce_too_high",
+            Self::Expired => "expired",
+            Self::WrongChain => "wrong_chain",
+            Self::Congested { .. } => "congested",
+            Self::Key(_) => "access_key",
+            Self::Balance(_) => "balance",
+            Self::Malformed(_) => "malformed",
+            Self::Node(_) => "node",
+        }
+    }
+}
+
 /// What kind of failure ended a receipt. The distinction is whose fault it is (a transfer's or everybody's).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {

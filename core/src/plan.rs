@@ -2,12 +2,12 @@
 //!
 //! Workers, load and the audit read this, never the manifest. It holds no secret: only names of Secrets.
 
-use crate::{Account, Amount, Gas, Near};
+use crate::{Account, Amount, Gas, Near, ensure::Metric};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Everything a run needs to know.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// The run's name.
@@ -22,6 +22,8 @@ pub struct Plan {
     pub receivers: Vec<Account>,
     /// Smallest units of the token that each transfer moves.
     pub transfer_amount: Amount,
+    /// Where the queue lives.
+    pub store: Store,
     /// What is offered, when.
     pub load: Load,
     /// How many worker processes.
@@ -53,7 +55,7 @@ pub enum Profile {
 }
 
 /// The chain and the ways to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Network {
     /// The kind of chain.
@@ -65,7 +67,7 @@ pub struct Network {
 }
 
 /// One RPC endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// http or https.
@@ -79,7 +81,7 @@ pub struct Endpoint {
 }
 
 /// Who pays and signs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PayingAccount {
     /// The account whose keys sign and whose tokens move.
@@ -96,7 +98,7 @@ pub struct PayingAccount {
 }
 
 /// The account that funds a new one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateFrom {
     /// The funding account; the new one must be its direct sub-account.
@@ -108,7 +110,7 @@ pub struct CreateFrom {
 }
 
 /// The access keys that transfers are signed with: one lane each.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Keys {
     /// Made for this run, added to the account, removed at the end.
@@ -124,7 +126,7 @@ pub enum Keys {
 }
 
 /// The token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Token {
     /// The contract's account.
@@ -134,7 +136,7 @@ pub struct Token {
 }
 
 /// How to deploy nearbench's own token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Deploy {
     /// What `new` creates.
@@ -143,8 +145,21 @@ pub struct Deploy {
     pub mint: Amount,
 }
 
+/// Where the queue lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Store {
+    /// With the run: a Redis for it alone in a cluster, memory and a file locally.
+    Own,
+    /// A Redis that is there.
+    Redis {
+        /// The Secret with its URL, under `nearbench-redis-url`.
+        secret: String,
+    },
+}
+
 /// What is offered, when.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Load {
     /// How transfers reach the workers.
@@ -176,7 +191,7 @@ pub enum Via {
 }
 
 /// One phase of the load.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Phase {
     /// Its name, unique in the plan.
@@ -190,7 +205,7 @@ pub struct Phase {
 }
 
 /// What arrives in a phase.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Arrivals {
     /// So many a second, throughout.
@@ -210,7 +225,7 @@ pub enum Arrivals {
 }
 
 /// How the engine works.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Engine {
     /// Attempts under way in all lanes together.
@@ -230,7 +245,7 @@ pub struct Engine {
 }
 
 /// Batch size = `clamp(floor(queueDepth / depthDivisor), min, max)`, capped by the chain's limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Batch {
     /// At least (when so many wait).
@@ -242,7 +257,7 @@ pub struct Batch {
 }
 
 /// When an endpoint is set aside, after opossum's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Breaker {
     /// A request takes at most this, in milliseconds.
@@ -254,7 +269,7 @@ pub struct Breaker {
 }
 
 /// What must hold for the run to pass.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ensure {
     /// All of these.
@@ -264,11 +279,11 @@ pub struct Ensure {
 }
 
 /// A bound on a metric. A metric without data fails.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Threshold {
-    /// The metric, by its path in the report's results, such as `tps.mean` or `latencyMs.settle.p95`.
-    pub metric: String,
+    /// The metric.
+    pub metric: Metric,
     /// In this phase; `None`: in the whole run.
     pub phase: Option<String>,
     /// At least.

@@ -166,6 +166,16 @@ pub enum SendError {
     Unanswered(#[from] RpcError),
 }
 
+impl SendError {
+    /// A bounded name for counts of errors by type.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.label(),
+            Self::Unanswered(error) => error.fault.label(),
+        }
+    }
+}
+
 /// A chain other than the expected one, or none.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ChainIdError {

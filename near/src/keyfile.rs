@@ -7,7 +7,13 @@ use crate::{
 };
 use nearbench_core::Account;
 use serde::Deserialize;
-use std::path::Path;
+use serde_json::json;
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 /// The file name of an account's master key, also its key in a Secret.
 pub const ACCOUNT_FILE: &str = "nearbench-account.json";
@@ -69,6 +75,14 @@ pub enum KeyFileError {
         stated: String,
         /// What the secret key says.
         actual: String,
+    },
+    /// The file cannot be written.
+    #[error("cannot write {path}: {reason}")]
+    Unwritable {
+        /// The file.
+        path: String,
+        /// What the system says.
+        reason: String,
     },
     /// No key at all, or one twice.
     #[error("{path}: {reason}")]
@@ -143,6 +157,40 @@ pub fn read_keys(path: &Path, wanted: &Account) -> Result<Vec<Signer>, KeyFileEr
             Ok(signer)
         })
         .collect()
+}
+
+/// Writes an account's master key as [`read_account`] reads it, mode 0600, making the folder where it is missing.
+///
+/// # Errors
+/// When the file is there already: no key is ever written over.
+pub fn write_account(path: &Path, signer: &Signer) -> Result<(), KeyFileError> {
+    let form = json!({
+        "account_id": signer.account(),
+        "public_key": signer.public_key(),
+        "private_key": signer.secret().expose(),
+    });
+    write(path, SecretText::new(form.to_string()))
+}
+
+/// Writes one account's lane keys as [`read_keys`] reads them, as [`write_account`] does.
+///
+/// # Errors
+/// As [`write_account`].
+pub fn write_keys(path: &Path, signers: &[Signer]) -> Result<(), KeyFileError> {
+    let pair = |signer: &Signer| json!({"public_key": signer.public_key(), "private_key": signer.secret().expose()});
+    let form = json!({
+        "account_id": signers.first().map(Signer::account),
+        "keys": signers.iter().map(pair).collect::<Vec<_>>(),
+    });
+    write(path, SecretText::new(form.to_string()))
+}
+
+fn write(path: &Path, text: SecretText) -> Result<(), KeyFileError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)
+        .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))
+        .and_then(|mut file| file.write_all(text.expose().as_bytes()).and_then(|()| file.sync_all()))
+        .map_err(|e| KeyFileError::Unwritable { path: path.display().to_string(), reason: e.to_string() })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(

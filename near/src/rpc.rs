@@ -58,6 +58,22 @@ pub struct NodeError {
 }
 
 impl Fault {
+    /// A bounded name for counts of errors by type.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoEndpoint => "no_endpoint",
+            Self::Transport(TransportError::Connect(_)) => "connect",
+            Self::Transport(TransportError::Broken(_)) => "connection_broken",
+            Self::Transport(TransportError::Timeout(_)) => "rpc_timeout",
+            Self::Transport(TransportError::TooLarge(_)) => "answer_too_large",
+            Self::Status { status: 429, .. } => "http_429",
+            Self::Status { status: 500.., .. } => "http_5xx",
+            Self::Status { .. } => "http_status",
+            Self::Malformed(_) => "malformed_answer",
+            Self::Node(_) => "node_error",
+        }
+    }
+
     /// Whether the endpoint is to blame (and another may do better), rather than the question or the transaction.
     pub fn is_endpoints(&self) -> bool {
         match self {

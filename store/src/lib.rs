@@ -1,1 +1,174 @@
-//! What the workers share: queue, lanes, attempts and results.
+//! What the workers share: the queue, the lanes and their leases, the attempts and the results.
+//!
+//! One trait, whose steps are each atomic, and its backends. Every step that changes something names what it
+//! believes to hold (a lease, a claim, an attempt) and is refused when that is no longer so: a worker that wakes
+//! late changes nothing. This room knows no chain and decides no transfer's fate.
+
+mod memory;
+
+pub use memory::MemoryStore;
+
+use bytes::Bytes;
+use nearbench_core::{Account, Hash, Height, Nonce, Transfer, settle::Settlement};
+use std::{future::Future, sync::Arc, time::Duration};
+
+/// One nonce sequence: an account's access key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneKey {
+    /// Whose key.
+    pub account: Account,
+    /// The public key, as `ed25519:…`.
+    pub public_key: Arc<str>,
+}
+
+/// A worker's hold on a lane: random, compared for equality only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseId(pub [u8; 16]);
+
+/// A taking of transfers out of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClaimId(pub u64);
+
+/// A stored attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttemptId(pub u64);
+
+/// Transfers taken out of the queue, not signed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What `commit` and `release` must name.
+    pub id: ClaimId,
+    /// Oldest first.
+    pub transfers: Arc<[Transfer]>,
+}
+
+/// A signed transaction and what is needed to judge it later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The transaction's hash.
+    pub hash: Hash,
+    /// The signed transaction in borsh: resending means these bytes.
+    pub bytes: Bytes,
+    /// Its nonce.
+    pub nonce: Nonce,
+    /// Past this height of a final block it can no longer be included.
+    pub expiry_height: Height,
+}
+
+/// A lane as its new holder finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// The highest nonce that any attempt of this lane used; the next one lies above.
+    pub high_water: Nonce,
+    /// Attempts that were stored and not settled, lowest nonce first: resend these before signing anything.
+    pub open: Vec<(AttemptId, Attempt, Arc<[Transfer]>)>,
+}
+
+/// How many stand where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// In the queue.
+    pub queued: u64,
+    /// Claimed, not signed yet.
+    pub claimed: u64,
+    /// In stored attempts that are not settled.
+    pub open: u64,
+}
+
+impl Depth {
+    /// Accepted and not in a final state.
+    pub fn unsettled(&self) -> u64 {
+        self.queued + self.claimed + self.open
+    }
+}
+
+/// Why a step was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another holds the lane.
+    #[error("lane {lane} is held by another worker; it is free {free_in:?} from now unless that worker renews")]
+    Held {
+        /// The public key.
+        lane: Arc<str>,
+        /// What is left of the other's lease.
+        free_in: Duration,
+    },
+    /// The lease ran out or was given to another.
+    #[error("the lease of lane {0} is no longer ours: claim nothing and sign nothing with it")]
+    LeaseLost(Arc<str>),
+    /// The claim was released or taken back.
+    #[error("claim {0:?} is no longer ours: its transfers went back to the queue")]
+    ClaimLost(ClaimId),
+    /// The attempt is settled or was never stored.
+    #[error("attempt {0:?} is not open: it was settled already")]
+    NotOpen(AttemptId),
+    /// A nonce at or below one that was used.
+    #[error("nonce {nonce} is not above {high_water}, which lane {lane} used already")]
+    NonceReused {
+        /// The public key.
+        lane: Arc<str>,
+        /// What was to be used.
+        nonce: Nonce,
+        /// What was used.
+        high_water: Nonce,
+    },
+}
+
+/// The shared memory of a run. Every method is one atomic step.
+pub trait Store: Send + Sync + 'static {
+    /// Appends `transfers` to the queue, as long as the queue stays within `max_depth`; returns how many of them,
+    /// from the first, were taken.
+    fn push(&self, transfers: Vec<Transfer>, max_depth: u64) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// Takes the lane for `ttl`, counted by the store from now; the caller counts it from before its call.
+    fn acquire(
+        &self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Lane, StoreError>> + Send;
+
+    /// Prolongs a lease that is still ours.
+    fn renew(
+        &self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Gives the lane up; an adopter need not wait.
+    fn release_lane(&self, lane: &LaneKey, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes up to `max` of the oldest transfers; `None` when there are none.
+    fn claim(
+        &self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        max: usize,
+    ) -> impl Future<Output = Result<Option<Claim>, StoreError>> + Send;
+
+    /// Puts a claim's transfers back at the head of the queue: nothing was signed.
+    fn release(&self, claim: ClaimId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Stores the attempt together with the claim's transfers. Only then may it be sent.
+    fn commit(
+        &self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        claim: ClaimId,
+        attempt: Attempt,
+    ) -> impl Future<Output = Result<AttemptId, StoreError>> + Send;
+
+    /// Gives every transfer of an attempt its fate. What is put back keeps its place before newer ones.
+    fn settle(&self, attempt: AttemptId, settlement: Settlement)
+    -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Withdraws what waits in the queue; returns it.
+    fn cancel_queued(&self) -> impl Future<Output = Result<Vec<Transfer>, StoreError>> + Send;
+
+    /// How many stand where.
+    fn depth(&self) -> impl Future<Output = Result<Depth, StoreError>> + Send;
+
+    /// Returns once the queue holds something.
+    fn wait_for_work(&self) -> impl Future<Output = ()> + Send;
+}

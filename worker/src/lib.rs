@@ -1,1 +1,17 @@
-//! placeholder
+//! The engine of the fleet: claim, batch, sign, persist, send, confirm, settle.
+//!
+//! It owns lanes by lease, never sends what is not stored, never signs a transfer anew without proof that its last
+//! attempt moved nothing, and settles only by final blocks. What a settlement is, `nearbench-core` decides; what the
+//! chain says, `nearbench-near` reads; this room is the shell between them. It reads the resolved plan, never a
+//! manifest.
+
+mod confirm;
+mod engine;
+mod finality;
+mod lane;
+mod pacer;
+mod tally;
+
+pub use engine::{Drained, Engine, EngineError, Setup};
+pub use finality::{Finality, FinalityError};
+pub use tally::Tally;

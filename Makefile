@@ -1,0 +1,43 @@
+# What one does with this repository; `make` alone lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test bench contract
+
+STAGE := .ci/stage
+
+help:
+	@echo 'make demo      a NEAR chain, a token and a one-minute load at 200 transfers/s on this machine: the result table'
+	@echo 'make check     format, lints, the borders between crates, licences (where cargo-deny is installed)'
+	@echo 'make test      check, the token contract against its committed bytes, and every test'
+	@echo 'make bench     every benchmark'
+	@echo 'make contract  rebuild the token contract and its checksum'
+	@echo 'make setup     install what this machine lacks; the others call it'
+
+setup:
+	@.ci/setup
+
+demo: setup
+	cargo build --release --locked --package nearbench-cli
+	target/release/nearbench run examples/quickstart.yaml --out out/quickstart
+
+# The stages that need seconds come first.
+check: setup
+	@$(STAGE) format cargo fmt --all --check
+	@$(STAGE) format-ft cargo fmt --check --manifest-path contracts/ft/Cargo.toml
+	@$(STAGE) borders .ci/borders
+	@if command -v cargo-deny >/dev/null; then $(STAGE) deny cargo deny --log-level error check; fi
+	@$(STAGE) clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Build and run apart, so that the time of each is seen. Every cargo command here and in CI takes the
+# whole workspace with its one feature set and one profile: another would compile everything again.
+test: check
+	@$(STAGE) contract contracts/ft/check.sh
+	@$(STAGE) build cargo test --workspace --locked --no-run
+	@$(STAGE) test cargo test --workspace --locked
+
+bench: setup
+	cargo bench --workspace --locked --benches
+
+contract: setup
+	contracts/ft/build.sh contracts/ft/res/ft.wasm
+	cd contracts/ft/res && sha256sum ft.wasm >ft.wasm.sha256

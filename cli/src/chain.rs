@@ -1,0 +1,170 @@
+//! The chain of a run, and who may sign on it: a devnet in this process, or endpoints and key files.
+
+use crate::{args::References, exit::Failure};
+use anyhow::Context;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use nearbench_core::{
+    Account,
+    plan::{self, Keys, Plan},
+};
+use nearbench_devnet::{AccountConfig, Config, Devnet};
+use nearbench_near::{
+    Client, Endpoint, SecretText, Signer,
+    http::HttpTransport,
+    keyfile::{self, ACCOUNT_FILE, KEYS_FILE},
+    transport::{Response, Transport, TransportError},
+};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+/// What the funding account of a chain of the run's own owns: a thousand million NEAR, as on nearcore's localnet.
+const GENESIS_BALANCE: u128 = 1_000_000_000 * nearbench_core::amount::NEAR;
+
+/// Keys on a chain of the run's own, where the plan's are prepared for another.
+const OWN_CHAIN_KEYS: u32 = 12;
+
+/// A chain within reach, and the keys to work on it.
+pub(crate) struct Chain {
+    pub(crate) client: Client,
+    pub(crate) signers: Signers,
+    /// Set when the run brought the chain up itself.
+    devnet: Option<Devnet>,
+}
+
+/// Who signs what.
+pub(crate) struct Signers {
+    /// The account that funds the paying one.
+    pub(crate) create_from: Option<Signer>,
+    /// The paying account's master key. `None` with prepared keys alone.
+    pub(crate) master: Option<Signer>,
+    /// One a lane.
+    pub(crate) lanes: Vec<Signer>,
+}
+
+impl Chain {
+    /// Brings the chain up, or reads the key files that the plan names. Nothing is sent yet.
+    pub(crate) async fn open(plan: &Plan, references: &References) -> Result<Self, Failure> {
+        if plan.network.endpoints.is_empty() {
+            Self::own(plan).await
+        } else {
+            Self::through_endpoints(plan, references)
+        }
+    }
+
+    async fn own(plan: &Plan) -> Result<Self, Failure> {
+        let account = &plan.account;
+        let root = account.create_from.as_ref().map_or(&account.account_id, |from| &from.account_id);
+        let root = Signer::generate(root.clone(), &mut rand::rng());
+        let devnet = Devnet::start(Config {
+            chain_id: plan.network.chain_id.clone(),
+            accounts: vec![AccountConfig {
+                account_id: root.account().to_string(),
+                balance: GENESIS_BALANCE,
+                public_keys: vec![root.public_key().to_owned()],
+            }],
+            ..Config::default()
+        })
+        .await
+        .context("cannot start the devnet of this run")
+        .map_err(Failure::run)?;
+        let endpoint = Endpoint {
+            name: "devnet (in this process)".into(),
+            priority: 0,
+            transport: Arc::new(InProcess(devnet.clone())),
+        };
+        let client = Client::new(vec![endpoint], request_timeout(plan));
+        let master = same_key(&root, &account.account_id)?;
+        let create_from = account.create_from.is_some().then_some(root);
+        let lanes = generate(&account.account_id, lane_count(&account.keys));
+        Ok(Self { client, signers: Signers { create_from, master: Some(master), lanes }, devnet: Some(devnet) })
+    }
+
+    fn through_endpoints(plan: &Plan, references: &References) -> Result<Self, Failure> {
+        let file = |secret: &str, key: &str| references.secrets.join(secret).join(key);
+        let endpoints = plan
+            .network
+            .endpoints
+            .iter()
+            .map(|endpoint| {
+                let authorization = match &endpoint.auth_secret {
+                    Some(secret) => {
+                        Some(SecretText::read(&file(secret, "nearbench-rpc-auth")).map_err(Failure::input)?)
+                    }
+                    None => None,
+                };
+                let transport = HttpTransport::new(&endpoint.url, authorization.as_ref()).map_err(Failure::input)?;
+                Ok(Endpoint { name: endpoint.url.as_str().into(), priority: endpoint.priority, transport: Arc::new(transport) })
+            })
+            .collect::<Result<_, Failure>>()?;
+        let account = &plan.account;
+        let read = |secret: &str, owner: &Account| {
+            keyfile::read_account(&file(secret, ACCOUNT_FILE), owner).map_err(Failure::input)
+        };
+        let create_from = match &account.create_from {
+            Some(plan::CreateFrom { account_id, secret: Some(secret), .. }) => Some(read(secret, account_id)?),
+            _ => None,
+        };
+        let master = match (&account.master_key_secret, &create_from) {
+            (Some(secret), _) => Some(read(secret, &account.account_id)?),
+            // The new account gets the funding account's public key as its master key.
+            (None, Some(funder)) => Some(same_key(funder, &account.account_id)?),
+            (None, None) => None,
+        };
+        let lanes = match &account.keys {
+            Keys::Prepared { secret } => {
+                keyfile::read_keys(&file(secret, KEYS_FILE), &account.account_id).map_err(Failure::input)?
+            }
+            Keys::Generate { count } => generate(&account.account_id, *count),
+        };
+        Ok(Self { client: Client::new(endpoints, request_timeout(plan)), signers: Signers { create_from, master, lanes }, devnet: None })
+    }
+
+    /// What runs the chain, as far as it is known. devnet is never presented as NEAR.
+    pub(crate) fn software(&self) -> &'static str {
+        if self.is_own() { "nearbench devnet (in this process, not NEAR)" } else { "node" }
+    }
+
+    /// Whether the chain ends with this process.
+    pub(crate) fn is_own(&self) -> bool {
+        self.devnet.is_some()
+    }
+}
+
+fn request_timeout(plan: &Plan) -> Duration {
+    Duration::from_millis(plan.engine.breaker.timeout_ms)
+}
+
+fn lane_count(keys: &Keys) -> u32 {
+    match keys {
+        Keys::Generate { count } => *count,
+        // Keys prepared for another chain are not on this one. New ones do as well.
+        Keys::Prepared { .. } => OWN_CHAIN_KEYS,
+    }
+}
+
+fn generate(account: &Account, count: u32) -> Vec<Signer> {
+    (0..count).map(|_| Signer::generate(account.clone(), &mut rand::rng())).collect()
+}
+
+fn same_key(signer: &Signer, account: &Account) -> Result<Signer, Failure> {
+    Signer::from_secret(account.clone(), &signer.secret()).map_err(Failure::run)
+}
+
+/// Where a Secret's file for the run's own access keys is.
+pub(crate) fn keys_file(folder: &std::path::Path) -> PathBuf {
+    folder.join(KEYS_FILE)
+}
+
+/// A devnet in this process as a transport: the same bytes, without HTTP.
+struct InProcess(Devnet);
+
+impl Transport for InProcess {
+    fn call(&self, request: Bytes, timeout: Duration) -> BoxFuture<'_, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let answer = tokio::time::timeout(timeout, self.0.handle(request))
+                .await
+                .map_err(|_| TransportError::Timeout(timeout))?;
+            Ok(Response { status: answer.status, retry_after: None, body: answer.body })
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! From a file to a plan, with what a run in one process adds to its rules.
+
+use crate::{
+    args::{On, References},
+    exit::Failure,
+};
+use anyhow::{Context, anyhow};
+use nearbench_core::{Plan, plan::Via};
+use std::{fs, io::Read, path::Path};
+
+/// The plan of the manifest in `file`; `-` is standard input.
+pub(crate) fn load(file: &Path, references: &References) -> Result<Plan, Failure> {
+    let name = file.display().to_string();
+    let text = if name == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(file)
+    };
+    let text = text.with_context(|| format!("cannot read the manifest {name}")).map_err(Failure::input)?;
+    let run = nearbench_crds::parse(&text).with_context(|| name.clone()).map_err(Failure::input)?;
+    let resolve = nearbench_crds::Resolve {
+        on_devnet: references.on == Some(On::Devnet),
+        config_map: &|name| fs::read_to_string(references.configmaps.join(name).join("nearbench-accounts")).ok(),
+    };
+    nearbench_crds::plan(&run, &resolve).map_err(|violations| {
+        let lines: Vec<_> = violations.iter().map(|violation| format!("\n  {violation}")).collect();
+        Failure::input(anyhow!("{name} cannot be run:{}", lines.concat()))
+    })
+}
+
+/// What a manifest may ask for and one process cannot do.
+pub(crate) fn check_one_process(plan: &Plan) -> Result<(), Failure> {
+    let wrong = if plan.load.via != Via::Queue {
+        "spec.load.via: a run in one process offers its load straight into the queue; use via: queue"
+    } else if plan.load.generators != 1 {
+        "spec.load.generators.replicas: a run in one process has one generator; use 1"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::input(anyhow!("{wrong}")))
+}

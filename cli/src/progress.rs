@@ -1,0 +1,99 @@
+//! What a person sees while waiting: bars on a terminal, plain lines elsewhere. Always on standard error, so that
+//! standard output holds results only.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nearbench_core::measure::Live;
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Between two plain lines during the load.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    last_line: Option<Instant>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        Self { bar, last_line: None }
+    }
+
+    /// A new stage of the run begins.
+    pub(crate) fn stage(&mut self, name: &str) {
+        self.last_line = None;
+        self.print(&format!("==> {name}"));
+        if let Some(bar) = &self.bar {
+            bar.set_style(spinner());
+            bar.set_message(name.to_owned());
+        }
+    }
+
+    /// Something worth a line was done.
+    pub(crate) fn step(&self, text: &str) {
+        self.print(&format!("    {text}"));
+    }
+
+    /// How the load stands in `phase`. `remaining` is the time until its schedule ends.
+    pub(crate) fn load(&mut self, live: &Live, phase: &str, remaining: Duration) {
+        let eta = humantime::format_duration(Duration::from_secs(remaining.as_secs()));
+        let counts = format!(
+            "offered {}  succeeded {}  failed {}  in flight {}  {:.0} TPS  p95 {}  queue {}",
+            live.offered,
+            live.succeeded,
+            live.failed,
+            live.in_flight,
+            live.tps_last_10s,
+            live.p95_settle_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.2} s", ms / 1000.0)),
+            live.queue_depth,
+        );
+        if let Some(bar) = &self.bar {
+            bar.set_style(load_bar());
+            bar.set_position(live.percent as u64);
+            bar.set_prefix(format!("{phase}  ETA {eta}"));
+            bar.set_message(counts);
+        } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+            self.last_line = Some(Instant::now());
+            self.print(&format!("    {phase} {:>3.0} %  ETA {eta}  {counts}", live.percent));
+        }
+    }
+
+    /// How far the audit has walked.
+    pub(crate) fn audit(&self, reached: u64, last: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("Auditing: block {reached} of {last}"));
+        }
+    }
+
+    /// No more is to come.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn print(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            // Nobody reads any more: the run goes on, its report matters.
+            None => drop(writeln!(std::io::stderr(), "{line}")),
+        }
+    }
+}
+
+fn spinner() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn load_bar() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix}  [{bar:24}] {percent} %\n{msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}

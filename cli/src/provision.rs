@@ -1,0 +1,128 @@
+//! Provisioning, as a stage of a run and as a command of its own.
+
+use crate::{
+    args,
+    chain::{Chain, keys_file},
+    exit::{self, Failure},
+    manifest, output,
+    progress::Progress,
+};
+use anyhow::{Context, anyhow};
+use nearbench_core::{
+    Amount, Plan,
+    plan::{CreateFrom, Keys},
+    schedule::Schedule,
+};
+use nearbench_near::{
+    Signer, keyfile,
+    provision::{self, Desired, Progress as Event, Provisioned},
+};
+use bytes::Bytes;
+use std::path::Path;
+
+/// nearbench's own token, built from `contracts/ft`.
+const TOKEN: &[u8] = include_bytes!("../../contracts/ft/res/ft.wasm");
+
+/// Makes the chain what the plan needs, and checks it.
+pub(crate) async fn provision(chain: &Chain, plan: &Plan, progress: &Progress) -> Result<Provisioned, Failure> {
+    let signers = &chain.signers;
+    let create_from = match (&plan.account.create_from, &signers.create_from) {
+        (Some(CreateFrom { initial_balance, .. }), Some(funder)) => Some((funder.clone(), *initial_balance)),
+        _ => None,
+    };
+    let transfers = Schedule::new(&plan.load.phases).total();
+    let desired = Desired {
+        chain_id: plan.network.chain_id.clone(),
+        account: plan.account.account_id.clone(),
+        create_from,
+        master: signers.master.clone(),
+        lane_keys: public_keys(&signers.lanes),
+        token: plan.token.contract_id.clone(),
+        deploy: plan.token.deploy.map(|deploy| (deploy, Bytes::from_static(TOKEN))),
+        receivers: plan.receivers.clone(),
+        min_balance: plan.account.min_balance,
+        tokens_needed: Amount(u128::from(transfers).saturating_mul(plan.transfer_amount.0)),
+    };
+    provision::provision(&chain.client, &desired, &|event| tell(progress, event))
+        .await
+        .context("provisioning failed")
+        .map_err(Failure::run)
+}
+
+/// The signers' public keys, in their order.
+pub(crate) fn public_keys(signers: &[Signer]) -> Vec<String> {
+    signers.iter().map(|signer| signer.public_key().to_owned()).collect()
+}
+
+/// Tells a person how it goes.
+pub(crate) fn tell(progress: &Progress, event: Event<'_>) {
+    match event {
+        Event::Planned { steps } => progress.step(&format!("{steps} steps to do")),
+        Event::Done { step } => progress.step(&format!("done: {step}")),
+        Event::Verified => progress.step("verified: account, keys, token and receivers are as the plan needs them"),
+    }
+}
+
+/// The run's own keys, kept in a file for as long as they may be on chain: a run that is killed leaves them to be
+/// used or removed.
+pub(crate) struct KeptKeys(Option<std::path::PathBuf>);
+
+impl KeptKeys {
+    /// Writes the keys that this run made, unless the chain ends with it anyway. To be called before they go on chain.
+    pub(crate) fn keep(chain: &Chain, plan: &Plan, folder: &Path) -> Result<Self, Failure> {
+        if chain.is_own() || !matches!(plan.account.keys, Keys::Generate { .. }) {
+            return Ok(Self(None));
+        }
+        let path = keys_file(folder);
+        if path.exists() {
+            return Err(Failure::input(anyhow!(
+                "{} holds the keys of an earlier run, which may still be on chain; use them (account.keys.secretRef), or \
+                 move the file away",
+                path.display()
+            )));
+        }
+        keyfile::write_keys(&path, &chain.signers.lanes).map_err(Failure::run)?;
+        Ok(Self(Some(path)))
+    }
+
+    /// The keys are no longer on chain.
+    pub(crate) fn forget(self) -> Result<(), Failure> {
+        match self.0 {
+            Some(path) => std::fs::remove_file(&path)
+                .with_context(|| format!("cannot remove {}", path.display()))
+                .map_err(Failure::run),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `nearbench provision`.
+pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
+    let plan = manifest::load(&args.file, &args.references)?;
+    if plan.network.endpoints.is_empty() {
+        return Err(Failure::input(anyhow!(
+            "spec.network.endpoints: there is no chain to provision; a devnet of a run's own is provisioned by the run. \
+             Start one with `nearbench devnet` and name its URL"
+        )));
+    }
+    let mut progress = Progress::new();
+    let chain = Chain::open(&plan, &args.references).await?;
+    let kept = KeptKeys::keep(&chain, &plan, &args.keys)?;
+    progress.stage("Provisioning");
+    let done = provision(&chain, &plan, &progress).await;
+    progress.finish();
+    if done.is_err() {
+        progress.step("a second try goes on where this one ended");
+    }
+    let done = done?;
+    let keys = kept.0.map_or_else(String::new, |path| format!("; their keys are in {}", path.display()));
+    output::print(format!(
+        "{} is ready at height {}: {} lanes{keys}, {} receivers registered at {}\n",
+        plan.account.account_id,
+        done.height,
+        done.lanes.len(),
+        plan.receivers.len(),
+        plan.token.contract_id,
+    ))?;
+    Ok(exit::PASSED)
+}

@@ -1,0 +1,6 @@
+//! nearbench as a person meets it: the binary, its files, its messages and its exit codes.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bad_input;
+mod harness;
+mod runs;

@@ -1,0 +1,150 @@
+//! Latencies as HDR histograms: of fixed size, merged, never averaged.
+
+use hdrhistogram::Histogram as Hdr;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The longest latency that is told apart, in microseconds: one hour. What is longer counts as this.
+const HIGHEST_US: u64 = 3_600_000_000;
+const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// Latencies from 1 µs to 1 h with three significant digits. About 90 kB, whatever it holds.
+#[derive(Clone)]
+pub struct Histogram(Hdr<u32>);
+
+/// What a histogram says, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Latency {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p999: f64,
+    /// Highest.
+    pub max: f64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        #[allow(clippy::expect_used)]
+        Self(
+            Hdr::new_with_bounds(1, HIGHEST_US, SIGNIFICANT_DIGITS)
+                .expect("the bounds are constants that hdrhistogram takes"),
+        )
+    }
+}
+
+impl Histogram {
+    /// Adds one latency. Does not allocate.
+    pub fn record_ns(&mut self, ns: u64) {
+        self.0.saturating_record((ns / 1_000).clamp(1, HIGHEST_US));
+    }
+
+    /// Adds all that `other` holds.
+    pub fn merge(&mut self, other: &Self) {
+        #[allow(clippy::expect_used)]
+        self.0
+            .add(&other.0)
+            .expect("all histograms have the same bounds");
+    }
+
+    /// How many latencies it holds.
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The `percentile`-th percentile (0 to 100) in milliseconds; `None` without data.
+    pub fn percentile_ms(&self, percentile: f64) -> Option<f64> {
+        (!self.0.is_empty()).then(|| self.0.value_at_percentile(percentile) as f64 / 1_000.0)
+    }
+
+    /// The summary; `None` without data.
+    pub fn summary(&self) -> Option<Latency> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let at = |percentile| self.0.value_at_percentile(percentile) as f64 / 1_000.0;
+        Some(Latency {
+            mean: self.0.mean().round() / 1_000.0,
+            p50: at(50.0),
+            p90: at(90.0),
+            p95: at(95.0),
+            p99: at(99.0),
+            p999: at(99.9),
+            max: self.0.max() as f64 / 1_000.0,
+        })
+    }
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Histogram")
+            .field("count", &self.count())
+            .field("summary", &self.summary())
+            .finish()
+    }
+}
+
+impl PartialEq for Histogram {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(values: &[u64]) -> Histogram {
+        let mut histogram = Histogram::default();
+        values.iter().for_each(|ns| histogram.record_ns(*ns));
+        histogram
+    }
+
+    #[test]
+    fn without_data_there_is_no_summary() {
+        assert_eq!(Histogram::default().summary(), None);
+        assert_eq!(Histogram::default().percentile_ms(95.0), None);
+    }
+
+    #[test]
+    fn what_is_out_of_range_counts_at_the_ends() {
+        let summary = of(&[0, u64::MAX]).summary().unwrap();
+        assert_eq!(summary.p50, 0.001);
+        assert!((summary.max - 3_600_000.0).abs() < 3_600.0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_merged_histogram_is_that_of_all_values(
+            one in prop::collection::vec(0u64..10_000_000_000, 0..200),
+            two in prop::collection::vec(0u64..10_000_000_000, 0..200),
+        ) {
+            let mut merged = of(&one);
+            merged.merge(&of(&two));
+            prop_assert_eq!(merged, of(&[one, two].concat()));
+        }
+
+        #[test]
+        fn percentiles_are_right_to_three_digits(mut values in prop::collection::vec(1_000u64..60_000_000_000, 1..300)) {
+            let summary = of(&values).summary().unwrap();
+            values.sort_unstable();
+            for (percentile, actual) in [(50.0, summary.p50), (90.0, summary.p90), (95.0, summary.p95), (99.0, summary.p99)] {
+                let rank = (percentile / 100.0 * values.len() as f64).ceil() as usize;
+                let exact = values[rank.max(1) - 1] as f64 / 1e6;
+                prop_assert!((actual - exact).abs() <= exact * 0.001 + 0.001, "p{}: {} and {}", percentile, actual, exact);
+            }
+        }
+    }
+}

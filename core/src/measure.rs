@@ -1,0 +1,495 @@
+//! What was measured, while it happens: counts, latencies, and a series by the second.
+//!
+//! A [`Recorder`] is of fixed size: recording does not allocate, format or take longer as a run grows. It reads
+//! no clock: every time is in nanoseconds since the load's start. What it holds becomes numbers in `report`.
+
+use crate::{counts::Counts, histogram::Histogram, schedule::Schedule};
+
+/// How long after the load's end things are still counted by the second. What comes later is in the totals only.
+const DRAIN_BOUND_S: u64 = 3_600;
+/// Errors are told apart by so many labels; what comes after counts as [`OTHER`].
+const MAX_LABELS: usize = 64;
+/// The peak is taken over windows of this length.
+const PEAK_WINDOW_S: usize = 10;
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// The label of a transfer or request that took longer than its timeout (Artillery's ETIMEDOUT).
+pub const TIMEOUT: &str = "timeout";
+/// The label of errors beyond the bound on labels.
+pub const OTHER: &str = "other";
+
+/// Everything that a run is judged by. All times are in nanoseconds since the load's start, on one clock.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    schedule: Schedule,
+    phases: Vec<PhaseRecord>,
+    seconds: Vec<Second>,
+    errors: Vec<(&'static str, u64)>,
+    nonce_conflicts: u64,
+    queue_depth: u64,
+}
+
+/// One phase's record: of the transfers that were meant to arrive in it, whenever they were settled.
+#[derive(Clone, Debug)]
+pub(crate) struct PhaseRecord {
+    pub(crate) tally: Counts,
+    pub(crate) latencies: Latencies,
+    pub(crate) batches: Batches,
+    pub(crate) span: Option<BlockSpan>,
+    first_second: u64,
+    executed: Vec<Executed>,
+}
+
+/// The four latencies.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Latencies {
+    pub(crate) settle: Histogram,
+    pub(crate) execution: Histogram,
+    pub(crate) accept: Histogram,
+    pub(crate) send_lag: Histogram,
+}
+
+/// Transactions, and how many transfers they carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Batches {
+    pub(crate) transactions: u64,
+    pub(crate) transfers: u64,
+    pub(crate) largest: u32,
+}
+
+/// The first and the last block that executed a phase's transfers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockSpan {
+    pub(crate) first_ns: u64,
+    pub(crate) last_ns: u64,
+}
+
+/// What the blocks of one second executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Executed {
+    pub(crate) transfers: u32,
+    pub(crate) transactions: u32,
+}
+
+/// One second of the run, whichever phase its events belong to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Second {
+    pub(crate) sent: u32,
+    pub(crate) rejected: u32,
+    pub(crate) accepted: u32,
+    pub(crate) failed: u32,
+    pub(crate) settled: u32,
+    pub(crate) executed: Executed,
+    pub(crate) settle_sum_us: u64,
+    pub(crate) settle_max_us: u64,
+    pub(crate) queue_depth: u64,
+}
+
+/// Where a run stands, for a line of progress.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Live {
+    /// The index of the phase under way; the last one after the load's end.
+    pub phase: usize,
+    /// How much of the load's time is over, 0 to 100.
+    pub percent: f64,
+    /// Meant to have arrived by now.
+    pub offered: u64,
+    /// Sent.
+    pub sent: u64,
+    /// Accepted.
+    pub accepted: u64,
+    /// Succeeded.
+    pub succeeded: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Accepted and without an end.
+    pub in_flight: u64,
+    /// 95th percentile of the settle latency so far, in milliseconds.
+    pub p95_settle_ms: Option<f64>,
+    /// Transfers settled as succeeded a second, over the last ten whole seconds.
+    pub tps_last_10s: f64,
+    /// The depth of the queue when it was last told.
+    pub queue_depth: u64,
+}
+
+impl Recorder {
+    /// An empty record of a run under `schedule`.
+    pub fn new(schedule: &Schedule) -> Self {
+        let seconds = |ns: u64| (ns.div_ceil(NS_PER_S) + DRAIN_BOUND_S) as usize;
+        let phase = |(offered, (start, end)): (u64, (u64, u64))| PhaseRecord {
+            tally: Counts {
+                offered,
+                ..Counts::default()
+            },
+            latencies: Latencies::default(),
+            batches: Batches::default(),
+            span: None,
+            first_second: start / NS_PER_S,
+            executed: vec![Executed::default(); seconds(end - start)],
+        };
+        Self {
+            phases: schedule
+                .phase_totals()
+                .zip(schedule.phase_bounds())
+                .map(phase)
+                .collect(),
+            seconds: vec![Second::default(); seconds(schedule.duration_ns())],
+            errors: Vec::with_capacity(MAX_LABELS + 1),
+            nonce_conflicts: 0,
+            queue_depth: 0,
+            schedule: schedule.clone(),
+        }
+    }
+
+    fn second(&mut self, ns: u64) -> Option<&mut Second> {
+        self.seconds.get_mut((ns / NS_PER_S) as usize)
+    }
+
+    /// A transfer was handed over. Where others send, on the worker's side, together with its answer.
+    pub fn sent(&mut self, phase: u16, intended_ns: u64, sent_ns: u64) {
+        let record = &mut self.phases[usize::from(phase)];
+        record.tally.sent += 1;
+        record
+            .latencies
+            .send_lag
+            .record_ns(sent_ns.saturating_sub(intended_ns));
+        if let Some(second) = self.second(sent_ns) {
+            second.sent += 1;
+        }
+    }
+
+    /// A transfer was refused: the queue is full, or nobody can take it.
+    pub fn rejected(&mut self, phase: u16, intended_ns: u64) {
+        self.phases[usize::from(phase)].tally.rejected += 1;
+        if let Some(second) = self.second(intended_ns) {
+            second.rejected += 1;
+        }
+    }
+
+    /// A transfer was accepted.
+    pub fn accepted(&mut self, phase: u16, intended_ns: u64, accepted_ns: u64) {
+        let record = &mut self.phases[usize::from(phase)];
+        record.tally.accepted += 1;
+        record
+            .latencies
+            .accept
+            .record_ns(accepted_ns.saturating_sub(intended_ns));
+        if let Some(second) = self.second(accepted_ns) {
+            second.accepted += 1;
+        }
+    }
+
+    /// A transfer moved its tokens in a final block. `executed_ns` and `settled_ns` are when this host learned
+    /// of the execution and of its finality; `block_ns` is the time written in the block that executed it, minus
+    /// the load's start (below zero where clocks differ, which counts as zero).
+    pub fn succeeded(
+        &mut self,
+        phase: u16,
+        intended_ns: u64,
+        executed_ns: u64,
+        settled_ns: u64,
+        block_ns: i64,
+    ) {
+        let block_ns = u64::try_from(block_ns).unwrap_or(0);
+        let settle_ns = settled_ns.saturating_sub(intended_ns);
+        let record = &mut self.phases[usize::from(phase)];
+        record.tally.succeeded += 1;
+        record.tally.included += 1;
+        record
+            .latencies
+            .execution
+            .record_ns(executed_ns.saturating_sub(intended_ns));
+        record.latencies.settle.record_ns(settle_ns);
+        BlockSpan::extend(
+            &mut record.span,
+            BlockSpan {
+                first_ns: block_ns,
+                last_ns: block_ns,
+            },
+        );
+        if let Some(executed) = record.executed_in(block_ns) {
+            executed.transfers += 1;
+        }
+        if let Some(second) = self.second(block_ns) {
+            second.executed.transfers += 1;
+        }
+        if let Some(second) = self.second(settled_ns) {
+            second.settled += 1;
+            second.settle_sum_us += settle_ns / 1_000;
+            second.settle_max_us = second.settle_max_us.max(settle_ns / 1_000);
+        }
+    }
+
+    /// A transfer's receipt failed in a final block, for its own fault; `label` says which.
+    pub fn failed(&mut self, phase: u16, intended_ns: u64, label: &'static str) {
+        let tally = &mut self.phases[usize::from(phase)].tally;
+        tally.failed += 1;
+        tally.included += 1;
+        if let Some(second) = self.second(intended_ns) {
+            second.failed += 1;
+        }
+        self.error(label);
+    }
+
+    /// A transfer was withdrawn before it was signed.
+    pub fn cancelled(&mut self, phase: u16) {
+        self.phases[usize::from(phase)].tally.cancelled += 1;
+    }
+
+    /// A transfer is proven never to execute, and will not be signed anew.
+    pub fn expired(&mut self, phase: u16) {
+        self.phases[usize::from(phase)].tally.expired += 1;
+    }
+
+    /// There is no proof of a transfer's end either way.
+    pub fn unknown(&mut self, phase: u16) {
+        self.phases[usize::from(phase)].tally.unknown += 1;
+    }
+
+    /// A transaction with `transfers` transfers was executed by the block of time `block_ns`. It counts for the
+    /// phase of its first transfer.
+    pub fn attempt(&mut self, phase: u16, block_ns: i64, transfers: u32) {
+        let block_ns = u64::try_from(block_ns).unwrap_or(0);
+        let record = &mut self.phases[usize::from(phase)];
+        record.batches.merge(Batches {
+            transactions: 1,
+            transfers: transfers.into(),
+            largest: transfers,
+        });
+        if let Some(executed) = record.executed_in(block_ns) {
+            executed.transactions += 1;
+        }
+        if let Some(second) = self.second(block_ns) {
+            second.executed.transactions += 1;
+        }
+    }
+
+    /// Something went wrong, whether or not it was put right; `label` is of a fixed set.
+    pub fn error(&mut self, label: &'static str) {
+        self.errors(label, 1);
+    }
+
+    fn errors(&mut self, label: &'static str, times: u64) {
+        if let Some((_, count)) = self.errors.iter_mut().find(|(known, _)| *known == label) {
+            *count += times;
+        } else if self.errors.len() < MAX_LABELS {
+            self.errors.push((label, times));
+        } else if let Some((_, count)) = self.errors.iter_mut().find(|(known, _)| *known == OTHER) {
+            *count += times;
+        } else {
+            self.errors.push((OTHER, times));
+        }
+    }
+
+    /// A node refused a transaction because of its nonce.
+    pub fn nonce_conflict(&mut self) {
+        self.nonce_conflicts += 1;
+    }
+
+    /// The queue was `depth` deep.
+    pub fn queue_depth(&mut self, at_ns: u64, depth: u64) {
+        self.queue_depth = depth;
+        if let Some(second) = self.second(at_ns) {
+            second.queue_depth = second.queue_depth.max(depth);
+        }
+    }
+
+    /// Adds all that `other` recorded under the same schedule.
+    ///
+    /// # Panics
+    /// When the two have different phases.
+    pub fn merge(&mut self, other: &Self) {
+        assert_eq!(
+            self.phases.len(),
+            other.phases.len(),
+            "records of one run have the same phases"
+        );
+        for (mine, theirs) in self.phases.iter_mut().zip(&other.phases) {
+            mine.merge(theirs);
+        }
+        for (mine, theirs) in self.seconds.iter_mut().zip(&other.seconds) {
+            mine.merge(theirs);
+        }
+        for (label, times) in &other.errors {
+            self.errors(label, *times);
+        }
+        self.nonce_conflicts += other.nonce_conflicts;
+        self.queue_depth = self.queue_depth.max(other.queue_depth);
+    }
+
+    /// Where the run stands at `now_ns`.
+    pub fn live(&self, now_ns: u64) -> Live {
+        let counts = self.counts();
+        let duration_ns = self.schedule.duration_ns();
+        let started = self
+            .schedule
+            .phase_bounds()
+            .rposition(|(start, _)| start <= now_ns);
+        let now_s = (now_ns / NS_PER_S) as usize;
+        let window = self
+            .seconds
+            .get(now_s.saturating_sub(PEAK_WINDOW_S)..now_s)
+            .unwrap_or_default();
+        let settled: u64 = window.iter().map(|second| u64::from(second.settled)).sum();
+        Live {
+            phase: started.unwrap_or(0),
+            percent: if duration_ns == 0 {
+                100.0
+            } else {
+                (now_ns as f64 * 100.0 / duration_ns as f64).min(100.0)
+            },
+            offered: self.schedule.offered_before(now_ns),
+            sent: counts.sent,
+            accepted: counts.accepted,
+            succeeded: counts.succeeded,
+            failed: counts.failed,
+            in_flight: counts.accepted.saturating_sub(counts.ended()),
+            p95_settle_ms: self.latencies().settle.percentile_ms(95.0),
+            tps_last_10s: settled as f64 / window.len().max(1) as f64,
+            queue_depth: self.queue_depth,
+        }
+    }
+
+    /// The counts of all phases so far. Transfers under way are in no final state yet.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.phases.iter().for_each(|phase| sum += phase.tally);
+        sum
+    }
+
+    pub(crate) fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    pub(crate) fn phases(&self) -> &[PhaseRecord] {
+        &self.phases
+    }
+
+    pub(crate) fn latencies(&self) -> Latencies {
+        let mut all = Latencies::default();
+        self.phases
+            .iter()
+            .for_each(|phase| all.merge(&phase.latencies));
+        all
+    }
+
+    pub(crate) fn batches(&self) -> Batches {
+        let mut all = Batches::default();
+        self.phases
+            .iter()
+            .for_each(|phase| all.merge(phase.batches));
+        all
+    }
+
+    pub(crate) fn error_counts(&self) -> &[(&'static str, u64)] {
+        &self.errors
+    }
+
+    pub(crate) fn nonce_conflicts(&self) -> u64 {
+        self.nonce_conflicts
+    }
+
+    /// The seconds up to the last in which anything happened.
+    pub(crate) fn seconds(&self) -> &[Second] {
+        let used = self
+            .seconds
+            .iter()
+            .rposition(|second| *second != Second::default())
+            .map_or(0, |last| last + 1);
+        &self.seconds[..used]
+    }
+
+    /// Transfers and transactions a second in the best window of all phases.
+    pub(crate) fn peak(&self) -> (f64, f64) {
+        peak(self.seconds.iter().map(|second| second.executed))
+    }
+}
+
+impl PhaseRecord {
+    fn executed_in(&mut self, block_ns: u64) -> Option<&mut Executed> {
+        let second = (block_ns / NS_PER_S).saturating_sub(self.first_second);
+        self.executed.get_mut(second as usize)
+    }
+
+    /// Transfers and transactions a second in the phase's best window.
+    pub(crate) fn peak(&self) -> (f64, f64) {
+        peak(self.executed.iter().copied())
+    }
+
+    fn merge(&mut self, other: &Self) {
+        let offered = self.tally.offered;
+        self.tally += other.tally;
+        self.tally.offered = offered;
+        self.latencies.merge(&other.latencies);
+        self.batches.merge(other.batches);
+        if let Some(span) = other.span {
+            BlockSpan::extend(&mut self.span, span);
+        }
+        for (mine, theirs) in self.executed.iter_mut().zip(&other.executed) {
+            mine.merge(*theirs);
+        }
+    }
+}
+
+impl Latencies {
+    fn merge(&mut self, other: &Self) {
+        self.settle.merge(&other.settle);
+        self.execution.merge(&other.execution);
+        self.accept.merge(&other.accept);
+        self.send_lag.merge(&other.send_lag);
+    }
+}
+
+impl Batches {
+    fn merge(&mut self, other: Self) {
+        self.transactions += other.transactions;
+        self.transfers += other.transfers;
+        self.largest = self.largest.max(other.largest);
+    }
+}
+
+impl BlockSpan {
+    fn extend(span: &mut Option<Self>, by: Self) {
+        *span = Some(span.map_or(by, |span| Self {
+            first_ns: span.first_ns.min(by.first_ns),
+            last_ns: span.last_ns.max(by.last_ns),
+        }));
+    }
+}
+
+impl Executed {
+    fn merge(&mut self, other: Self) {
+        self.transfers += other.transfers;
+        self.transactions += other.transactions;
+    }
+}
+
+impl Second {
+    fn merge(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.rejected += other.rejected;
+        self.accepted += other.accepted;
+        self.failed += other.failed;
+        self.settled += other.settled;
+        self.executed.merge(other.executed);
+        self.settle_sum_us += other.settle_sum_us;
+        self.settle_max_us = self.settle_max_us.max(other.settle_max_us);
+        self.queue_depth = self.queue_depth.max(other.queue_depth);
+    }
+}
+
+/// The most transfers a second, and the most transactions, over any ten seconds in a row.
+fn peak(seconds: impl Iterator<Item = Executed>) -> (f64, f64) {
+    let mut window = [Executed::default(); PEAK_WINDOW_S];
+    let (mut sum, mut best) = ((0u64, 0u64), (0, 0));
+    for (n, second) in seconds.enumerate() {
+        let leaving = std::mem::replace(&mut window[n % PEAK_WINDOW_S], second);
+        sum.0 = sum.0 + u64::from(second.transfers) - u64::from(leaving.transfers);
+        sum.1 = sum.1 + u64::from(second.transactions) - u64::from(leaving.transactions);
+        best = (best.0.max(sum.0), best.1.max(sum.1));
+    }
+    (
+        best.0 as f64 / PEAK_WINDOW_S as f64,
+        best.1 as f64 / PEAK_WINDOW_S as f64,
+    )
+}

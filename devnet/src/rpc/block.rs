@@ -1,0 +1,137 @@
+//! Blocks and chunks: `block`, `chunk`, `gas_price`, `EXPERIMENTAL_congestion_level`.
+
+use super::{
+    params::{read, read_or_single, take},
+    value, view,
+};
+use crate::{block::Block, chain::Chain, node::Node};
+use near_jsonrpc_primitives::{
+    errors::RpcError,
+    types::{
+        blocks::{RpcBlockError, RpcBlockRequest, RpcBlockResponse},
+        chunks::{ChunkReference, RpcChunkError, RpcChunkRequest, RpcChunkResponse},
+        congestion::RpcCongestionLevelResponse,
+        gas_price::{RpcGasPriceError, RpcGasPriceRequest, RpcGasPriceResponse},
+    },
+};
+use near_primitives::{
+    congestion_info::CongestionControl,
+    sharding::ChunkHash,
+    types::{BlockId, BlockReference, Finality, ShardId, SyncCheckpoint},
+    views::GasPriceView,
+};
+use serde_json::Value;
+use std::sync::Arc;
+
+pub(super) fn block(node: &Node, params: Value) -> Result<Value, RpcError> {
+    let RpcBlockRequest { block_reference } = read_or_single(params, |block_id| RpcBlockRequest {
+        block_reference: BlockReference::BlockId(block_id),
+    })?;
+    let block = find(&node.chain(), &block_reference);
+    let block = block.ok_or_else(|| RpcBlockError::UnknownBlock {
+        error_message: not_found(&block_reference),
+    })?;
+    value(RpcBlockResponse {
+        block_view: view::block(&block),
+    })
+}
+
+pub(super) fn chunk(node: &Node, params: Value) -> Result<Value, RpcError> {
+    let RpcChunkRequest { chunk_reference } = chunk_request(params)?;
+    let block = block_of_chunk(node, &chunk_reference)?;
+    let by_its_hash = matches!(chunk_reference, ChunkReference::ChunkHash { .. });
+    value(RpcChunkResponse {
+        chunk_view: view::chunk(&block, by_its_hash),
+    })
+}
+
+pub(super) fn congestion_level(node: &Node, params: Value) -> Result<Value, RpcError> {
+    let RpcChunkRequest { chunk_reference } = chunk_request(params)?;
+    let block = block_of_chunk(node, &chunk_reference)?;
+    let config = node.runtime_config().congestion_control_config.clone();
+    let congestion_level =
+        CongestionControl::new(config, block.chunk.congestion, 0).congestion_level();
+    value(RpcCongestionLevelResponse { congestion_level })
+}
+
+pub(super) fn gas_price(node: &Node, params: Value) -> Result<Value, RpcError> {
+    let RpcGasPriceRequest { block_id } =
+        read_or_single(params, |block_id| RpcGasPriceRequest { block_id })?;
+    let reference = block_id.map_or(BlockReference::latest(), BlockReference::BlockId);
+    let block = find(&node.chain(), &reference);
+    let block = block.ok_or_else(|| RpcGasPriceError::UnknownBlock {
+        error_message: not_found(&reference),
+    })?;
+    value(RpcGasPriceResponse {
+        gas_price_view: GasPriceView {
+            gas_price: block.gas_price,
+        },
+    })
+}
+
+/// The block that is meant, if it is there.
+pub(super) fn find(chain: &Chain, reference: &BlockReference) -> Option<Arc<Block>> {
+    match reference {
+        BlockReference::Finality(Finality::None) => Some(chain.head()),
+        BlockReference::Finality(Finality::DoomSlug) => Some(chain.near_final()),
+        BlockReference::Finality(Finality::Final) => Some(chain.final_block()),
+        BlockReference::BlockId(BlockId::Height(height)) => chain.block_at(*height),
+        BlockReference::BlockId(BlockId::Hash(hash)) => chain.block(hash),
+        BlockReference::SyncCheckpoint(
+            SyncCheckpoint::Genesis | SyncCheckpoint::EarliestAvailable,
+        ) => chain.block_at(0),
+    }
+}
+
+/// What nearcore's store says of a block that it lacks.
+pub(super) fn not_found(reference: &BlockReference) -> String {
+    match reference {
+        BlockReference::BlockId(BlockId::Height(height)) => format!("BLOCK HEIGHT: {height}"),
+        BlockReference::BlockId(BlockId::Hash(hash)) => format!("BLOCK: {hash}"),
+        other => format!("BLOCK: {other:?}"),
+    }
+}
+
+/// `{chunk_id}`, `{block_id, shard_id}`, `[chunk]` or `[[block, shard]]`.
+fn chunk_request(params: Value) -> Result<RpcChunkRequest, RpcError> {
+    let chunk_reference = match take::<1>(params) {
+        Ok([pair @ Value::Array(_)]) => {
+            let (block_id, shard_id) = read(pair)?;
+            ChunkReference::BlockShardId { block_id, shard_id }
+        }
+        Ok([chunk_id]) => ChunkReference::ChunkHash {
+            chunk_id: read(chunk_id)?,
+        },
+        Err(params) => return read(params),
+    };
+    Ok(RpcChunkRequest { chunk_reference })
+}
+
+fn block_of_chunk(node: &Node, reference: &ChunkReference) -> Result<Arc<Block>, RpcChunkError> {
+    let chain = node.chain();
+    match reference {
+        ChunkReference::ChunkHash { chunk_id } => {
+            chain
+                .block_of_chunk(chunk_id)
+                .ok_or(RpcChunkError::UnknownChunk {
+                    chunk_hash: ChunkHash(*chunk_id),
+                })
+        }
+        ChunkReference::BlockShardId { block_id, shard_id } => {
+            let reference = BlockReference::BlockId(block_id.clone());
+            let block = find(&chain, &reference).ok_or_else(|| RpcChunkError::UnknownBlock {
+                error_message: not_found(&reference),
+            })?;
+            check_shard(&block, *shard_id)?;
+            Ok(block)
+        }
+    }
+}
+
+fn check_shard(block: &Block, shard_id: ShardId) -> Result<(), RpcChunkError> {
+    if block.chunk.shard_id == shard_id {
+        Ok(())
+    } else {
+        Err(RpcChunkError::InvalidShardId { shard_id })
+    }
+}

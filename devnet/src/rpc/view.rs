@@ -1,0 +1,113 @@
+//! Blocks and chunks as nearcore prints them.
+//!
+//! What devnet does not have is printed as its neutral value: nobody signs its blocks, and it commits to fewer roots.
+
+use crate::block::{Block, Chunk};
+use near_crypto::{KeyType, PublicKey, Signature};
+use near_primitives::{
+    account::id::AccountIdRef,
+    bandwidth_scheduler::BandwidthRequests,
+    hash::CryptoHash,
+    receipt::Receipt,
+    transaction::SignedTransaction,
+    types::{AccountId, Balance},
+    views::{
+        BlockHeaderView, BlockView, ChunkHeaderView, ChunkView, ReceiptView, SignedTransactionView,
+    },
+};
+use std::sync::{Arc, LazyLock};
+
+/// The one validator, which makes every block and every chunk.
+pub(super) static VALIDATOR: LazyLock<AccountId> =
+    LazyLock::new(|| AccountIdRef::new_or_panic("devnet").to_owned());
+
+/// The key of the validator and of the node; nothing is signed with it.
+pub(super) fn validator_key() -> PublicKey {
+    PublicKey::empty(KeyType::ED25519)
+}
+
+fn unsigned() -> Signature {
+    Signature::empty(KeyType::ED25519)
+}
+
+/// A block, as `block` answers it.
+pub(super) fn block(block: &Block) -> BlockView {
+    BlockView {
+        author: VALIDATOR.clone(),
+        header: block_header(block),
+        chunks: vec![chunk_header(block, &block.chunk, block.height)],
+    }
+}
+
+fn block_header(block: &Block) -> BlockHeaderView {
+    BlockHeaderView {
+        height: block.height,
+        prev_height: block.height.checked_sub(1),
+        epoch_id: block.epoch_id.0,
+        next_epoch_id: block.next_epoch_id.0,
+        hash: block.hash,
+        prev_hash: block.prev_hash,
+        prev_state_root: block.chunk.prev_state_root,
+        block_body_hash: Some(block.chunk.hash),
+        chunks_included: 1,
+        outcome_root: block.chunk.outcome_root,
+        timestamp: block.timestamp_ns,
+        timestamp_nanosec: block.timestamp_ns,
+        random_value: block.random_value,
+        chunk_mask: vec![true],
+        gas_price: block.gas_price,
+        block_ordinal: Some(block.height + 1),
+        total_supply: block.total_supply,
+        last_final_block: block.last_final_hash,
+        last_ds_final_block: block.last_ds_final_hash,
+        approvals: vec![Some(Box::new(unsigned()))],
+        signature: unsigned(),
+        latest_protocol_version: block.protocol_version,
+        chunk_endorsements: Some(vec![vec![1]]),
+        ..BlockHeaderView::default()
+    }
+}
+
+fn chunk_header(block: &Block, chunk: &Chunk, height_included: u64) -> ChunkHeaderView {
+    ChunkHeaderView {
+        chunk_hash: chunk.hash,
+        prev_block_hash: block.prev_hash,
+        outcome_root: chunk.outcome_root,
+        prev_state_root: chunk.prev_state_root,
+        encoded_merkle_root: CryptoHash::default(),
+        encoded_length: chunk.encoded_length,
+        height_created: block.height,
+        height_included,
+        shard_id: chunk.shard_id,
+        gas_used: chunk.gas_used,
+        gas_limit: chunk.gas_limit,
+        rent_paid: Balance::ZERO,
+        validator_reward: Balance::ZERO,
+        balance_burnt: chunk.balance_burnt,
+        outgoing_receipts_root: CryptoHash::default(),
+        tx_root: CryptoHash::default(),
+        validator_proposals: Vec::new(),
+        congestion_info: Some(chunk.congestion.into()),
+        bandwidth_requests: Some(BandwidthRequests::empty()),
+        proposed_split: Some(None),
+        signature: unsigned(),
+    }
+}
+
+/// The chunk of a block. nearcore prints `height_included` as 0 where the chunk was asked for by its own hash.
+pub(super) fn chunk(block: &Block, by_its_hash: bool) -> ChunkView {
+    let height_included = if by_its_hash { 0 } else { block.height };
+    let transaction =
+        |tx: &Arc<SignedTransaction>| SignedTransactionView::from(SignedTransaction::clone(tx));
+    ChunkView {
+        author: VALIDATOR.clone(),
+        header: chunk_header(block, &block.chunk, height_included),
+        transactions: block.chunk.transactions.iter().map(transaction).collect(),
+        receipts: block.chunk.receipts.iter().cloned().map(receipt).collect(),
+    }
+}
+
+/// A receipt.
+pub(super) fn receipt(receipt: Receipt) -> ReceiptView {
+    receipt.into()
+}

@@ -1,0 +1,13 @@
+//! devnet, one module a subject: the chain against recorded transactions, its RPC against recorded exchanges with a
+//! real node and by a client that we did not write, and its schedule on the clock.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod driver;
+mod exchanges;
+mod latency;
+mod reopen;
+mod shape;
+mod supply;
+mod typed_client;
+mod vectors;
+mod world;

@@ -1,0 +1,179 @@
+//! From a sent attempt to its settlement. In doubt it resends the same bytes, and it never concludes from a hint.
+
+use crate::{
+    engine::Shared,
+    lane::{Lane, Place},
+    tally::Executed,
+};
+use nearbench_core::{
+    Transfer,
+    outcome::{Execution, Landed, Refusal, TxStatus},
+    settle::{self, Fate, Settlement},
+};
+use nearbench_near::{
+    SignedTx,
+    chain::{At, Wait},
+};
+use nearbench_store::{Attempt, AttemptId, Store};
+use std::{sync::Arc, time::Duration};
+
+/// Final blocks to wait for a block that should be among them, before asking for the outcome again.
+const FORK_PATIENCE: u64 = 10;
+/// Between two resends of the same bytes, at first and at most.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// An attempt that is stored and not settled.
+pub(crate) struct Open {
+    pub(crate) id: AttemptId,
+    pub(crate) attempt: Attempt,
+    pub(crate) transfers: Arc<[Transfer]>,
+    /// It may never have reached an endpoint.
+    pub(crate) resend_first: bool,
+}
+
+/// What was proven of an attempt.
+enum Evidence {
+    /// It was executed in a final block.
+    Landed(Landed, Executed),
+    /// It can never be.
+    Dead,
+}
+
+/// Confirms in a task of its own. `place` is given back as soon as the execution is seen: waiting for finality
+/// occupies nothing on the chain. Gathering evidence can be broken off; settling cannot.
+pub(crate) fn spawn<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, open: Open, place: Place) {
+    let tracker = shared.tasks.clone();
+    tracker.spawn(async move {
+        let evidence = shared.abandon.run_until_cancelled(gather(&shared, &lane, &open, place)).await;
+        lane.open().remove(open.attempt.nonce);
+        match evidence {
+            Some(Evidence::Landed(landed, executed)) => settle_landed(&shared, &lane, &open, &landed, executed).await,
+            Some(Evidence::Dead) => {
+                tracing::info!(hash = %open.attempt.hash, "expired, never included; its transfers go back to the queue");
+                settle(&shared, &open, Settlement::All(Fate::Requeue)).await;
+            }
+            None => abandoned(&shared, &open).await,
+        }
+        shared.progress.notify_one();
+    });
+}
+
+async fn gather<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, place: Place) -> Evidence {
+    let mut place = Some(place);
+    let mut resend = open.resend_first;
+    loop {
+        let Some(landed) = execution(shared, lane, open, resend).await else { return Evidence::Dead };
+        let at_ns = shared.tally.now_ns();
+        place.take();
+        lane.open().remove(open.attempt.nonce);
+        if let Some(block) = shared.finality.wait_for(landed.block, FORK_PATIENCE).await {
+            return Evidence::Landed(landed, Executed { at_ns, block_unix_ns: block.timestamp_ns });
+        }
+        tracing::warn!(hash = %open.attempt.hash, block = %landed.block, "its block did not become final; asking again");
+        resend = false;
+    }
+}
+
+/// Waits for the execution, resending where nothing is known of the attempt; `None` once it is proven dead.
+async fn execution<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, mut resend: bool) -> Option<Landed> {
+    let Attempt { hash, .. } = open.attempt;
+    let signed = SignedTx { hash, bytes: open.attempt.bytes.clone() };
+    let mut backoff = FIRST_BACKOFF;
+    loop {
+        // A higher nonce that lands first kills this one, so only the lowest open nonce is resent.
+        let answer = if resend && lane.open().is_lowest(open.attempt.nonce) {
+            shared.client.resend_and_learn(&signed, &lane.key.account).await
+        } else {
+            shared.client.tx_status(hash, &lane.key.account, Wait::ExecutedOptimistic).await
+        };
+        match answer {
+            Ok(TxStatus::Landed(landed)) => return Some(landed),
+            Ok(TxStatus::Pending) => resend = false,
+            Ok(TxStatus::Unknown) => {
+                resend = true;
+                if dead_by_expiry(shared, lane, open).await {
+                    return None;
+                }
+            }
+            Ok(TxStatus::Invalid(refusal)) => {
+                note(shared, &refusal);
+                // A refusal is a hint. What it hints at decides what to ask next: the outcome, or the key.
+                resend = !matches!(refusal, Refusal::NonceTooLow { .. });
+                if dead_by_expiry(shared, lane, open).await {
+                    return None;
+                }
+            }
+            Err(error) => {
+                shared.tally.recorder().error(error.fault.label());
+                tracing::debug!(%hash, %error, "no answer; trying again");
+                resend = true;
+            }
+        }
+        tokio::time::sleep(backoff.mul_f64(shared.jitter())).await;
+        backoff = (backoff * 2).min(MAX_BACKOFF);
+    }
+}
+
+fn note<S: Store>(shared: &Shared<S>, refusal: &Refusal) {
+    let mut recorder = shared.tally.recorder();
+    recorder.error(refusal.label());
+    if matches!(refusal, Refusal::NonceTooLow { .. } | Refusal::NonceTooHigh { .. }) {
+        recorder.nonce_conflict();
+    }
+}
+
+/// One look at the key at a final block past the expiry, and the rule.
+async fn dead_by_expiry<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open) -> bool {
+    if shared.finality.head().height <= open.attempt.expiry_height {
+        return false;
+    }
+    match shared.client.access_key(&lane.key.account, &lane.key.public_key, At::Final).await {
+        Ok(read) => read.value.is_some_and(|key| {
+            settle::dead_by_expiry(open.attempt.nonce, open.attempt.expiry_height, key.nonce, read.height)
+        }),
+        Err(_) => false,
+    }
+}
+
+async fn settle_landed<S: Store>(
+    shared: &Arc<Shared<S>>,
+    lane: &Lane,
+    open: &Open,
+    landed: &Landed,
+    executed: Executed,
+) {
+    let ruling = settle::landed(&landed.execution, open.transfers.len());
+    let kind = match &landed.execution {
+        Execution::Failure { kind, .. } => Some(kind),
+        Execution::Success => None,
+    };
+    if settle(shared, open, ruling.settlement).await {
+        shared.tally.settled(&open.transfers, ruling.settlement, executed, kind);
+    }
+    if let Some(fault) = ruling.systemic {
+        shared.tally.recorder().error(fault.label());
+        tracing::error!(lane = %lane.key.public_key, ?fault, "a fault that is no transfer's own; the lane stops");
+        // Whoever set it first said it all.
+        let _ = lane.fault.set(fault);
+        lane.stop.cancel();
+    }
+}
+
+/// The run ends without proof: a person decides.
+async fn abandoned<S: Store>(shared: &Shared<S>, open: &Open) {
+    if settle(shared, open, Settlement::All(Fate::NeedsReview)).await {
+        shared.tally.unknown(&open.transfers);
+    }
+}
+
+/// Whether this call settled it; the counts belong to whoever did.
+async fn settle<S: Store>(shared: &Shared<S>, open: &Open, settlement: Settlement) -> bool {
+    match shared.store.settle(open.id, settlement).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(hash = %open.attempt.hash, %error, "not settled here");
+            false
+        }
+    }
+}

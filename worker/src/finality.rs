@@ -1,0 +1,154 @@
+//! Which blocks are final: one follower for all attempts, so that finality costs no request per attempt.
+
+use nearbench_core::{Hash, Height, outcome::BlockRef};
+use nearbench_near::{Client, chain::At, rpc::RpcError};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Final blocks remembered, newest last: an attempt asks about a block within seconds of its execution.
+const REMEMBERED: usize = 1024;
+/// A gap in the final chain that is longer than this is not walked block by block.
+const MAX_GAP: u64 = 256;
+/// Between two looks at the chain, at least and at most.
+const MIN_POLL: Duration = Duration::from_millis(25);
+const MAX_POLL: Duration = Duration::from_secs(1);
+
+/// Why the follower cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the final block: {0}")]
+pub struct FinalityError(#[from] RpcError);
+
+/// The final chain, as far as this worker saw it. A cheap clone.
+#[derive(Clone)]
+pub struct Finality {
+    seen: Arc<Mutex<Seen>>,
+    head: watch::Receiver<BlockRef>,
+}
+
+struct Seen {
+    by_hash: HashMap<Hash, BlockRef>,
+    order: VecDeque<Hash>,
+    /// Between two new final blocks, as observed.
+    interval: Duration,
+}
+
+impl Seen {
+    fn insert(&mut self, block: BlockRef) {
+        if self.by_hash.insert(block.hash, block).is_none() {
+            self.order.push_back(block.hash);
+        }
+        while self.order.len() > REMEMBERED {
+            if let Some(old) = self.order.pop_front() {
+                self.by_hash.remove(&old);
+            }
+        }
+    }
+}
+
+impl Finality {
+    /// Reads the final block once and then follows it until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// When the first final block cannot be read.
+    pub async fn follow(client: Client, stop: CancellationToken) -> Result<Self, FinalityError> {
+        let first = client.block(At::Final).await?.at;
+        let mut seen = Seen { by_hash: HashMap::new(), order: VecDeque::new(), interval: Duration::from_millis(600) };
+        seen.insert(first);
+        let seen = Arc::new(Mutex::new(seen));
+        let (sender, head) = watch::channel(first);
+        tokio::spawn(stop.run_until_cancelled_owned(follow(client, seen.clone(), sender)));
+        Ok(Self { seen, head })
+    }
+
+    /// The newest final block.
+    pub fn head(&self) -> BlockRef {
+        *self.head.borrow()
+    }
+
+    /// Between two final blocks, as observed lately.
+    pub fn block_interval(&self) -> Duration {
+        self.lock().interval
+    }
+
+    /// The mean error that polling adds to a settle latency: half the time between two looks near a new block.
+    pub fn polling_error(&self) -> Duration {
+        poll_interval(self.lock().interval) / 2
+    }
+
+    /// Waits until the block `hash` is final. `None` when the final chain grew `patience` blocks past this moment
+    /// without it: it is on a fork, or not on this chain at all.
+    pub(crate) async fn wait_for(&self, hash: Hash, patience: Height) -> Option<BlockRef> {
+        let mut head = self.head.clone();
+        let give_up = head.borrow_and_update().height + patience;
+        loop {
+            if let Some(block) = self.lock().by_hash.get(&hash) {
+                return Some(*block);
+            }
+            if head.borrow_and_update().height >= give_up || head.changed().await.is_err() {
+                return None;
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How often to look once a new block is due.
+fn poll_interval(block_interval: Duration) -> Duration {
+    (block_interval / 12).clamp(MIN_POLL, MAX_POLL)
+}
+
+async fn follow(client: Client, seen: Arc<Mutex<Seen>>, sender: watch::Sender<BlockRef>) {
+    let mut changed_at = Instant::now();
+    let mut wait = Duration::ZERO;
+    loop {
+        tokio::time::sleep(wait).await;
+        let known = *sender.borrow();
+        let interval = seen.lock().unwrap_or_else(PoisonError::into_inner).interval;
+        wait = poll_interval(interval);
+        match newer(&client, known).await {
+            Ok(blocks) => {
+                let Some(&newest) = blocks.first() else { continue };
+                let blocks_passed = u32::try_from(newest.height - known.height).unwrap_or(u32::MAX).max(1);
+                let observed = changed_at.elapsed() / blocks_passed;
+                changed_at = Instant::now();
+                {
+                    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    seen.interval = (seen.interval * 3 + observed.clamp(MIN_POLL, MAX_POLL * 4)) / 4;
+                    for block in blocks.into_iter().rev() {
+                        seen.insert(block);
+                    }
+                }
+                sender.send_replace(newest);
+                // Nothing can be new before most of an interval has passed.
+                wait = interval.mul_f64(0.8);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the final block; trying again");
+                wait = MAX_POLL;
+            }
+        }
+    }
+}
+
+/// The final blocks above `known`, newest first.
+async fn newer(client: &Client, known: BlockRef) -> Result<Vec<BlockRef>, RpcError> {
+    let head = client.block(At::Final).await?.at;
+    if head.height <= known.height {
+        return Ok(Vec::new());
+    }
+    let mut blocks = vec![head];
+    let mut oldest = head;
+    while oldest.prev_hash != known.hash && oldest.height > known.height + 1 && head.height - oldest.height < MAX_GAP {
+        oldest = client.block(At::Hash(oldest.prev_hash)).await?.at;
+        blocks.push(oldest);
+    }
+    Ok(blocks)
+}

@@ -1,0 +1,178 @@
+//! One lane: the only place that signs with its key. Claims, signs, stores, sends, in the order of its nonces.
+
+use crate::{confirm, engine::Shared};
+use nearbench_core::{
+    Height, Nonce, batch,
+    lane::{OpenNonces, first_nonce},
+    outcome::FailureKind,
+};
+use nearbench_near::{Signer, transaction::sign_transfers};
+use nearbench_store::{Attempt, Lane as StoredLane, LaneKey, LeaseId, Store};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What a lane's task and the tasks that confirm its attempts share.
+pub(crate) struct Lane {
+    pub(crate) key: LaneKey,
+    pub(crate) signer: Signer,
+    pub(crate) lease: LeaseId,
+    open: Mutex<OpenNonces>,
+    /// Places for attempts under way.
+    pub(crate) in_flight: Arc<Semaphore>,
+    /// Set once, when a fault that is everybody's shows: nothing more is signed here.
+    pub(crate) fault: OnceLock<FailureKind>,
+    /// Cancelled to stop claiming.
+    pub(crate) stop: CancellationToken,
+}
+
+/// A place among the attempts under way, in this lane and in all; given back when dropped.
+pub(crate) struct Place {
+    _lane: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Lane {
+    pub(crate) fn new(
+        key: LaneKey,
+        signer: Signer,
+        lease: LeaseId,
+        max_in_flight: u32,
+        stop: CancellationToken,
+    ) -> Self {
+        let in_flight = Arc::new(Semaphore::new(max_in_flight as usize));
+        Self { key, signer, lease, open: Mutex::default(), in_flight, fault: OnceLock::new(), stop }
+    }
+
+    pub(crate) fn open(&self) -> MutexGuard<'_, OpenNonces> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Works the lane until it is told to stop or its lease is lost.
+pub(crate) async fn work<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, stored: StoredLane, key_nonce: Nonce) {
+    for (id, attempt, transfers) in stored.open {
+        lane.open().insert(attempt.nonce);
+        let Some(place) = place(&shared, &lane.in_flight).await else { return };
+        confirm::spawn(
+            shared.clone(),
+            lane.clone(),
+            confirm::Open { id, attempt, transfers, resend_first: true },
+            place,
+        );
+    }
+    let mut next = first_nonce(key_nonce, stored.high_water, shared.finality.head().height);
+    while let Some(place) = place(&shared, &lane.in_flight).await {
+        tokio::select! {
+            () = shared.store.wait_for_work() => {}
+            () = lane.stop.cancelled() => return,
+        }
+        match attempt(&shared, &lane, &mut next, place).await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(lane = %lane.key.public_key, %error, "the lane stops");
+                lane.stop.cancel();
+            }
+        }
+        if lane.stop.is_cancelled() {
+            return;
+        }
+    }
+}
+
+async fn place<S: Store>(shared: &Shared<S>, lane: &Arc<Semaphore>) -> Option<Place> {
+    let lane = lane.clone().acquire_owned().await.ok()?;
+    let all = shared.concurrency.clone().acquire_owned().await.ok()?;
+    Some(Place { _lane: lane, _all: all })
+}
+
+/// One attempt, from the claim to the hand-over to its confirmation.
+async fn attempt<S: Store>(
+    shared: &Arc<Shared<S>>,
+    lane: &Arc<Lane>,
+    next: &mut Nonce,
+    place: Place,
+) -> Result<(), nearbench_store::StoreError> {
+    let queued = shared.store.depth().await?.queued;
+    shared.tally.recorder().queue_depth(shared.tally.now_ns(), queued);
+    let size = batch::size(queued, &shared.engine.batch, shared.batch_cap) as usize;
+    let granted = shared.pacer().take(size, shared.tally.now_ns());
+    let granted = match granted {
+        Ok(granted) => granted,
+        Err(at_ns) => {
+            let pause = Duration::from_nanos(at_ns.saturating_sub(shared.tally.now_ns()));
+            tokio::time::sleep(pause.max(Duration::from_millis(1))).await;
+            return Ok(());
+        }
+    };
+    let Some(claim) = shared.store.claim(&lane.key, lane.lease, granted).await? else {
+        shared.pacer().give_back(granted);
+        return Ok(());
+    };
+    shared.pacer().give_back(granted - claim.transfers.len());
+
+    let base = shared.finality.head();
+    let nonce = *next;
+    *next += 1;
+    let signed =
+        sign_transfers(&lane.signer, &shared.token, &claim.transfers, shared.engine.gas_per_transfer, nonce, &base);
+    let attempt = Attempt {
+        hash: signed.hash,
+        bytes: signed.bytes.clone(),
+        nonce,
+        expiry_height: expiry(base.height, shared.validity_period),
+    };
+    lane.open().insert(nonce);
+    let id = match shared.store.commit(&lane.key, lane.lease, claim.id, attempt.clone()).await {
+        Ok(id) => id,
+        Err(error) => {
+            lane.open().remove(nonce);
+            return Err(error);
+        }
+    };
+    // In the order of nonces: the next attempt is not sent before this one was taken or refused.
+    let sent = shared.client.send(&signed).await;
+    if let Err(error) = &sent {
+        tracing::debug!(hash = %signed.hash, %error, "not sent; the confirmation resends it");
+        shared.tally.recorder().error(error.label());
+    }
+    let open = confirm::Open { id, attempt, transfers: claim.transfers, resend_first: sent.is_err() };
+    confirm::spawn(shared.clone(), lane.clone(), open, place);
+    Ok(())
+}
+
+/// The last height at which a transaction with this base can be included (nearcore, `check_transaction_validity_period`).
+fn expiry(base: Height, validity_period: u64) -> Height {
+    base.saturating_add(validity_period)
+}
+
+/// Prolongs the lease until told to stop. A lease that cannot be renewed in time stops the lane: signing on would
+/// race the next holder.
+pub(crate) async fn keep_lease<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, ttl: Duration) {
+    let mut valid_until = Instant::now() + ttl;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(ttl / 3) => {}
+            () = lane.stop.cancelled() => return,
+        }
+        // Counted from before the request: the store counts from later, so ours ends first.
+        let asked = Instant::now();
+        match shared.store.renew(&lane.key, lane.lease, ttl).await {
+            Ok(()) => valid_until = asked + ttl,
+            Err(error) if Instant::now() + ttl / 3 >= valid_until => {
+                tracing::error!(lane = %lane.key.public_key, %error, "the lease ends; the lane stops");
+                lane.stop.cancel();
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(lane = %lane.key.public_key, %error, "the lease was not renewed; trying again")
+            }
+        }
+    }
+}
