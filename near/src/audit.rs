@@ -71,9 +71,7 @@ pub enum AuditError {
         height: Height,
     },
     /// Transactions never stop.
-    #[error(
-        "transactions of the run's keys keep arriving: stop whoever uses them, then audit again"
-    )]
+    #[error("transactions of the run's keys keep arriving: stop whoever uses them, then audit again")]
     Endless,
 }
 
@@ -97,15 +95,12 @@ pub async fn audit(
     for _ in 0..MAX_ENDS {
         let end = client.block(At::Final).await?.at;
         let mut found = 0;
-        let mut blocks = stream::iter(reached.height + 1..=end.height)
-            .map(|height| block_at(client, height))
-            .buffered(CONCURRENCY);
+        let mut blocks =
+            stream::iter(reached.height + 1..=end.height).map(|height| block_at(client, height)).buffered(CONCURRENCY);
         while let Some(block) = blocks.try_next().await? {
             let Some(block) = block else { continue };
             if block.at.prev_hash != reached.hash {
-                return Err(AuditError::Gap {
-                    height: block.at.height,
-                });
+                return Err(AuditError::Gap { height: block.at.height });
             }
             reached = block.at;
             found += read_block(client, scope, &keys, &block, &mut auditor).await?;
@@ -123,18 +118,8 @@ pub async fn audit(
     Err(AuditError::Endless)
 }
 
-async fn balances(
-    client: &Client,
-    scope: &Scope<'_>,
-    at: &BlockRef,
-) -> Result<Balances, ViewError> {
-    Token {
-        client,
-        contract: scope.token,
-        at: At::Hash(at.hash),
-    }
-    .balances(scope.account, scope.receivers)
-    .await
+async fn balances(client: &Client, scope: &Scope<'_>, at: &BlockRef) -> Result<Balances, ViewError> {
+    Token { client, contract: scope.token, at: At::Hash(at.hash) }.balances(scope.account, scope.receivers).await
 }
 
 /// The canonical block of a height; `None` where the node knows none, which the next block's predecessor confirms or
@@ -154,15 +139,10 @@ async fn read_block(
     block: &Block,
     auditor: &mut Auditor<'_>,
 ) -> Result<usize, AuditError> {
-    let chunks: Vec<_> = stream::iter(&block.chunks)
-        .map(|hash| client.chunk(*hash))
-        .buffered(CONCURRENCY)
-        .try_collect()
-        .await?;
-    let ours = chunks
-        .into_iter()
-        .flatten()
-        .filter(|tx| *tx.signer == **scope.account && keys.contains(&*tx.public_key));
+    let chunks: Vec<_> =
+        stream::iter(&block.chunks).map(|hash| client.chunk(*hash)).buffered(CONCURRENCY).try_collect().await?;
+    let ours =
+        chunks.into_iter().flatten().filter(|tx| *tx.signer == **scope.account && keys.contains(&*tx.public_key));
     let mut outcomes = stream::iter(ours)
         .map(|tx| async {
             let succeeded = succeeded(client, scope.account, tx.hash, block.at.height).await?;
@@ -178,12 +158,7 @@ async fn read_block(
 }
 
 /// Whether a transaction in a final block moved anything: its receipt succeeded, and is final.
-async fn succeeded(
-    client: &Client,
-    sender: &Account,
-    tx: Hash,
-    height: Height,
-) -> Result<bool, AuditError> {
+async fn succeeded(client: &Client, sender: &Account, tx: Hash, height: Height) -> Result<bool, AuditError> {
     for _ in 0..OUTCOME_TRIES {
         match client.tx_status(tx, sender, Wait::Final).await? {
             TxStatus::Landed(landed) => return Ok(landed.execution == Execution::Success),
@@ -205,11 +180,7 @@ struct TransferArgs<'a> {
 
 fn feed(scope: &Scope<'_>, tx: &ChunkTransaction, succeeded: bool, auditor: &mut Auditor<'_>) {
     // NEAR sent to oneself moves nothing: a fence, which only uses up a nonce.
-    let fence = tx.receiver == tx.signer
-        && tx
-            .actions
-            .iter()
-            .all(|action| *action == ChunkAction::Transfer);
+    let fence = tx.receiver == tx.signer && tx.actions.iter().all(|action| *action == ChunkAction::Transfer);
     if fence {
         return;
     }
@@ -220,24 +191,17 @@ fn feed(scope: &Scope<'_>, tx: &ChunkTransaction, succeeded: bool, auditor: &mut
         .map(|action| match action {
             ChunkAction::Call { method, args } if to_token && method == "ft_transfer" => {
                 let args: TransferArgs<'_> = serde_json::from_slice(args).ok()?;
-                Some((
-                    TransferId::from_memo(&args.memo)?,
-                    args.receiver_id,
-                    args.amount,
-                ))
+                Some((TransferId::from_memo(&args.memo)?, args.receiver_id, args.amount))
             }
             _ => None,
         })
         .collect();
     let anything_else = transfers.iter().any(Option::is_none);
-    let found = transfers
-        .iter()
-        .flatten()
-        .map(|(id, receiver, amount)| Found {
-            id: *id,
-            receiver,
-            amount: *amount,
-            succeeded,
-        });
+    let found = transfers.iter().flatten().map(|(id, receiver, amount)| Found {
+        id: *id,
+        receiver,
+        amount: *amount,
+        succeeded,
+    });
     auditor.transaction(found, anything_else);
 }

@@ -230,11 +230,7 @@ impl From<views::StatusView> for NodeStatus {
         Self {
             chain_id: view.chain_id,
             protocol_version: view.protocol_version,
-            version: if build.is_empty() {
-                version
-            } else {
-                format!("{version} ({build})")
-            },
+            version: if build.is_empty() { version } else { format!("{version} ({build})") },
             head: view.sync_info.latest_block_height,
             syncing: view.sync_info.syncing,
         }
@@ -244,10 +240,7 @@ impl From<views::StatusView> for NodeStatus {
 impl From<views::TransactionView> for ChunkTransaction {
     fn from(view: views::TransactionView) -> Self {
         let actions = view.actions.into_iter().map(|action| match action {
-            ActionView::Call { call } => ChunkAction::Call {
-                method: call.method_name,
-                args: call.args,
-            },
+            ActionView::Call { call } => ChunkAction::Call { method: call.method_name, args: call.args },
             ActionView::Transfer { .. } => ChunkAction::Transfer,
             ActionView::Other(_) => ChunkAction::Other,
         });
@@ -270,9 +263,7 @@ impl Permission {
             Value::Object(map) => match map.iter().next() {
                 Some((name, details)) if name == "FunctionCall" => {
                     let receiver = details.get("receiver_id").and_then(Value::as_str);
-                    Self::FunctionCall {
-                        receiver: receiver.unwrap_or_default().to_owned(),
-                    }
+                    Self::FunctionCall { receiver: receiver.unwrap_or_default().to_owned() }
                 }
                 Some((name, _)) => Self::Other(name.clone()),
                 None => Self::Other("{}".to_owned()),

@@ -4,8 +4,7 @@
 //! cautious word there is: a hint of a refusal, a systemic failure.
 
 use near_primitives::errors::{
-    ActionError, ActionErrorKind, CompilationError, FunctionCallError, InvalidAccessKeyError,
-    InvalidTxError,
+    ActionError, ActionErrorKind, CompilationError, FunctionCallError, InvalidAccessKeyError, InvalidTxError,
 };
 use nearbench_core::outcome::{Execution, FailureKind, Refusal};
 use serde::Deserialize;
@@ -30,10 +29,7 @@ pub(crate) fn read(error: &Value, sender: &str) -> Failure {
     }
     let action = error.get("ActionError").unwrap_or(error);
     match ActionError::deserialize(action) {
-        Ok(ActionError { index, kind }) => Failure::Action(Execution::Failure {
-            index,
-            kind: failure(&kind, sender),
-        }),
+        Ok(ActionError { index, kind }) => Failure::Action(Execution::Failure { index, kind: failure(&kind, sender) }),
         Err(_) => Failure::Action(Execution::Failure {
             index: action.get("index").and_then(Value::as_u64),
             kind: FailureKind::Action(format!("unknown failure {action}")),
@@ -45,21 +41,14 @@ pub(crate) fn read(error: &Value, sender: &str) -> Failure {
 pub(crate) fn refusal(error: &InvalidTxError) -> Refusal {
     let text = || error.to_string();
     match error {
-        InvalidTxError::InvalidNonce { ak_nonce, .. } => Refusal::NonceTooLow {
-            key_nonce: *ak_nonce,
-        },
-        InvalidTxError::NonceTooLarge { upper_bound, .. } => Refusal::NonceTooHigh {
-            upper_bound: *upper_bound,
-        },
+        InvalidTxError::InvalidNonce { ak_nonce, .. } => Refusal::NonceTooLow { key_nonce: *ak_nonce },
+        InvalidTxError::NonceTooLarge { upper_bound, .. } => Refusal::NonceTooHigh { upper_bound: *upper_bound },
         InvalidTxError::Expired => Refusal::Expired,
         InvalidTxError::InvalidChain => Refusal::WrongChain,
-        InvalidTxError::ShardCongested { shard_id, .. }
-        | InvalidTxError::ShardStuck { shard_id, .. } => Refusal::Congested {
-            shard: u64::from(*shard_id),
-        },
-        InvalidTxError::InvalidAccessKeyError(InvalidAccessKeyError::NotEnoughAllowance {
-            ..
-        })
+        InvalidTxError::ShardCongested { shard_id, .. } | InvalidTxError::ShardStuck { shard_id, .. } => {
+            Refusal::Congested { shard: u64::from(*shard_id) }
+        }
+        InvalidTxError::InvalidAccessKeyError(InvalidAccessKeyError::NotEnoughAllowance { .. })
         | InvalidTxError::NotEnoughBalance { .. }
         | InvalidTxError::LackBalanceForState { .. }
         | InvalidTxError::NotEnoughGasKeyBalance { .. }
@@ -82,8 +71,7 @@ pub(crate) fn refusal(error: &InvalidTxError) -> Refusal {
 pub(crate) fn failure(kind: &ActionErrorKind, sender: &str) -> FailureKind {
     match kind {
         ActionErrorKind::FunctionCallError(error) => call_failure(error, sender),
-        ActionErrorKind::AccountDoesNotExist { .. }
-        | ActionErrorKind::GlobalContractDoesNotExist { .. } => {
+        ActionErrorKind::AccountDoesNotExist { .. } | ActionErrorKind::GlobalContractDoesNotExist { .. } => {
             FailureKind::Contract(kind.to_string())
         }
         _ => FailureKind::Action(kind.to_string()),
@@ -100,9 +88,9 @@ fn call_failure(error: &FunctionCallError, sender: &str) -> FailureKind {
         FunctionCallError::CompilationError(e) => FailureKind::Contract(format!("{e:?}")),
         FunctionCallError::LinkError { msg } => FailureKind::Contract(msg.clone()),
         FunctionCallError::HostError(e) => message_failure(&format!("{e:?}"), sender),
-        FunctionCallError::WasmTrap(_)
-        | FunctionCallError::WasmUnknownError
-        | FunctionCallError::_EVMError => FailureKind::Panic(format!("{error:?}")),
+        FunctionCallError::WasmTrap(_) | FunctionCallError::WasmUnknownError | FunctionCallError::_EVMError => {
+            FailureKind::Panic(format!("{error:?}"))
+        }
     }
 }
 
@@ -129,11 +117,7 @@ fn message_failure(text: &str, sender: &str) -> FailureKind {
     } else if says("MethodNotFound") || says("CodeDoesNotExist") || says("Link Error") {
         FailureKind::Contract(text.to_owned())
     } else {
-        FailureKind::Panic(
-            text.strip_prefix("Smart contract panicked: ")
-                .unwrap_or(text)
-                .to_owned(),
-        )
+        FailureKind::Panic(text.strip_prefix("Smart contract panicked: ").unwrap_or(text).to_owned())
     }
 }
 

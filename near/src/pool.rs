@@ -42,11 +42,7 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn new(mut endpoints: Vec<Endpoint>, timeout: Duration) -> Self {
         endpoints.sort_by_key(|endpoint| endpoint.priority);
-        Self {
-            endpoints,
-            timeout,
-            pinned: AtomicUsize::new(0),
-        }
+        Self { endpoints, timeout, pinned: AtomicUsize::new(0) }
     }
 
     /// The endpoints in the order in which a read tries them.
@@ -58,24 +54,16 @@ impl Pool {
     fn failed(&self, endpoint: usize) {
         let next = (endpoint + 1) % self.endpoints.len().max(1);
         // Of several sends that failed on it, one moves the pin.
-        let _ = self
-            .pinned
-            .compare_exchange(endpoint, next, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.pinned.compare_exchange(endpoint, next, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// An endpoint's name.
     pub(crate) fn name(&self, endpoint: usize) -> Arc<str> {
-        self.endpoints
-            .get(endpoint)
-            .map_or_else(|| "no endpoint".into(), |endpoint| endpoint.name.clone())
+        self.endpoints.get(endpoint).map_or_else(|| "no endpoint".into(), |endpoint| endpoint.name.clone())
     }
 
     pub(crate) fn error(&self, endpoint: usize, method: &'static str, fault: Fault) -> RpcError {
-        RpcError {
-            endpoint: self.name(endpoint),
-            method,
-            fault,
-        }
+        RpcError { endpoint: self.name(endpoint), method, fault }
     }
 
     /// Asks one endpoint.
@@ -138,8 +126,6 @@ impl Pool {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list()
-            .entries(self.endpoints.iter().map(|endpoint| &endpoint.name))
-            .finish()
+        f.debug_list().entries(self.endpoints.iter().map(|endpoint| &endpoint.name)).finish()
     }
 }

@@ -22,10 +22,7 @@ pub(crate) struct Token<'a> {
 
 impl Token<'_> {
     async fn view<T: DeserializeOwned>(&self, method: &str, args: Value) -> Result<T, ViewError> {
-        let bytes = self
-            .client
-            .view(self.contract, method, &args, self.at)
-            .await?;
+        let bytes = self.client.view(self.contract, method, &args, self.at).await?;
         serde_json::from_slice(&bytes).map_err(|e| ViewError::Contract {
             contract: self.contract.clone(),
             method: method.to_owned(),
@@ -34,8 +31,7 @@ impl Token<'_> {
     }
 
     pub(crate) async fn balance_of(&self, account: &Account) -> Result<Amount, ViewError> {
-        self.view("ft_balance_of", json!({ "account_id": account }))
-            .await
+        self.view("ft_balance_of", json!({ "account_id": account })).await
     }
 
     pub(crate) async fn total_supply(&self) -> Result<Amount, ViewError> {
@@ -49,9 +45,7 @@ impl Token<'_> {
             #[serde(rename = "decimals")]
             _decimals: u8,
         }
-        self.view::<Metadata>("ft_metadata", json!({}))
-            .await
-            .map(drop)
+        self.view::<Metadata>("ft_metadata", json!({})).await.map(drop)
     }
 
     /// What registering an account costs at least (NEP-145).
@@ -67,25 +61,17 @@ impl Token<'_> {
     /// Which of these accounts have storage at the token, in their order.
     pub(crate) async fn registered(&self, accounts: &[Account]) -> Result<Vec<bool>, ViewError> {
         self.of_each(accounts, |account| async move {
-            let balance: Option<Value> = self
-                .view("storage_balance_of", json!({ "account_id": account }))
-                .await?;
+            let balance: Option<Value> = self.view("storage_balance_of", json!({ "account_id": account })).await?;
             Ok(balance.is_some())
         })
         .await
     }
 
     /// The token balances of the sender and of all receivers, and the total supply.
-    pub(crate) async fn balances(
-        &self,
-        sender: &Account,
-        receivers: &[Account],
-    ) -> Result<Balances, ViewError> {
+    pub(crate) async fn balances(&self, sender: &Account, receivers: &[Account]) -> Result<Balances, ViewError> {
         Ok(Balances {
             sender: self.balance_of(sender).await?,
-            receivers: self
-                .of_each(receivers, |account| self.balance_of(account))
-                .await?,
+            receivers: self.of_each(receivers, |account| self.balance_of(account)).await?,
             total_supply: self.total_supply().await?,
         })
     }
@@ -98,10 +84,6 @@ impl Token<'_> {
     where
         F: Future<Output = Result<T, ViewError>>,
     {
-        stream::iter(accounts)
-            .map(ask)
-            .buffered(CONCURRENT_VIEWS)
-            .try_collect()
-            .await
+        stream::iter(accounts).map(ask).buffered(CONCURRENT_VIEWS).try_collect().await
     }
 }

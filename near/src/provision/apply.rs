@@ -16,8 +16,8 @@ use near_crypto::PublicKey;
 use near_primitives::{
     account::AccessKey,
     action::{
-        Action, AddKeyAction, CreateAccountAction, DeleteKeyAction, DeployContractAction,
-        FunctionCallAction, TransferAction,
+        Action, AddKeyAction, CreateAccountAction, DeleteKeyAction, DeployContractAction, FunctionCallAction,
+        TransferAction,
     },
     types::{Balance, Gas as NearGas},
 };
@@ -43,29 +43,15 @@ pub(super) async fn apply(
 ) -> Result<(), ProvisionError> {
     let parent = desired.create_from.as_ref().zip(observed.parent.as_ref());
     let parent = parent.and_then(|((signer, _), (_, key))| Some((signer, key.as_ref()?.nonce)));
-    let master = desired
-        .master
-        .as_ref()
-        .zip(observed.master.as_ref())
-        .map(|(signer, key)| (signer, key.nonce));
+    let master = desired.master.as_ref().zip(observed.master.as_ref()).map(|(signer, key)| (signer, key.nonce));
     let mut signed = Vec::with_capacity(steps.len());
     for (offset, step) in (1..).zip(steps) {
-        let signer = if *step == Step::CreateAccount {
-            parent
-        } else {
-            master
-        };
+        let signer = if *step == Step::CreateAccount { parent } else { master };
         let Some((signer, nonce)) = signer else {
-            return Err(ProvisionError::Unknown {
-                step: step.to_string(),
-            });
+            return Err(ProvisionError::Unknown { step: step.to_string() });
         };
         let (receiver, actions) = actions(desired, step);
-        signed.push((
-            step,
-            signer,
-            sign_actions(signer, &receiver, &actions, nonce + offset, &observed.base),
-        ));
+        signed.push((step, signer, sign_actions(signer, &receiver, &actions, nonce + offset, &observed.base)));
     }
     submit(client, signed, progress).await
 }
@@ -84,11 +70,7 @@ pub(super) async fn removals(
             Step::RemoveKeys(keys) => public_keys(keys).map(delete_key).collect(),
             _ => Vec::new(),
         };
-        (
-            step,
-            master,
-            sign_actions(master, master.account(), &actions, nonce + offset, base),
-        )
+        (step, master, sign_actions(master, master.account(), &actions, nonce + offset, base))
     });
     submit(client, signed.collect(), progress).await
 }
@@ -103,10 +85,7 @@ async fn submit(
             match client.send(tx).await {
                 Ok(()) => {}
                 Err(SendError::Refused(refusal)) => {
-                    return Err(ProvisionError::Refused {
-                        step: step.to_string(),
-                        refusal,
-                    });
+                    return Err(ProvisionError::Refused { step: step.to_string(), refusal });
                 }
                 // It is sent again while its outcome is awaited.
                 Err(SendError::Unanswered(_)) => {}
@@ -134,15 +113,10 @@ async fn confirm(
         match client.resend_and_learn(tx, sender).await {
             Ok(TxStatus::Landed(_)) => {}
             Ok(
-                TxStatus::Unknown
-                | TxStatus::Pending
-                | TxStatus::Invalid(Refusal::Congested { .. } | Refusal::Node(_)),
+                TxStatus::Unknown | TxStatus::Pending | TxStatus::Invalid(Refusal::Congested { .. } | Refusal::Node(_)),
             ) => continue,
             Ok(TxStatus::Invalid(refusal)) => {
-                return Err(ProvisionError::Refused {
-                    step: step.to_string(),
-                    refusal,
-                });
+                return Err(ProvisionError::Refused { step: step.to_string(), refusal });
             }
             Err(error) => {
                 trouble = Some(error);
@@ -155,93 +129,51 @@ async fn confirm(
                 return Ok(());
             }
             Ok(Some(execution)) => {
-                return Err(ProvisionError::Failed {
-                    step: step.to_string(),
-                    execution,
-                });
+                return Err(ProvisionError::Failed { step: step.to_string(), execution });
             }
             Ok(None) => {}
             Err(error) => trouble = Some(error),
         }
     }
-    Err(trouble.map_or_else(
-        || ProvisionError::Unknown {
-            step: step.to_string(),
-        },
-        ProvisionError::Rpc,
-    ))
+    Err(trouble.map_or_else(|| ProvisionError::Unknown { step: step.to_string() }, ProvisionError::Rpc))
 }
 
 /// How all of a transaction's receipts ended, once they are in final blocks.
-async fn finished(
-    client: &Client,
-    sender: &Account,
-    tx: &SignedTx,
-) -> Result<Option<Execution>, RpcError> {
+async fn finished(client: &Client, sender: &Account, tx: &SignedTx) -> Result<Option<Execution>, RpcError> {
     match client.tx_view(tx.hash, sender, Wait::Final).await {
         Ok(view) => Ok(match view.status(sender) {
             TxStatus::Landed(_) => Some(view.any_failure(sender).unwrap_or(Execution::Success)),
             _ => None,
         }),
-        Err(error)
-            if error
-                .fault
-                .caused_by(&["TIMEOUT_ERROR", "UNKNOWN_TRANSACTION"])
-                .is_some() =>
-        {
-            Ok(None)
-        }
+        Err(error) if error.fault.caused_by(&["TIMEOUT_ERROR", "UNKNOWN_TRANSACTION"]).is_some() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// Whom a step is sent to, and what it does there.
 fn actions(desired: &Desired, step: &Step) -> (Account, Vec<Action>) {
-    let master = desired
-        .master
-        .as_ref()
-        .map(|signer| signer.public_key().to_owned());
+    let master = desired.master.as_ref().map(|signer| signer.public_key().to_owned());
     match step {
         Step::CreateAccount => {
-            let initial = desired
-                .create_from
-                .as_ref()
-                .map_or(Near(0), |(_, initial)| *initial);
-            let mut actions = vec![
-                Action::CreateAccount(CreateAccountAction {}),
-                transfer(initial),
-            ];
+            let initial = desired.create_from.as_ref().map_or(Near(0), |(_, initial)| *initial);
+            let mut actions = vec![Action::CreateAccount(CreateAccountAction {}), transfer(initial)];
             actions.extend(public_keys(master.as_slice()).map(add_key));
             (desired.account.clone(), actions)
         }
-        Step::AddKeys(keys) => (
-            desired.account.clone(),
-            public_keys(keys).map(add_key).collect(),
-        ),
-        Step::RemoveKeys(keys) => (
-            desired.account.clone(),
-            public_keys(keys).map(delete_key).collect(),
-        ),
+        Step::AddKeys(keys) => (desired.account.clone(), public_keys(keys).map(add_key).collect()),
+        Step::RemoveKeys(keys) => (desired.account.clone(), public_keys(keys).map(delete_key).collect()),
         Step::Register { accounts, deposit } => {
             let register = |account| {
                 let args = json!({ "account_id": account, "registration_only": true });
                 call("storage_deposit", &args, REGISTRATION_GAS, *deposit)
             };
-            (
-                desired.token.clone(),
-                accounts.iter().map(register).collect(),
-            )
+            (desired.token.clone(), accounts.iter().map(register).collect())
         }
         Step::DeployToken { balance } => {
-            let mut actions = vec![
-                Action::CreateAccount(CreateAccountAction {}),
-                transfer(*balance),
-            ];
+            let mut actions = vec![Action::CreateAccount(CreateAccountAction {}), transfer(*balance)];
             actions.extend(public_keys(master.as_slice()).map(add_key));
             if let Some((Deploy { total_supply, mint }, wasm)) = &desired.deploy {
-                actions.push(Action::DeployContract(DeployContractAction {
-                    code: wasm.to_vec(),
-                }));
+                actions.push(Action::DeployContract(DeployContractAction { code: wasm.to_vec() }));
                 let owner = &desired.account;
                 let new = json!({ "owner_id": owner, "total_supply": total_supply });
                 actions.push(call("new", &new, DEPLOY_GAS, Near(0)));
@@ -261,10 +193,7 @@ fn public_keys(texts: &[String]) -> impl Iterator<Item = PublicKey> {
 }
 
 fn add_key(public_key: PublicKey) -> Action {
-    Action::AddKey(Box::new(AddKeyAction {
-        public_key,
-        access_key: AccessKey::full_access(),
-    }))
+    Action::AddKey(Box::new(AddKeyAction { public_key, access_key: AccessKey::full_access() }))
 }
 
 fn delete_key(public_key: PublicKey) -> Action {
@@ -272,9 +201,7 @@ fn delete_key(public_key: PublicKey) -> Action {
 }
 
 fn transfer(amount: Near) -> Action {
-    Action::Transfer(TransferAction {
-        deposit: Balance::from_yoctonear(amount.0),
-    })
+    Action::Transfer(TransferAction { deposit: Balance::from_yoctonear(amount.0) })
 }
 
 fn call(method: &str, args: &serde_json::Value, gas: nearbench_core::Gas, deposit: Near) -> Action {

@@ -111,9 +111,7 @@ pub enum ProvisionError {
         reason: String,
     },
     /// A step was refused by the node.
-    #[error(
-        "{step}: the node refused it: {refusal:?}; what was done before stays, run it again once that is mended"
-    )]
+    #[error("{step}: the node refused it: {refusal:?}; what was done before stays, run it again once that is mended")]
     Refused {
         /// Which.
         step: String,
@@ -121,9 +119,7 @@ pub enum ProvisionError {
         refusal: Refusal,
     },
     /// A step failed on chain.
-    #[error(
-        "{step}: it failed on chain: {execution:?}; what was done before stays, run it again once that is mended"
-    )]
+    #[error("{step}: it failed on chain: {execution:?}; what was done before stays, run it again once that is mended")]
     Failed {
         /// Which.
         step: String,
@@ -131,17 +127,13 @@ pub enum ProvisionError {
         execution: Execution,
     },
     /// A step's outcome did not become known in time.
-    #[error(
-        "{step}: its outcome is not known yet; run it again: what did happen is not done twice"
-    )]
+    #[error("{step}: its outcome is not known yet; run it again: what did happen is not done twice")]
     Unknown {
         /// Which.
         step: String,
     },
     /// Every step succeeded, and yet there is always another.
-    #[error(
-        "still {steps} steps to do after {MAX_ROUNDS} rounds; does somebody else change this account or token?"
-    )]
+    #[error("still {steps} steps to do after {MAX_ROUNDS} rounds; does somebody else change this account or token?")]
     Unsettled {
         /// How many.
         steps: usize,
@@ -165,19 +157,10 @@ pub async fn provision(
         let steps = plan::plan(desired, &observed)?;
         if steps.is_empty() {
             let lanes = plan::verify(desired, &observed)?;
-            let token = Token {
-                client,
-                contract: &desired.token,
-                at: At::Hash(observed.base.hash),
-            };
+            let token = Token { client, contract: &desired.token, at: At::Hash(observed.base.hash) };
             let balances = token.balances(&desired.account, &desired.receivers).await?;
             progress(Progress::Verified);
-            return Ok(Provisioned {
-                lanes,
-                limits: observed.limits,
-                height: observed.base.height,
-                balances,
-            });
+            return Ok(Provisioned { lanes, limits: observed.limits, height: observed.base.height, balances });
         }
         left = steps.len();
         progress(Progress::Planned { steps: left });
@@ -200,23 +183,14 @@ pub async fn remove_keys(
     let base = client.block(At::Final).await?.at;
     let at = At::Hash(base.hash);
     let keys = observe::access_keys(client, master.account(), public_keys, at).await?;
-    let there = public_keys
-        .iter()
-        .zip(&keys)
-        .filter(|(_, key)| key.is_some());
+    let there = public_keys.iter().zip(&keys).filter(|(_, key)| key.is_some());
     let there: Vec<_> = there.map(|(public_key, _)| public_key.clone()).collect();
-    let Some(nonce) = client
-        .access_key(master.account(), master.public_key(), at)
-        .await?
-        .value
-        .map(|key| key.nonce)
+    let Some(nonce) = client.access_key(master.account(), master.public_key(), at).await?.value.map(|key| key.nonce)
     else {
         return Err(plan::no_such_key("account.masterKeySecretRef", master));
     };
     let limits = client.limits().await?;
-    let steps: Vec<_> = there
-        .chunks(limits.max_actions.max(1) as usize)
-        .map(|keys| Step::RemoveKeys(keys.to_vec()))
-        .collect();
+    let steps: Vec<_> =
+        there.chunks(limits.max_actions.max(1) as usize).map(|keys| Step::RemoveKeys(keys.to_vec())).collect();
     apply::removals(client, master, nonce, &base, &steps, progress).await
 }

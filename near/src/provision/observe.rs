@@ -35,28 +35,18 @@ pub(super) enum TokenState {
     /// It exists, without a contract.
     NoCode,
     /// It answers as a token.
-    Contract {
-        registration_price: Near,
-        balance: Amount,
-        sender_registered: bool,
-        receivers_registered: Vec<bool>,
-    },
+    Contract { registration_price: Near, balance: Amount, sender_registered: bool, receivers_registered: Vec<bool> },
 }
 
-pub(super) async fn observe(
-    client: &Client,
-    desired: &Desired,
-) -> Result<Observed, ProvisionError> {
+pub(super) async fn observe(client: &Client, desired: &Desired) -> Result<Observed, ProvisionError> {
     let base = client.block(At::Final).await?.at;
     let at = At::Hash(base.hash);
-    let key = |account, public_key| async move {
-        Ok::<_, RpcError>(client.access_key(account, public_key, at).await?.value)
-    };
+    let key =
+        |account, public_key| async move { Ok::<_, RpcError>(client.access_key(account, public_key, at).await?.value) };
     let parent = match &desired.create_from {
-        Some((signer, _)) => Some((
-            client.account(signer.account(), at).await?.value,
-            key(signer.account(), signer.public_key()).await?,
-        )),
+        Some((signer, _)) => {
+            Some((client.account(signer.account(), at).await?.value, key(signer.account(), signer.public_key()).await?))
+        }
         None => None,
     };
     let account = client.account(&desired.account, at).await?.value;
@@ -84,38 +74,25 @@ pub(super) async fn access_keys(
     at: At,
 ) -> Result<Vec<Option<AccessKey>>, RpcError> {
     stream::iter(public_keys)
-        .map(
-            |public_key| async move { Ok(client.access_key(account, public_key, at).await?.value) },
-        )
+        .map(|public_key| async move { Ok(client.access_key(account, public_key, at).await?.value) })
         .buffered(CONCURRENT_READS)
         .try_collect()
         .await
 }
 
-async fn token(
-    client: &Client,
-    desired: &Desired,
-    at: At,
-) -> Result<Option<TokenState>, ProvisionError> {
+async fn token(client: &Client, desired: &Desired, at: At) -> Result<Option<TokenState>, ProvisionError> {
     let Some(state) = client.account(&desired.token, at).await?.value else {
         return Ok(None);
     };
     if !state.has_code {
         return Ok(Some(TokenState::NoCode));
     }
-    let token = Token {
-        client,
-        contract: &desired.token,
-        at,
-    };
+    let token = Token { client, contract: &desired.token, at };
     token.check_metadata().await?;
     Ok(Some(TokenState::Contract {
         registration_price: token.registration_price().await?,
         balance: token.balance_of(&desired.account).await?,
-        sender_registered: token
-            .registered(std::slice::from_ref(&desired.account))
-            .await?
-            == [true],
+        sender_registered: token.registered(std::slice::from_ref(&desired.account)).await? == [true],
         receivers_registered: token.registered(&desired.receivers).await?,
     }))
 }

@@ -71,9 +71,7 @@ pub(super) fn no_such_key(field: &'static str, signer: &Signer) -> ProvisionErro
     let (account, key) = (signer.account(), signer.public_key());
     impossible(
         field,
-        format!(
-            "{key} is no access key of {account}: use the file that holds a key of this account on this chain"
-        ),
+        format!("{key} is no access key of {account}: use the file that holds a key of this account on this chain"),
     )
 }
 
@@ -86,43 +84,18 @@ pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<Vec<Step>, 
     check_keys(desired, observed)?;
     check_tokens(desired, observed)?;
 
-    let missing_keys: Vec<_> = desired
-        .lane_keys
-        .iter()
-        .zip(&observed.lanes)
-        .filter(|(_, key)| key.is_none())
-        .collect();
-    let keys = missing_keys
-        .iter()
-        .map(|(public_key, _)| (*public_key).clone())
-        .collect::<Vec<_>>();
+    let missing_keys: Vec<_> = desired.lane_keys.iter().zip(&observed.lanes).filter(|(_, key)| key.is_none()).collect();
+    let keys = missing_keys.iter().map(|(public_key, _)| (*public_key).clone()).collect::<Vec<_>>();
     let (deploy, unregistered, deposit) = match (&observed.token, &desired.deploy) {
-        (
-            Some(TokenState::Contract {
-                registration_price,
-                sender_registered,
-                receivers_registered,
-                ..
-            }),
-            _,
-        ) => {
+        (Some(TokenState::Contract { registration_price, sender_registered, receivers_registered, .. }), _) => {
             let sender = std::iter::once((&desired.account, sender_registered));
-            let missing = sender
-                .chain(desired.receivers.iter().zip(receivers_registered))
-                .filter(|(_, there)| !**there);
-            (
-                None,
-                missing.map(|(account, _)| account.clone()).collect(),
-                *registration_price,
-            )
+            let missing =
+                sender.chain(desired.receivers.iter().zip(receivers_registered)).filter(|(_, there)| !**there);
+            (None, missing.map(|(account, _)| account.clone()).collect(), *registration_price)
         }
         (_, Some((_, wasm))) => {
             let balance = price(wasm.len() as u128 + TOKEN_STATE_BYTES);
-            (
-                Some(Step::DeployToken { balance }),
-                desired.receivers.clone(),
-                price(USUAL_REGISTRATION_BYTES),
-            )
+            (Some(Step::DeployToken { balance }), desired.receivers.clone(), price(USUAL_REGISTRATION_BYTES))
         }
         (_, None) => (None, Vec::new(), Near(0)),
     };
@@ -141,19 +114,13 @@ pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<Vec<Step>, 
         return Ok(vec![Step::CreateAccount]);
     }
     let max_actions = observed.limits.max_actions.max(1) as usize;
-    let mut steps: Vec<_> = keys
-        .chunks(max_actions)
-        .map(|keys| Step::AddKeys(keys.to_vec()))
-        .collect();
+    let mut steps: Vec<_> = keys.chunks(max_actions).map(|keys| Step::AddKeys(keys.to_vec())).collect();
     match deploy {
         Some(deploy) => steps.push(deploy),
         None => {
             let by_gas = (observed.limits.max_total_prepaid_gas / REGISTRATION_GAS).max(1) as usize;
             let batches = unregistered.chunks(REGISTRATIONS.min(max_actions).min(by_gas));
-            steps.extend(batches.map(|accounts| Step::Register {
-                accounts: accounts.to_vec(),
-                deposit,
-            }));
+            steps.extend(batches.map(|accounts| Step::Register { accounts: accounts.to_vec(), deposit }));
         }
     }
     if !steps.is_empty() && desired.master.is_none() {
@@ -187,22 +154,11 @@ pub(super) fn verify(desired: &Desired, observed: &Observed) -> Result<Vec<Lane>
     }
     let lane = |(public_key, key): (&String, &Option<AccessKey>)| {
         let nonce = key.as_ref().map(|key| key.nonce).ok_or_else(|| {
-            impossible(
-                "account.keys",
-                format!("{public_key} is no access key of {}", desired.account),
-            )
+            impossible("account.keys", format!("{public_key} is no access key of {}", desired.account))
         })?;
-        Ok(Lane {
-            public_key: public_key.clone(),
-            nonce,
-        })
+        Ok(Lane { public_key: public_key.clone(), nonce })
     };
-    desired
-        .lane_keys
-        .iter()
-        .zip(&observed.lanes)
-        .map(lane)
-        .collect()
+    desired.lane_keys.iter().zip(&observed.lanes).map(lane).collect()
 }
 
 fn check_full_access(
@@ -230,15 +186,10 @@ fn check_full_access(
 /// # Errors
 /// Names the first key that is none.
 pub(super) fn check(desired: &Desired) -> Result<(), ProvisionError> {
-    match desired
-        .lane_keys
-        .iter()
-        .find(|text| text.parse::<near_crypto::PublicKey>().is_err())
-    {
-        Some(text) => Err(impossible(
-            "account.keys",
-            format!("{text:?} is no public key: write it as ed25519: and base58"),
-        )),
+    match desired.lane_keys.iter().find(|text| text.parse::<near_crypto::PublicKey>().is_err()) {
+        Some(text) => {
+            Err(impossible("account.keys", format!("{text:?} is no public key: write it as ed25519: and base58")))
+        }
         None => Ok(()),
     }
 }
@@ -253,21 +204,16 @@ fn check_keys(desired: &Desired, observed: &Observed) -> Result<(), ProvisionErr
     if observed.account.is_some() {
         return match (&desired.master, &observed.master) {
             (Some(master), None) => Err(no_such_key("account.masterKeySecretRef", master)),
-            (Some(master), Some(key)) => check_full_access(
-                "account.masterKeySecretRef",
-                account,
-                master.public_key(),
-                key,
-            ),
+            (Some(master), Some(key)) => {
+                check_full_access("account.masterKeySecretRef", account, master.public_key(), key)
+            }
             (None, _) => Ok(()),
         };
     }
     let (Some((parent, _)), Some((state, key))) = (&desired.create_from, &observed.parent) else {
         return Err(impossible(
             "account.accountId",
-            format!(
-                "{account} does not exist on this chain: correct it, or set account.createFrom"
-            ),
+            format!("{account} does not exist on this chain: correct it, or set account.createFrom"),
         ));
     };
     if !account.is_direct_child_of(parent.account()) {
@@ -276,10 +222,7 @@ fn check_keys(desired: &Desired, observed: &Observed) -> Result<(), ProvisionErr
             format!(
                 "{} cannot create {account}: only its parent can; use {}",
                 parent.account(),
-                account.parent().map_or_else(
-                    || "an existing account".to_owned(),
-                    |parent| parent.to_string()
-                )
+                account.parent().map_or_else(|| "an existing account".to_owned(), |parent| parent.to_string())
             ),
         ));
     }
@@ -289,12 +232,7 @@ fn check_keys(desired: &Desired, observed: &Observed) -> Result<(), ProvisionErr
             format!("{} does not exist on this chain", parent.account()),
         )),
         (_, None) => Err(no_such_key("account.createFrom.secretRef", parent)),
-        (_, Some(key)) => check_full_access(
-            "account.createFrom.secretRef",
-            parent.account(),
-            parent.public_key(),
-            key,
-        ),
+        (_, Some(key)) => check_full_access("account.createFrom.secretRef", parent.account(), parent.public_key(), key),
     }?;
     if desired.master.is_none() {
         return Err(impossible(
@@ -320,17 +258,13 @@ fn check_tokens(desired: &Desired, observed: &Observed) -> Result<(), ProvisionE
         (None, None) => {
             return Err(impossible(
                 "token.contractId",
-                format!(
-                    "there is no token at {token} on this chain: correct it, or set token.deploy"
-                ),
+                format!("there is no token at {token} on this chain: correct it, or set token.deploy"),
             ));
         }
         (None, Some(_)) if !token.is_direct_child_of(account) => {
             return Err(impossible(
                 "token.contractId",
-                format!(
-                    "{token} cannot be deployed by {account}: only a direct sub-account can, such as ft.{account}"
-                ),
+                format!("{token} cannot be deployed by {account}: only a direct sub-account can, such as ft.{account}"),
             ));
         }
         (None, Some((deploy, _))) => match deploy.total_supply.0.checked_add(deploy.mint.0) {
@@ -355,18 +289,8 @@ fn check_tokens(desired: &Desired, observed: &Observed) -> Result<(), ProvisionE
 }
 
 /// Whether all of it can be paid for, the account's minimal balance included.
-fn check_funds(
-    desired: &Desired,
-    observed: &Observed,
-    deposits: Near,
-) -> Result<(), ProvisionError> {
-    let needs = Near(
-        desired
-            .min_balance
-            .0
-            .saturating_add(deposits.0)
-            .saturating_add(GAS_RESERVE.0),
-    );
+fn check_funds(desired: &Desired, observed: &Observed, deposits: Near) -> Result<(), ProvisionError> {
+    let needs = Near(desired.min_balance.0.saturating_add(deposits.0).saturating_add(GAS_RESERVE.0));
     let (has, field) = match (observed.account, &desired.create_from) {
         (Some(account), _) => (account.balance, "account.minBalance"),
         (None, Some((_, initial))) => (*initial, "account.createFrom.initialBalance"),
@@ -388,12 +312,7 @@ fn check_funds(
     };
     // What an account's state locks cannot be given away.
     let locked = u128::from(state.storage_bytes).saturating_mul(observed.storage_price.0);
-    let needs = Near(
-        initial
-            .0
-            .saturating_add(GAS_RESERVE.0)
-            .saturating_add(locked),
-    );
+    let needs = Near(initial.0.saturating_add(GAS_RESERVE.0).saturating_add(locked));
     if state.balance < needs {
         return Err(impossible(
             "account.createFrom.initialBalance",
@@ -426,20 +345,14 @@ mod tests {
     }
 
     fn key(nonce: Nonce) -> Option<AccessKey> {
-        Some(AccessKey {
-            nonce,
-            permission: Permission::FullAccess,
-        })
+        Some(AccessKey { nonce, permission: Permission::FullAccess })
     }
 
     /// A desire, and a chain on which all of it is there.
     fn done(receivers: usize, lanes: usize) -> (Desired, Observed) {
         let bench = account("bench.near");
-        let state = AccountState {
-            balance: Near(100 * nearbench_core::amount::NEAR),
-            storage_bytes: 500,
-            has_code: false,
-        };
+        let state =
+            AccountState { balance: Near(100 * nearbench_core::amount::NEAR), storage_bytes: 500, has_code: false };
         let desired = Desired {
             chain_id: "devnet".to_owned(),
             account: bench.clone(),
@@ -447,26 +360,13 @@ mod tests {
             master: Some(Signer::generate(bench, &mut StdRng::seed_from_u64(1))),
             lane_keys: (0..lanes).map(|i| format!("ed25519:{i}")).collect(),
             token: account("ft.bench.near"),
-            deploy: Some((
-                Deploy {
-                    total_supply: Amount(9),
-                    mint: Amount(1),
-                },
-                bytes::Bytes::from_static(b"wasm"),
-            )),
-            receivers: (0..receivers)
-                .map(|i| account(&format!("user-{i}.near")))
-                .collect(),
+            deploy: Some((Deploy { total_supply: Amount(9), mint: Amount(1) }, bytes::Bytes::from_static(b"wasm"))),
+            receivers: (0..receivers).map(|i| account(&format!("user-{i}.near"))).collect(),
             min_balance: Near(nearbench_core::amount::NEAR),
             tokens_needed: Amount(10),
         };
         let observed = Observed {
-            base: BlockRef {
-                height: 9,
-                hash: Hash::default(),
-                prev_hash: Hash::default(),
-                timestamp_ns: 0,
-            },
+            base: BlockRef { height: 9, hash: Hash::default(), prev_hash: Hash::default(), timestamp_ns: 0 },
             limits: ChainLimits {
                 protocol_version: 86,
                 max_actions: 100,
@@ -493,20 +393,12 @@ mod tests {
     #[test]
     fn a_function_call_key_is_refused_with_the_reason() {
         let (desired, mut observed) = done(1, 2);
-        observed.lanes[1] = Some(AccessKey {
-            nonce: 5,
-            permission: Permission::FunctionCall {
-                receiver: "ft.near".to_owned(),
-            },
-        });
+        observed.lanes[1] =
+            Some(AccessKey { nonce: 5, permission: Permission::FunctionCall { receiver: "ft.near".to_owned() } });
         let error = plan(&desired, &observed).unwrap_err().to_string();
-        for part in [
-            "account.keys",
-            "ed25519:1",
-            "function-call key for ft.near",
-            "cannot sign ft_transfer",
-            "1 yoctoNEAR",
-        ] {
+        for part in
+            ["account.keys", "ed25519:1", "function-call key for ft.near", "cannot sign ft_transfer", "1 yoctoNEAR"]
+        {
             assert!(error.contains(part), "{part}: {error}");
         }
     }
@@ -518,34 +410,18 @@ mod tests {
         assert_eq!(plan(&desired, &observed).unwrap(), []);
         observed.lanes[0] = None;
         let error = plan(&desired, &observed).unwrap_err().to_string();
-        assert!(
-            error.contains("account.masterKeySecretRef") && error.contains("adding 1 access keys"),
-            "{error}"
-        );
+        assert!(error.contains("account.masterKeySecretRef") && error.contains("adding 1 access keys"), "{error}");
     }
 
     #[test]
     fn a_token_account_without_code_and_a_poor_account_are_refused() {
         let (desired, mut observed) = done(1, 1);
         observed.token = Some(TokenState::NoCode);
-        assert!(
-            plan(&desired, &observed)
-                .unwrap_err()
-                .to_string()
-                .contains("holds no contract")
-        );
+        assert!(plan(&desired, &observed).unwrap_err().to_string().contains("holds no contract"));
         let (desired, mut observed) = done(1, 1);
-        observed.account = observed.account.map(|state| AccountState {
-            balance: Near(1),
-            ..state
-        });
+        observed.account = observed.account.map(|state| AccountState { balance: Near(1), ..state });
         assert_eq!(plan(&desired, &observed).unwrap(), []);
-        assert!(
-            verify(&desired, &observed)
-                .unwrap_err()
-                .to_string()
-                .contains("account.minBalance")
-        );
+        assert!(verify(&desired, &observed).unwrap_err().to_string().contains("account.minBalance"));
     }
 
     proptest! {

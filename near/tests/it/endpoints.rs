@@ -15,10 +15,7 @@ const STATUS: &str = r#"{"result":{"chain_id":"devnet","protocol_version":86,"ve
 const SENT: &str = r#"{"result":{"final_execution_status":"NONE"}}"#;
 
 fn tx() -> SignedTx {
-    SignedTx {
-        hash: Hash::default(),
-        bytes: Bytes::from_static(b"bytes"),
-    }
+    SignedTx { hash: Hash::default(), bytes: Bytes::from_static(b"bytes") }
 }
 
 #[tokio::test]
@@ -28,10 +25,7 @@ async fn a_read_goes_to_the_next_endpoint_only_when_the_first_is_to_blame() {
         ok(429, "slow down"),
         ok(503, "<html>"),
         ok(200, "<html>"),
-        ok(
-            500,
-            r#"{"error":{"cause":{"name":"INTERNAL_ERROR"},"data":"x"}}"#,
-        ),
+        ok(500, r#"{"error":{"cause":{"name":"INTERNAL_ERROR"},"data":"x"}}"#),
     ];
     for trouble in troubles {
         let (first, second) = (Fake::new(trouble), Fake::new(ok(200, STATUS)));
@@ -39,18 +33,11 @@ async fn a_read_goes_to_the_next_endpoint_only_when_the_first_is_to_blame() {
         assert_eq!(client.status().await.unwrap().head, 7);
         assert_eq!((first.asked().len(), second.asked().len()), (1, 1));
         second.answers(Err(TransportError::Connect("refused".to_owned())));
-        assert_eq!(
-            &*client.status().await.unwrap_err().endpoint,
-            "endpoint-0",
-            "the preferred one's error is told"
-        );
+        assert_eq!(&*client.status().await.unwrap_err().endpoint, "endpoint-0", "the preferred one's error is told");
     }
     let unknown = r#"{"error":{"cause":{"name":"UNKNOWN_BLOCK"},"data":"no such block"}}"#;
     let (first, second) = (Fake::new(ok(422, unknown)), Fake::new(ok(200, STATUS)));
-    client(&[&first, &second])
-        .block(nearbench_near::chain::At::Height(3))
-        .await
-        .unwrap_err();
+    client(&[&first, &second]).block(nearbench_near::chain::At::Height(3)).await.unwrap_err();
     assert!(second.asked().is_empty());
 }
 
@@ -63,53 +50,31 @@ async fn sends_stay_on_one_endpoint_until_it_fails_and_then_stay_on_the_next() {
     }
     assert_eq!((first.asked().len(), second.asked().len()), (3, 0));
     first.answers(Err(TransportError::Connect("refused".to_owned())));
-    assert!(
-        matches!(client.send(&tx()).await, Err(SendError::Unanswered(_))),
-        "one send goes to one endpoint"
-    );
+    assert!(matches!(client.send(&tx()).await, Err(SendError::Unanswered(_))), "one send goes to one endpoint");
     first.answers(ok(200, SENT));
     client.send(&tx()).await.unwrap();
     client.send(&tx()).await.unwrap();
     assert_eq!((first.asked().len(), second.asked().len()), (1, 2));
     let refused = r#"{"error":{"cause":{"name":"INVALID_TRANSACTION"},"data":{"TxExecutionError":{"InvalidTxError":"Expired"}}}}"#;
     second.answers(ok(200, refused));
-    assert!(matches!(
-        client.send(&tx()).await,
-        Err(SendError::Refused(_))
-    ));
+    assert!(matches!(client.send(&tx()).await, Err(SendError::Refused(_))));
     client.send(&tx()).await.unwrap_err();
-    assert_eq!(
-        (first.asked().len(), second.asked().len()),
-        (0, 2),
-        "a refusal is not the endpoint's fault"
-    );
+    assert_eq!((first.asked().len(), second.asked().len()), (0, 2), "a refusal is not the endpoint's fault");
 }
 
 #[tokio::test]
 async fn an_endpoint_of_another_chain_is_found_even_behind_a_good_one() {
-    let (good, bad) = (
-        Fake::new(ok(200, STATUS)),
-        Fake::new(ok(200, STATUS.replace("devnet", "testnet"))),
-    );
+    let (good, bad) = (Fake::new(ok(200, STATUS)), Fake::new(ok(200, STATUS.replace("devnet", "testnet"))));
     client(&[&good]).check_chain_id("devnet").await.unwrap();
-    let error = client(&[&good, &bad])
-        .check_chain_id("devnet")
-        .await
-        .unwrap_err();
+    let error = client(&[&good, &bad]).check_chain_id("devnet").await.unwrap_err();
     assert!(
         matches!(&error, ChainIdError::Other { endpoint, found, .. } if &**endpoint == "endpoint-1" && found == "testnet")
     );
     assert!(error.to_string().contains("testnet") && error.to_string().contains("devnet"));
     bad.answers(ok(503, ""));
-    client(&[&good, &bad])
-        .check_chain_id("devnet")
-        .await
-        .unwrap();
+    client(&[&good, &bad]).check_chain_id("devnet").await.unwrap();
     good.answers(ok(503, ""));
-    assert!(matches!(
-        client(&[&good, &bad]).check_chain_id("devnet").await,
-        Err(ChainIdError::Unanswered(_))
-    ));
+    assert!(matches!(client(&[&good, &bad]).check_chain_id("devnet").await, Err(ChainIdError::Unanswered(_))));
 }
 
 #[tokio::test]

@@ -21,10 +21,7 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(crate) fn new(answer: Answer) -> Arc<Self> {
-        Arc::new(Self {
-            answer: Mutex::new(answer),
-            asked: Mutex::default(),
-        })
+        Arc::new(Self { answer: Mutex::new(answer), asked: Mutex::default() })
     }
 
     pub(crate) fn answers(&self, answer: Answer) {
@@ -39,21 +36,14 @@ impl Fake {
 
 impl Transport for Fake {
     fn call(&self, request: Bytes, _timeout: Duration) -> BoxFuture<'_, Answer> {
-        self.asked
-            .lock()
-            .unwrap()
-            .push(serde_json::from_slice(&request).unwrap());
+        self.asked.lock().unwrap().push(serde_json::from_slice(&request).unwrap());
         let answer = self.answer.lock().unwrap().clone();
         Box::pin(async { answer })
     }
 }
 
 pub(crate) fn ok(status: u16, body: impl Into<Bytes>) -> Answer {
-    Ok(Response {
-        status,
-        retry_after: None,
-        body: body.into(),
-    })
+    Ok(Response { status, retry_after: None, body: body.into() })
 }
 
 /// A client of these, the first preferred.
@@ -64,8 +54,5 @@ pub(crate) fn client(fakes: &[&Arc<Fake>]) -> Client {
         transport: Arc::clone(*fake) as Arc<dyn Transport>,
     };
     // Given in the wrong order on purpose.
-    Client::new(
-        fakes.iter().enumerate().map(endpoint).rev().collect(),
-        Duration::from_secs(5),
-    )
+    Client::new(fakes.iter().enumerate().map(endpoint).rev().collect(), Duration::from_secs(5))
 }
