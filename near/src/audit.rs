@@ -53,13 +53,17 @@ pub enum AuditError {
     #[error(transparent)]
     Token(#[from] ViewError),
     /// A block is missing in the node's chain.
-    #[error("block {height} does not follow the block before it: the node lacks blocks of the run; audit through an archival endpoint")]
+    #[error(
+        "block {height} does not follow the block before it: the node lacks blocks of the run; audit through an archival endpoint"
+    )]
     Gap {
         /// Its height.
         height: Height,
     },
     /// A transaction stands in a final block, and the node does not know its outcome.
-    #[error("the node knows no outcome of {tx} in block {height}: audit through an endpoint that tracks the shard and keeps outcomes")]
+    #[error(
+        "the node knows no outcome of {tx} in block {height}: audit through an endpoint that tracks the shard and keeps outcomes"
+    )]
     NoOutcome {
         /// The transaction.
         tx: Hash,
@@ -91,9 +95,8 @@ pub async fn audit(
     for _ in 0..MAX_ENDS {
         let end = client.block(At::Final).await?.at;
         let mut found = 0;
-        let mut blocks = stream::iter(reached.height + 1..=end.height)
-            .map(|height| block_at(client, height))
-            .buffered(CONCURRENCY);
+        let mut blocks =
+            stream::iter(reached.height + 1..=end.height).map(|height| block_at(client, height)).buffered(CONCURRENCY);
         while let Some(block) = blocks.try_next().await? {
             let Some(block) = block else { continue };
             if block.at.prev_hash != reached.hash {
@@ -138,7 +141,8 @@ async fn read_block(
 ) -> Result<usize, AuditError> {
     let chunks: Vec<_> =
         stream::iter(&block.chunks).map(|hash| client.chunk(*hash)).buffered(CONCURRENCY).try_collect().await?;
-    let ours = chunks.into_iter().flatten().filter(|tx| *tx.signer == **scope.account && keys.contains(&*tx.public_key));
+    let ours =
+        chunks.into_iter().flatten().filter(|tx| *tx.signer == **scope.account && keys.contains(&*tx.public_key));
     let mut outcomes = stream::iter(ours)
         .map(|tx| async {
             let succeeded = succeeded(client, scope.account, tx.hash, block.at.height).await?;

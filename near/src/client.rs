@@ -2,8 +2,8 @@
 
 use crate::{
     chain::{
-        AccessKey, AccountState, At, Block, ChainIdError, ChunkTransaction, NodeStatus, Permission, Read, SendError, ViewError,
-        Wait,
+        AccessKey, AccountState, At, Block, ChainIdError, ChunkTransaction, NodeStatus, Permission, Read, SendError,
+        ViewError, Wait,
     },
     pool::{Endpoint, Pool},
     rpc::{self, Fault, RpcError},
@@ -38,9 +38,7 @@ impl Client {
     /// # Errors
     /// When no endpoint answers.
     pub async fn status(&self) -> Result<NodeStatus, RpcError> {
-        self.0.read::<views::StatusView>("status", &json!([]), self.0.timeout)
-            .await
-            .map(NodeStatus::from)
+        self.0.read::<views::StatusView>("status", &json!([]), self.0.timeout).await.map(NodeStatus::from)
     }
 
     /// Checks every endpoint that answers; none may be on another chain, and one has to answer.
@@ -71,14 +69,8 @@ impl Client {
     pub async fn block(&self, at: At) -> Result<Block, RpcError> {
         let block: views::BlockView = self.0.read("block", &at.params(), self.0.timeout).await?;
         let at = block.header.block_ref();
-        let new = block
-            .chunks
-            .iter()
-            .filter(|chunk| chunk.height_included == at.height);
-        Ok(Block {
-            at,
-            chunks: new.map(|chunk| chunk.chunk_hash).collect(),
-        })
+        let new = block.chunks.iter().filter(|chunk| chunk.height_included == at.height);
+        Ok(Block { at, chunks: new.map(|chunk| chunk.chunk_hash).collect() })
     }
 
     /// The transactions of a chunk, in order.
@@ -86,13 +78,8 @@ impl Client {
     /// # Errors
     /// When it is unknown or collected, or no endpoint answers.
     pub async fn chunk(&self, hash: Hash) -> Result<Vec<ChunkTransaction>, RpcError> {
-        let chunk: views::ChunkView = self.0.read("chunk", &json!({ "chunk_id": hash }), self.0.timeout)
-            .await?;
-        Ok(chunk
-            .transactions
-            .into_iter()
-            .map(ChunkTransaction::from)
-            .collect())
+        let chunk: views::ChunkView = self.0.read("chunk", &json!({ "chunk_id": hash }), self.0.timeout).await?;
+        Ok(chunk.transactions.into_iter().map(ChunkTransaction::from).collect())
     }
 
     /// An access key; `None` where the account has no such key (or does not exist).
@@ -105,31 +92,22 @@ impl Client {
         public_key: &str,
         at: At,
     ) -> Result<Read<Option<AccessKey>>, RpcError> {
-        let params = at.query(json!({ "request_type": "view_access_key", "account_id": account, "public_key": public_key }));
-        match self.0.read::<views::KeyView>("query", &params, self.0.timeout).await
-        {
+        let params =
+            at.query(json!({ "request_type": "view_access_key", "account_id": account, "public_key": public_key }));
+        match self.0.read::<views::KeyView>("query", &params, self.0.timeout).await {
             Ok(view) => {
                 let value = match (view.nonce, view.permission) {
-                    (Some(nonce), Some(permission)) => Some(AccessKey {
-                        nonce,
-                        permission: Permission::read(&permission),
-                    }),
-                    _ if view
-                        .error
-                        .as_deref()
-                        .is_some_and(|text| text.contains("does not exist while viewing")) =>
-                    {
+                    (Some(nonce), Some(permission)) => {
+                        Some(AccessKey { nonce, permission: Permission::read(&permission) })
+                    }
+                    _ if view.error.as_deref().is_some_and(|text| text.contains("does not exist while viewing")) => {
                         None
                     }
                     _ => {
                         return Err(self.malformed("query", "neither a key nor its absence"));
                     }
                 };
-                Ok(Read {
-                    height: view.block_height,
-                    block: view.block_hash,
-                    value,
-                })
+                Ok(Read { height: view.block_height, block: view.block_hash, value })
             }
             Err(error) => absent(error, &["UNKNOWN_ACCESS_KEY", "UNKNOWN_ACCOUNT"]),
         }
@@ -139,11 +117,7 @@ impl Client {
     ///
     /// # Errors
     /// When the block is unknown or collected, or no endpoint answers.
-    pub async fn account(
-        &self,
-        account: &Account,
-        at: At,
-    ) -> Result<Read<Option<AccountState>>, RpcError> {
+    pub async fn account(&self, account: &Account, at: At) -> Result<Read<Option<AccountState>>, RpcError> {
         #[derive(serde::Deserialize)]
         struct Answer {
             block_height: Height,
@@ -153,25 +127,13 @@ impl Client {
         }
         let params = at.query(json!({ "request_type": "view_account", "account_id": account }));
         match self.0.read::<Answer>("query", &params, self.0.timeout).await {
-            Ok(Answer {
-                block_height,
-                block_hash,
-                account,
-            }) => {
-                
+            Ok(Answer { block_height, block_hash, account }) => {
                 let has_code = account.code_hash != Hash::default()
                     || account.global_contract_hash.is_some()
                     || account.global_contract_account_id.is_some();
-                let state = AccountState {
-                    balance: Near(account.amount),
-                    storage_bytes: account.storage_usage,
-                    has_code,
-                };
-                Ok(Read {
-                    height: block_height,
-                    block: block_hash,
-                    value: Some(state),
-                })
+                let state =
+                    AccountState { balance: Near(account.amount), storage_bytes: account.storage_usage, has_code };
+                Ok(Read { height: block_height, block: block_hash, value: Some(state) })
             }
             Err(error) => absent(error, &["UNKNOWN_ACCOUNT"]),
         }
@@ -181,43 +143,19 @@ impl Client {
     ///
     /// # Errors
     /// When there is no such contract or method, it refuses, or no endpoint answers.
-    pub async fn view(
-        &self,
-        contract: &Account,
-        method: &str,
-        args: &Value,
-        at: At,
-    ) -> Result<Vec<u8>, ViewError> {
-        let args =
-            STANDARD.encode(args.to_string());
+    pub async fn view(&self, contract: &Account, method: &str, args: &Value, at: At) -> Result<Vec<u8>, ViewError> {
+        let args = STANDARD.encode(args.to_string());
         let params = at.query(json!({
             "request_type": "call_function", "account_id": contract, "method_name": method, "args_base64": args,
         }));
-        let refused = |reason: String| ViewError::Contract {
-            contract: contract.clone(),
-            method: method.to_owned(),
-            reason,
-        };
-        match self.0.read::<views::CallResultView>("query", &params, self.0.timeout)
-            .await
-        {
-            Ok(views::CallResultView {
-                result: Some(bytes),
-                error: None,
-            }) => Ok(bytes),
-            Ok(views::CallResultView {
-                error: Some(reason),
-                ..
-            }) => Err(refused(reason)),
-            Ok(_) => Err(self
-                .malformed("query", "neither result nor error")
-                .into()),
+        let refused =
+            |reason: String| ViewError::Contract { contract: contract.clone(), method: method.to_owned(), reason };
+        match self.0.read::<views::CallResultView>("query", &params, self.0.timeout).await {
+            Ok(views::CallResultView { result: Some(bytes), error: None }) => Ok(bytes),
+            Ok(views::CallResultView { error: Some(reason), .. }) => Err(refused(reason)),
+            Ok(_) => Err(self.malformed("query", "neither result nor error").into()),
             Err(error) => {
-                let causes = [
-                    "NO_CONTRACT_CODE",
-                    "CONTRACT_EXECUTION_ERROR",
-                    "UNKNOWN_ACCOUNT",
-                ];
+                let causes = ["NO_CONTRACT_CODE", "CONTRACT_EXECUTION_ERROR", "UNKNOWN_ACCOUNT"];
                 Err(match error.fault.caused_by(&causes) {
                     Some(node) => refused(node.to_string()),
                     None => error.into(),
@@ -271,10 +209,7 @@ impl Client {
     /// When the endpoint did not answer; it may have the transaction all the same.
     pub async fn send(&self, tx: &SignedTx) -> Result<(), SendError> {
         let request = send_request(tx, Wait::None);
-        match self
-            .0.send::<serde::de::IgnoredAny>("send_tx", request, self.0.timeout)
-            .await
-        {
+        match self.0.send::<serde::de::IgnoredAny>("send_tx", request, self.0.timeout).await {
             Ok(_) => Ok(()),
             Err(error) => match refusal(&error.fault) {
                 Some(refusal) => Err(SendError::Refused(refusal)),
@@ -288,15 +223,9 @@ impl Client {
     ///
     /// # Errors
     /// When the endpoint did not answer.
-    pub async fn resend_and_learn(
-        &self,
-        tx: &SignedTx,
-        sender: &Account,
-    ) -> Result<TxStatus, RpcError> {
+    pub async fn resend_and_learn(&self, tx: &SignedTx, sender: &Account) -> Result<TxStatus, RpcError> {
         let request = send_request(tx, Wait::ExecutedOptimistic);
-        let answer = self
-            .0.send::<views::TxView>("send_tx", request, self.0.timeout + NODE_WAIT)
-            .await;
+        let answer = self.0.send::<views::TxView>("send_tx", request, self.0.timeout + NODE_WAIT).await;
         tx_answer(answer.map(|view| view.status(sender)))
     }
 
@@ -305,32 +234,13 @@ impl Client {
     ///
     /// # Errors
     /// When no endpoint answers. A transaction that is not known is a value.
-    pub async fn tx_status(
-        &self,
-        hash: Hash,
-        sender: &Account,
-        wait: Wait,
-    ) -> Result<TxStatus, RpcError> {
-        tx_answer(
-            self.tx_view(hash, sender, wait)
-                .await
-                .map(|view| view.status(sender)),
-        )
+    pub async fn tx_status(&self, hash: Hash, sender: &Account, wait: Wait) -> Result<TxStatus, RpcError> {
+        tx_answer(self.tx_view(hash, sender, wait).await.map(|view| view.status(sender)))
     }
 
-    pub(crate) async fn tx_view(
-        &self,
-        hash: Hash,
-        sender: &Account,
-        wait: Wait,
-    ) -> Result<views::TxView, RpcError> {
-        let params =
-            json!({ "tx_hash": hash, "sender_account_id": sender, "wait_until": wait.as_str() });
-        let timeout = if wait == Wait::None {
-            self.0.timeout
-        } else {
-            self.0.timeout + NODE_WAIT
-        };
+    pub(crate) async fn tx_view(&self, hash: Hash, sender: &Account, wait: Wait) -> Result<views::TxView, RpcError> {
+        let params = json!({ "tx_hash": hash, "sender_account_id": sender, "wait_until": wait.as_str() });
+        let timeout = if wait == Wait::None { self.0.timeout } else { self.0.timeout + NODE_WAIT };
         self.0.read("tx", &params, timeout).await
     }
 }
@@ -343,11 +253,9 @@ impl fmt::Debug for Client {
 
 /// The bytes of a `send_tx`: a template around the transaction's base64.
 fn send_request(tx: &SignedTx, wait: Wait) -> Bytes {
-    const HEAD: &[u8] =
-        br#"{"jsonrpc":"2.0","id":"nearbench","method":"send_tx","params":{"signed_tx_base64":""#;
+    const HEAD: &[u8] = br#"{"jsonrpc":"2.0","id":"nearbench","method":"send_tx","params":{"signed_tx_base64":""#;
     const MIDDLE: &[u8] = br#"","wait_until":""#;
-    let mut body =
-        Vec::with_capacity(HEAD.len() + tx.bytes.len().div_ceil(3) * 4 + MIDDLE.len() + 32);
+    let mut body = Vec::with_capacity(HEAD.len() + tx.bytes.len().div_ceil(3) * 4 + MIDDLE.len() + 32);
     body.extend_from_slice(HEAD);
     tx.write_base64(&mut body);
     body.extend_from_slice(MIDDLE);
@@ -364,9 +272,7 @@ fn refusal(fault: &Fault) -> Option<Refusal> {
             crate::outcome::Failure::Action(_) => Refusal::Node(error.to_string()),
         });
     }
-    fault
-        .caused_by(&["PARSE_ERROR"])
-        .map(|error| Refusal::Malformed(error.to_string()))
+    fault.caused_by(&["PARSE_ERROR"]).map(|error| Refusal::Malformed(error.to_string()))
 }
 
 /// Waits that ran out, unknown transactions and refusals are answers.
@@ -380,11 +286,7 @@ fn tx_answer(answer: Result<TxStatus, RpcError>) -> Result<TxStatus, RpcError> {
     }
     if let Some(timeout) = error.fault.caused_by(&["TIMEOUT_ERROR"]) {
         // Protocol 88's nodes say what they had seen; older ones leave it open.
-        return Ok(if timeout.info.to_string().contains("PENDING") {
-            TxStatus::Pending
-        } else {
-            TxStatus::Unknown
-        });
+        return Ok(if timeout.info.to_string().contains("PENDING") { TxStatus::Pending } else { TxStatus::Unknown });
     }
     match refusal(&error.fault) {
         Some(refusal) => Ok(TxStatus::Invalid(refusal)),
@@ -400,12 +302,7 @@ fn absent<T>(error: RpcError, causes: &[&str]) -> Result<Read<Option<T>>, RpcErr
         Some((height, block))
     });
     match place {
-        Some((height, block)) => Ok(Read {
-            height,
-            block,
-            value: None,
-        }),
+        Some((height, block)) => Ok(Read { height, block, value: None }),
         None => Err(error),
     }
 }
-

@@ -35,14 +35,10 @@ pub struct HttpTransport {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// Not an http or https URL.
-    #[error(
-        "{0:?} is not the URL of an endpoint: write it as https://host/path or http://host:port"
-    )]
+    #[error("{0:?} is not the URL of an endpoint: write it as https://host/path or http://host:port")]
     Url(String),
     /// The credentials cannot stand in a header.
-    #[error(
-        "the credentials of {0} cannot stand in a header: use printable ASCII on one line, such as \"Bearer …\""
-    )]
+    #[error("the credentials of {0} cannot stand in a header: use printable ASCII on one line, such as \"Bearer …\"")]
     Authorization(String),
     /// TLS cannot be set up.
     #[error("cannot set up TLS: {0}")]
@@ -84,11 +80,7 @@ impl HttpTransport {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self {
-            client,
-            uri,
-            authorization,
-        })
+        Ok(Self { client, uri, authorization })
     }
 
     async fn post(&self, body: Bytes) -> Result<Response, TransportError> {
@@ -96,32 +88,18 @@ impl HttpTransport {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(value) = &self.authorization {
             headers.insert(header::AUTHORIZATION, value.clone());
         }
         let answer = self.client.request(request).await.map_err(|e| {
             let text = causes(&e);
-            if e.is_connect() {
-                TransportError::Connect(text)
-            } else {
-                TransportError::Broken(text)
-            }
+            if e.is_connect() { TransportError::Connect(text) } else { TransportError::Broken(text) }
         })?;
         let status = answer.status().as_u16();
         let retry_after = retry_after(answer.headers(), SystemTime::now());
-        match Limited::new(answer.into_body(), MAX_BODY_BYTES)
-            .collect()
-            .await
-        {
-            Ok(body) => Ok(Response {
-                status,
-                retry_after,
-                body: body.to_bytes(),
-            }),
+        match Limited::new(answer.into_body(), MAX_BODY_BYTES).collect().await {
+            Ok(body) => Ok(Response { status, retry_after, body: body.to_bytes() }),
             Err(e) if e.is::<LengthLimitError>() => Err(TransportError::TooLarge(MAX_BODY_BYTES)),
             Err(e) => Err(TransportError::Broken(causes(&*e))),
         }
@@ -129,15 +107,9 @@ impl HttpTransport {
 }
 
 impl Transport for HttpTransport {
-    fn call(
-        &self,
-        request: Bytes,
-        timeout: Duration,
-    ) -> BoxFuture<'_, Result<Response, TransportError>> {
+    fn call(&self, request: Bytes, timeout: Duration) -> BoxFuture<'_, Result<Response, TransportError>> {
         Box::pin(async move {
-            tokio::time::timeout(timeout, self.post(request))
-                .await
-                .unwrap_or(Err(TransportError::Timeout(timeout)))
+            tokio::time::timeout(timeout, self.post(request)).await.unwrap_or(Err(TransportError::Timeout(timeout)))
         })
     }
 }
@@ -194,38 +166,18 @@ mod tests {
     }
 
     fn answer(status: &str, body: &str) -> Vec<u8> {
-        format!(
-            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .into_bytes()
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
     }
 
     #[tokio::test]
     async fn requests_share_a_connection_and_carry_the_credentials() {
-        let (url, task) = server(vec![
-            answer("200 OK", "one"),
-            answer("429 Slow\r\nRetry-After: 7", "two"),
-        ])
-        .await;
-        let transport =
-            HttpTransport::new(&url, Some(&SecretText::new("Bearer hidden".to_owned()))).unwrap();
-        let first = transport
-            .call(Bytes::from_static(b"{}"), SECOND)
-            .await
-            .unwrap();
+        let (url, task) = server(vec![answer("200 OK", "one"), answer("429 Slow\r\nRetry-After: 7", "two")]).await;
+        let transport = HttpTransport::new(&url, Some(&SecretText::new("Bearer hidden".to_owned()))).unwrap();
+        let first = transport.call(Bytes::from_static(b"{}"), SECOND).await.unwrap();
         assert_eq!((first.status, &*first.body), (200, &b"one"[..]));
-        let second = transport
-            .call(Bytes::from_static(b"{}"), SECOND)
-            .await
-            .unwrap();
-        assert_eq!(
-            (second.status, second.retry_after),
-            (429, Some(Duration::from_secs(7)))
-        );
-        let heard = String::from_utf8(task.await.unwrap())
-            .unwrap()
-            .to_lowercase();
+        let second = transport.call(Bytes::from_static(b"{}"), SECOND).await.unwrap();
+        assert_eq!((second.status, second.retry_after), (429, Some(Duration::from_secs(7))));
+        let heard = String::from_utf8(task.await.unwrap()).unwrap().to_lowercase();
         assert_eq!(heard.matches("post /rpc http/1.1").count(), 2, "{heard}");
         assert_eq!(heard.matches("authorization: bearer hidden").count(), 2);
         assert!(!format!("{transport:?}").contains("hidden"));
@@ -233,61 +185,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_huge_a_broken_and_a_missing_answer_are_told_apart() {
-        let mut huge = format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
-            MAX_BODY_BYTES + 1
-        )
-        .into_bytes();
+        let mut huge = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", MAX_BODY_BYTES + 1).into_bytes();
         huge.resize(huge.len() + MAX_BODY_BYTES + 1, b' ');
         let (url, task) = server(vec![huge]).await;
-        let result = HttpTransport::new(&url, None)
-            .unwrap()
-            .call(Bytes::new(), SECOND)
-            .await;
+        let result = HttpTransport::new(&url, None).unwrap().call(Bytes::new(), SECOND).await;
         assert_eq!(result, Err(TransportError::TooLarge(MAX_BODY_BYTES)));
         task.await.unwrap();
 
-        let (url, _task) = server(vec![
-            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf".to_vec(),
-        ])
-        .await;
-        let result = HttpTransport::new(&url, None)
-            .unwrap()
-            .call(Bytes::new(), SECOND)
-            .await;
-        assert!(
-            matches!(result, Err(TransportError::Broken(_))),
-            "{result:?}"
-        );
+        let (url, _task) = server(vec![b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf".to_vec()]).await;
+        let result = HttpTransport::new(&url, None).unwrap().call(Bytes::new(), SECOND).await;
+        assert!(matches!(result, Err(TransportError::Broken(_))), "{result:?}");
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let transport = HttpTransport::new(&url, None).unwrap();
         let short = Duration::from_millis(20);
-        assert_eq!(
-            transport.call(Bytes::new(), short).await,
-            Err(TransportError::Timeout(short))
-        );
+        assert_eq!(transport.call(Bytes::new(), short).await, Err(TransportError::Timeout(short)));
         drop(listener);
-        let result = HttpTransport::new(&url, None)
-            .unwrap()
-            .call(Bytes::new(), SECOND)
-            .await;
-        assert!(
-            matches!(result, Err(TransportError::Connect(_))),
-            "{result:?}"
-        );
+        let result = HttpTransport::new(&url, None).unwrap().call(Bytes::new(), SECOND).await;
+        assert!(matches!(result, Err(TransportError::Connect(_))), "{result:?}");
     }
 
     #[test]
     fn urls_that_are_none_are_refused_without_their_credentials() {
-        for bad in [
-            "",
-            "rpc.near.example",
-            "ftp://host",
-            "http://",
-            "https://user:hidden@host/",
-        ] {
+        for bad in ["", "rpc.near.example", "ftp://host", "http://", "https://user:hidden@host/"] {
             let error = HttpTransport::new(bad, None).unwrap_err().to_string();
             assert!(!error.contains("hidden"), "{error}");
         }
@@ -302,10 +223,7 @@ mod tests {
             retry_after(&headers, now)
         };
         assert_eq!(read("120"), Some(Duration::from_secs(120)));
-        assert_eq!(
-            read("Sun, 06 Nov 1994 08:50:37 GMT"),
-            Some(Duration::from_secs(60))
-        );
+        assert_eq!(read("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
         assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(read("soon"), None);
     }

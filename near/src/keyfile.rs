@@ -118,10 +118,7 @@ struct Pair {
 /// # Errors
 /// When the file is unreadable, readable by others, malformed, another account's, or its pair does not match.
 pub fn read_account(path: &Path, wanted: &Account) -> Result<Signer, KeyFileError> {
-    let form: AccountForm = parse(
-        path,
-        "near-cli's {\"account_id\", \"public_key\", \"private_key\"}",
-    )?;
+    let form: AccountForm = parse(path, "near-cli's {\"account_id\", \"public_key\", \"private_key\"}")?;
     let account = check_account(path, &form.account_id, wanted)?;
     signer(path, account, &form.public_key, &form.private_key)
 }
@@ -131,15 +128,9 @@ pub fn read_account(path: &Path, wanted: &Account) -> Result<Signer, KeyFileErro
 /// # Errors
 /// As [`read_account`]; also when there is no key or one is there twice.
 pub fn read_keys(path: &Path, wanted: &Account) -> Result<Vec<Signer>, KeyFileError> {
-    let form: KeysForm = parse(
-        path,
-        "{\"account_id\", \"keys\": [{\"public_key\", \"private_key\"}]}",
-    )?;
+    let form: KeysForm = parse(path, "{\"account_id\", \"keys\": [{\"public_key\", \"private_key\"}]}")?;
     let account = check_account(path, &form.account_id, wanted)?;
-    let bad = |reason: String| KeyFileError::Keys {
-        path: path.display().to_string(),
-        reason,
-    };
+    let bad = |reason: String| KeyFileError::Keys { path: path.display().to_string(), reason };
     if form.keys.is_empty() {
         return Err(bad("keys is empty: at least one key is needed".to_owned()));
     }
@@ -149,10 +140,7 @@ pub fn read_keys(path: &Path, wanted: &Account) -> Result<Vec<Signer>, KeyFileEr
         .map(|pair| {
             let signer = signer(path, account.clone(), &pair.public_key, &pair.private_key)?;
             if !seen.insert(signer.public_key().to_owned()) {
-                return Err(bad(format!(
-                    "{} is there twice: two lanes cannot share a key",
-                    signer.public_key()
-                )));
+                return Err(bad(format!("{} is there twice: two lanes cannot share a key", signer.public_key())));
             }
             Ok(signer)
         })
@@ -193,10 +181,7 @@ fn write(path: &Path, text: SecretText) -> Result<(), KeyFileError> {
         .map_err(|e| KeyFileError::Unwritable { path: path.display().to_string(), reason: e.to_string() })
 }
 
-fn parse<T: serde::de::DeserializeOwned>(
-    path: &Path,
-    expected: &'static str,
-) -> Result<T, KeyFileError> {
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, KeyFileError> {
     let text = SecretText::read(path)?;
     // serde's own message may repeat a value, so only the place is told.
     serde_json::from_str(text.expose()).map_err(|e| KeyFileError::Form {
@@ -209,40 +194,21 @@ fn parse<T: serde::de::DeserializeOwned>(
 
 fn check_account(path: &Path, text: &str, wanted: &Account) -> Result<Account, KeyFileError> {
     let path = || path.display().to_string();
-    let found = Account::new(text).map_err(|source| KeyFileError::AccountId {
-        path: path(),
-        source,
-    })?;
+    let found = Account::new(text).map_err(|source| KeyFileError::AccountId { path: path(), source })?;
     if found == *wanted {
         Ok(found)
     } else {
-        Err(KeyFileError::OtherAccount {
-            path: path(),
-            found,
-            wanted: wanted.clone(),
-        })
+        Err(KeyFileError::OtherAccount { path: path(), found, wanted: wanted.clone() })
     }
 }
 
-fn signer(
-    path: &Path,
-    account: Account,
-    stated: &str,
-    secret: &SecretText,
-) -> Result<Signer, KeyFileError> {
+fn signer(path: &Path, account: Account, stated: &str, secret: &SecretText) -> Result<Signer, KeyFileError> {
     let path = || path.display().to_string();
-    let signer = Signer::from_secret(account, secret).map_err(|source| KeyFileError::Key {
-        path: path(),
-        source,
-    })?;
+    let signer = Signer::from_secret(account, secret).map_err(|source| KeyFileError::Key { path: path(), source })?;
     if signer.public_key() == stated {
         return Ok(signer);
     }
-    Err(KeyFileError::Mismatch {
-        path: path(),
-        stated: stated.to_owned(),
-        actual: signer.public_key().to_owned(),
-    })
+    Err(KeyFileError::Mismatch { path: path(), stated: stated.to_owned(), actual: signer.public_key().to_owned() })
 }
 
 #[cfg(test)]
@@ -255,23 +221,13 @@ mod tests {
     fn file(folder: &Path, text: &str) -> PathBuf {
         let path = folder.join(ACCOUNT_FILE);
         let _ = fs::remove_file(&path);
-        let mut file = fs::OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .unwrap();
+        let mut file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
         path
     }
 
     fn pair(signer: &Signer) -> String {
-        format!(
-            r#""public_key":"{}","private_key":"{}""#,
-            signer.public_key(),
-            signer.secret().expose()
-        )
+        format!(r#""public_key":"{}","private_key":"{}""#, signer.public_key(), signer.secret().expose())
     }
 
     #[test]
@@ -279,53 +235,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let account = Account::new("bench.near").unwrap();
         let mut rng = StdRng::seed_from_u64(7);
-        let (a, b) = (
-            Signer::generate(account.clone(), &mut rng),
-            Signer::generate(account.clone(), &mut rng),
-        );
+        let (a, b) = (Signer::generate(account.clone(), &mut rng), Signer::generate(account.clone(), &mut rng));
 
-        let path = file(
-            folder.path(),
-            &format!(r#"{{"account_id":"bench.near",{},"extra":1}}"#, pair(&a)),
-        );
-        assert_eq!(
-            read_account(&path, &account).unwrap().public_key(),
-            a.public_key()
-        );
-        let other = read_account(&path, &Account::new("other.near").unwrap())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            other.contains("bench.near") && other.contains("other.near"),
-            "{other}"
-        );
+        let path = file(folder.path(), &format!(r#"{{"account_id":"bench.near",{},"extra":1}}"#, pair(&a)));
+        assert_eq!(read_account(&path, &account).unwrap().public_key(), a.public_key());
+        let other = read_account(&path, &Account::new("other.near").unwrap()).unwrap_err().to_string();
+        assert!(other.contains("bench.near") && other.contains("other.near"), "{other}");
 
-        let keys = |list: &str| {
-            file(
-                folder.path(),
-                &format!(r#"{{"account_id":"bench.near","keys":[{list}]}}"#),
-            )
-        };
+        let keys = |list: &str| file(folder.path(), &format!(r#"{{"account_id":"bench.near","keys":[{list}]}}"#));
         let two = keys(&format!("{{{}}},{{{}}}", pair(&a), pair(&b)));
-        let read: Vec<_> = read_keys(&two, &account)
-            .unwrap()
-            .iter()
-            .map(|s| s.public_key().to_owned())
-            .collect();
+        let read: Vec<_> = read_keys(&two, &account).unwrap().iter().map(|s| s.public_key().to_owned()).collect();
         assert_eq!(read, [a.public_key(), b.public_key()]);
         let twice = keys(&format!("{{{0}}},{{{0}}}", pair(&a)));
-        assert!(
-            read_keys(&twice, &account)
-                .unwrap_err()
-                .to_string()
-                .contains("twice")
-        );
-        assert!(
-            read_keys(&keys(""), &account)
-                .unwrap_err()
-                .to_string()
-                .contains("empty")
-        );
+        assert!(read_keys(&twice, &account).unwrap_err().to_string().contains("twice"));
+        assert!(read_keys(&keys(""), &account).unwrap_err().to_string().contains("empty"));
 
         let secret = b.secret();
         for broken in [
@@ -339,23 +262,12 @@ mod tests {
                 b.public_key(),
                 &secret.expose()[..60]
             ),
-            format!(
-                r#"{{"account_id":"bench.near","private_key":"{}"}}"#,
-                secret.expose()
-            ),
-            format!(
-                r#"{{"account_id":"bench.near","public_key":3,"private_key":"{}"#,
-                secret.expose()
-            ),
+            format!(r#"{{"account_id":"bench.near","private_key":"{}"}}"#, secret.expose()),
+            format!(r#"{{"account_id":"bench.near","public_key":3,"private_key":"{}"#, secret.expose()),
             secret.expose().to_owned(),
         ] {
-            let error = read_account(&file(folder.path(), &broken), &account)
-                .unwrap_err()
-                .to_string();
-            assert!(
-                !error.contains(&secret.expose()[8..24]),
-                "the secret leaked: {error}"
-            );
+            let error = read_account(&file(folder.path(), &broken), &account).unwrap_err().to_string();
+            assert!(!error.contains(&secret.expose()[8..24]), "the secret leaked: {error}");
         }
     }
 }

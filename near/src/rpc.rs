@@ -81,11 +81,7 @@ impl Fault {
             Self::Status { status, .. } => *status != 413,
             Self::Node(error) => matches!(
                 error.cause.as_str(),
-                "INTERNAL_ERROR"
-                    | "NO_SYNCED_BLOCKS"
-                    | "NOT_SYNCED_YET"
-                    | "UNAVAILABLE_SHARD"
-                    | "DOES_NOT_TRACK_SHARD"
+                "INTERNAL_ERROR" | "NO_SYNCED_BLOCKS" | "NOT_SYNCED_YET" | "UNAVAILABLE_SHARD" | "DOES_NOT_TRACK_SHARD"
             ),
         }
     }
@@ -102,18 +98,9 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoEndpoint => {
-                f.write_str("no endpoint is configured; name one under spec.network.endpoints")
-            }
-            Self::Transport(error) => write!(
-                f,
-                "{error}; check that the endpoint is up and its URL right"
-            ),
-            Self::Status {
-                status,
-                retry_after,
-                text,
-            } => {
+            Self::NoEndpoint => f.write_str("no endpoint is configured; name one under spec.network.endpoints"),
+            Self::Transport(error) => write!(f, "{error}; check that the endpoint is up and its URL right"),
+            Self::Status { status, retry_after, text } => {
                 write!(f, "HTTP status {status}")?;
                 if !text.is_empty() {
                     write!(f, " ({text})")?;
@@ -123,9 +110,7 @@ impl fmt::Display for Fault {
                         write!(f, "; it asks to wait {wait:?}: lower maxRequestsPerSecond")
                     }
                     (429, None) => f.write_str("; lower maxRequestsPerSecond or add an endpoint"),
-                    (401 | 403, _) => {
-                        f.write_str("; check the endpoint's credentials (nearbench-rpc-auth)")
-                    }
+                    (401 | 403, _) => f.write_str("; check the endpoint's credentials (nearbench-rpc-auth)"),
                     (500.., _) => f.write_str("; the endpoint is in trouble: wait, or add another"),
                     _ => f.write_str("; check that the URL is that of a NEAR JSON-RPC endpoint"),
                 }
@@ -164,11 +149,7 @@ impl fmt::Display for NodeError {
 }
 
 fn snippet(text: &str) -> String {
-    let mut short: String = text
-        .chars()
-        .take(SNIPPET_CHARS)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut short: String = text.chars().take(SNIPPET_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if short.len() < text.len() {
         short.push('…');
     }
@@ -184,12 +165,7 @@ pub(crate) fn request(method: &str, params: &impl Serialize) -> Bytes {
         method: &'a str,
         params: &'a P,
     }
-    let request = Request {
-        jsonrpc: "2.0",
-        id: "nearbench",
-        method,
-        params,
-    };
+    let request = Request { jsonrpc: "2.0", id: "nearbench", method, params };
     // Our parameters are texts, numbers and lists of them: they always serialise.
     serde_json::to_vec(&request).unwrap_or_default().into()
 }
@@ -222,33 +198,19 @@ pub(crate) fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Fault>
     let refused = || Fault::Status {
         status: response.status,
         retry_after: response.retry_after,
-        text: snippet(
-            String::from_utf8_lossy(&response.body[..response.body.len().min(4 * SNIPPET_CHARS)])
-                .trim(),
-        ),
+        text: snippet(String::from_utf8_lossy(&response.body[..response.body.len().min(4 * SNIPPET_CHARS)]).trim()),
     };
     match serde_json::from_slice::<Answer<T>>(&response.body) {
-        Ok(Answer {
-            error: Some(error), ..
-        }) => {
+        Ok(Answer { error: Some(error), .. }) => {
             let (cause, info) = match error.cause {
                 Some(cause) => (cause.name, cause.info),
                 None => (error.message, Value::Null),
             };
-            Err(Fault::Node(NodeError {
-                cause,
-                info,
-                data: error.data,
-            }))
+            Err(Fault::Node(NodeError { cause, info, data: error.data }))
         }
-        Ok(Answer {
-            result: Some(result),
-            ..
-        }) => Ok(result),
+        Ok(Answer { result: Some(result), .. }) => Ok(result),
         _ if response.status != 200 => Err(refused()),
-        Ok(_) => Err(Fault::Malformed(
-            "it has neither result nor error".to_owned(),
-        )),
+        Ok(_) => Err(Fault::Malformed("it has neither result nor error".to_owned())),
         Err(e) => Err(Fault::Malformed(snippet(&e.to_string()))),
     }
 }
@@ -260,54 +222,27 @@ mod tests {
     use proptest::prelude::*;
 
     fn response(status: u16, body: &str) -> Response {
-        Response {
-            status,
-            retry_after: None,
-            body: Bytes::copy_from_slice(body.as_bytes()),
-        }
+        Response { status, retry_after: None, body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 
     #[test]
     fn the_body_is_judged_before_the_status() {
         assert_eq!(read::<u8>(&response(500, r#"{"result":7}"#)), Ok(7));
-        let node = read::<u8>(&response(
-            408,
-            r#"{"error":{"cause":{"name":"TIMEOUT_ERROR"},"data":"Timeout"}}"#,
-        ));
+        let node = read::<u8>(&response(408, r#"{"error":{"cause":{"name":"TIMEOUT_ERROR"},"data":"Timeout"}}"#));
         assert!(node.unwrap_err().caused_by(&["TIMEOUT_ERROR"]).is_some());
-        assert!(matches!(
-            read::<u8>(&response(429, "slow down")),
-            Err(Fault::Status { status: 429, .. })
-        ));
-        assert!(matches!(
-            read::<u8>(&response(200, "<html>")),
-            Err(Fault::Malformed(_))
-        ));
-        assert!(matches!(
-            read::<u8>(&response(200, "{}")),
-            Err(Fault::Malformed(_))
-        ));
+        assert!(matches!(read::<u8>(&response(429, "slow down")), Err(Fault::Status { status: 429, .. })));
+        assert!(matches!(read::<u8>(&response(200, "<html>")), Err(Fault::Malformed(_))));
+        assert!(matches!(read::<u8>(&response(200, "{}")), Err(Fault::Malformed(_))));
     }
 
     #[test]
     fn only_faults_of_the_endpoint_send_the_question_elsewhere() {
-        let node = |cause: &str| {
-            Fault::Node(NodeError {
-                cause: cause.to_owned(),
-                info: Value::Null,
-                data: Value::Null,
-            })
-        };
+        let node =
+            |cause: &str| Fault::Node(NodeError { cause: cause.to_owned(), info: Value::Null, data: Value::Null });
         for cause in ["INTERNAL_ERROR", "NO_SYNCED_BLOCKS", "UNAVAILABLE_SHARD"] {
             assert!(node(cause).is_endpoints(), "{cause}");
         }
-        for cause in [
-            "INVALID_TRANSACTION",
-            "UNKNOWN_TRANSACTION",
-            "UNKNOWN_ACCOUNT",
-            "PARSE_ERROR",
-            "TIMEOUT_ERROR",
-        ] {
+        for cause in ["INVALID_TRANSACTION", "UNKNOWN_TRANSACTION", "UNKNOWN_ACCOUNT", "PARSE_ERROR", "TIMEOUT_ERROR"] {
             assert!(!node(cause).is_endpoints(), "{cause}");
         }
     }

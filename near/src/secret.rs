@@ -52,10 +52,7 @@ impl SecretText {
     /// When the file is not there, is not text, or its mode lets group or others read it.
     pub fn read(path: &Path) -> Result<Self, SecretError> {
         let name = || path.display().to_string();
-        let unreadable = |e: std::io::Error| SecretError::Unreadable {
-            path: name(),
-            reason: e.to_string(),
-        };
+        let unreadable = |e: std::io::Error| SecretError::Unreadable { path: name(), reason: e.to_string() };
         let file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         #[cfg(unix)]
@@ -68,9 +65,7 @@ impl SecretText {
         }
         let limit = metadata.len().min(MAX_FILE_BYTES) as usize + 1;
         let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
-        file.take(MAX_FILE_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         match std::str::from_utf8(&bytes) {
             Ok(text) if bytes.len() as u64 <= MAX_FILE_BYTES => {
                 Ok(Self::new(text.trim_end_matches(['\r', '\n']).to_owned()))
@@ -129,11 +124,7 @@ mod tests {
         for mode in [0o644, 0o640, 0o604] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let error = SecretText::read(&path).unwrap_err().to_string();
-            assert!(
-                error.contains(&format!("chmod 600 {}", path.display()))
-                    && !error.contains("hidden"),
-                "{error}"
-            );
+            assert!(error.contains(&format!("chmod 600 {}", path.display())) && !error.contains("hidden"), "{error}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(SecretText::read(&path).unwrap().expose(), "hidden");

@@ -21,14 +21,10 @@ struct Inner {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Another curve, or none named.
-    #[error(
-        "the secret key of {0} does not begin with \"ed25519:\"; only ed25519 keys can be used"
-    )]
+    #[error("the secret key of {0} does not begin with \"ed25519:\"; only ed25519 keys can be used")]
     NotEd25519(Account),
     /// Not base58 of 32 or 64 bytes.
-    #[error(
-        "the secret key of {0} is not ed25519: followed by 64 (or 32) bytes in base58; was it cut?"
-    )]
+    #[error("the secret key of {0} is not ed25519: followed by 64 (or 32) bytes in base58; was it cut?")]
     NotAKey(Account),
     /// The public half inside does not belong to the secret half.
     #[error("the secret key of {0} is damaged: its two halves do not belong together")]
@@ -66,11 +62,7 @@ impl Signer {
 
     fn from_key(account: Account, key: SigningKey) -> Self {
         let public_key = public_key_text(key.verifying_key().as_bytes());
-        Self(Arc::new(Inner {
-            account,
-            public_key,
-            key,
-        }))
+        Self(Arc::new(Inner { account, public_key, key }))
     }
 
     /// The account that signs.

@@ -76,7 +76,11 @@ impl Token<'_> {
         })
     }
 
-    async fn of_each<'a, T, F>(&self, accounts: &'a [Account], ask: impl Fn(&'a Account) -> F) -> Result<Vec<T>, ViewError>
+    async fn of_each<'a, T, F>(
+        &self,
+        accounts: &'a [Account],
+        ask: impl Fn(&'a Account) -> F,
+    ) -> Result<Vec<T>, ViewError>
     where
         F: Future<Output = Result<T, ViewError>>,
     {

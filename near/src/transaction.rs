@@ -25,8 +25,7 @@ const BARE_ACTION_BYTES: usize =
 const BARE_TRANSACTION_BYTES: usize = 4 + 33 + 8 + 4 + 32 + 4 + 65;
 
 /// The largest `ft_transfer` action, in bytes.
-pub const MAX_TRANSFER_ACTION_BYTES: usize =
-    BARE_ACTION_BYTES + MAX_ACCOUNT_BYTES + MAX_AMOUNT_DIGITS;
+pub const MAX_TRANSFER_ACTION_BYTES: usize = BARE_ACTION_BYTES + MAX_ACCOUNT_BYTES + MAX_AMOUNT_DIGITS;
 /// The largest transaction without its actions, signature included, in bytes.
 pub const MAX_ENVELOPE_BYTES: usize = BARE_TRANSACTION_BYTES + 2 * MAX_ACCOUNT_BYTES;
 
@@ -51,8 +50,7 @@ impl SignedTx {
         let start = out.len();
         out.resize(start + self.bytes.len().div_ceil(3) * 4, 0);
         // The slice has just been made as large as base64 makes three bytes of four.
-        let written =
-            base64::engine::general_purpose::STANDARD.encode_slice(&self.bytes, &mut out[start..]);
+        let written = base64::engine::general_purpose::STANDARD.encode_slice(&self.bytes, &mut out[start..]);
         out.truncate(start + written.unwrap_or(0));
     }
 }
@@ -73,12 +71,8 @@ pub fn sign_transfers(
     nonce: Nonce,
     base: &BlockRef,
 ) -> SignedTx {
-    let actions: usize = transfers
-        .iter()
-        .map(|t| transfer_action_size(&t.receiver, t.amount))
-        .sum();
-    let mut out =
-        Vec::with_capacity(BARE_TRANSACTION_BYTES + signer.account().len() + token.len() + actions);
+    let actions: usize = transfers.iter().map(|t| transfer_action_size(&t.receiver, t.amount)).sum();
+    let mut out = Vec::with_capacity(BARE_TRANSACTION_BYTES + signer.account().len() + token.len() + actions);
     write_head(&mut out, signer, token, nonce, base);
     write_length(&mut out, transfers.len());
     for transfer in transfers {
@@ -102,13 +96,7 @@ pub(crate) fn sign_actions(
     finish(out, signer)
 }
 
-fn write_head(
-    out: &mut Vec<u8>,
-    signer: &Signer,
-    receiver: &Account,
-    nonce: Nonce,
-    base: &BlockRef,
-) {
+fn write_head(out: &mut Vec<u8>, signer: &Signer, receiver: &Account, nonce: Nonce, base: &BlockRef) {
     write_bytes(out, signer.account().as_bytes());
     out.push(ED25519);
     out.extend_from_slice(&signer.public_key_bytes());
@@ -138,10 +126,7 @@ fn finish(mut out: Vec<u8>, signer: &Signer) -> SignedTx {
     let hash = Hash(Sha256::digest(&out).into());
     out.push(ED25519);
     out.extend_from_slice(&signer.sign(&hash.0));
-    SignedTx {
-        hash,
-        bytes: out.into(),
-    }
+    SignedTx { hash, bytes: out.into() }
 }
 
 fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -167,21 +152,16 @@ mod tests {
     use rand::{SeedableRng, rngs::StdRng};
 
     fn account() -> impl Strategy<Value = Account> {
-        "[a-z0-9]{2,20}(-[a-z0-9]{1,10})?(\\.[a-z0-9]{1,12}){0,2}"
-            .prop_map(|id| Account::new(&id).unwrap())
+        "[a-z0-9]{2,20}(-[a-z0-9]{1,10})?(\\.[a-z0-9]{1,12}){0,2}".prop_map(|id| Account::new(&id).unwrap())
     }
 
     fn transfer() -> impl Strategy<Value = Transfer> {
-        let amount = prop_oneof![
-            Just(0),
-            any::<u64>().prop_map(u128::from),
-            Just(u128::MAX),
-            any::<u128>()
-        ];
+        let amount = prop_oneof![Just(0), any::<u64>().prop_map(u128::from), Just(u128::MAX), any::<u128>()];
         (any::<[u8; 16]>(), account(), amount).prop_map(|(id, receiver, amount)| Transfer {
             id: TransferId(id),
             receiver,
             amount: Amount(amount),
+            sequence: 0,
             phase: 0,
             intended_ns: 0,
         })
@@ -199,10 +179,7 @@ mod tests {
         let actions = transfers
             .iter()
             .map(|t| {
-                let args = format!(
-                    r#"{{"receiver_id":"{}","amount":"{}","memo":"{}"}}"#,
-                    t.receiver, t.amount, t.id
-                );
+                let args = format!(r#"{{"receiver_id":"{}","amount":"{}","memo":"{}"}}"#, t.receiver, t.amount, t.id);
                 Action::FunctionCall(Box::new(FunctionCallAction {
                     method_name: "ft_transfer".to_owned(),
                     args: args.into_bytes(),

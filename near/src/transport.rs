@@ -37,9 +37,5 @@ pub enum TransportError {
 /// A way to one endpoint of a chain.
 pub trait Transport: Send + Sync + 'static {
     /// Posts a JSON-RPC request and waits for its answer, at most `timeout`.
-    fn call(
-        &self,
-        request: Bytes,
-        timeout: Duration,
-    ) -> BoxFuture<'_, Result<Response, TransportError>>;
+    fn call(&self, request: Bytes, timeout: Duration) -> BoxFuture<'_, Result<Response, TransportError>>;
 }

@@ -120,9 +120,7 @@ pub(crate) struct CallView {
 
 fn base64_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-    base64::engine::general_purpose::STANDARD
-        .decode(&*text)
-        .map_err(serde::de::Error::custom)
+    base64::engine::general_purpose::STANDARD.decode(&*text).map_err(serde::de::Error::custom)
 }
 
 /// The answer to `view_access_key`; a missing key is an `error` text inside the result (nearcore keeps that for
@@ -220,28 +218,15 @@ impl TxView {
     /// summary, which speaks of the last receipt.
     pub(crate) fn status(&self, sender: &str) -> TxStatus {
         let Some(conversion) = &self.transaction_outcome else {
-            return if self.final_execution_status == "NONE" {
-                TxStatus::Unknown
-            } else {
-                TxStatus::Pending
-            };
+            return if self.final_execution_status == "NONE" { TxStatus::Unknown } else { TxStatus::Pending };
         };
         let Some(receipt) = conversion.outcome.receipt_ids.first() else {
-            return match conversion
-                .outcome
-                .status
-                .get("Failure")
-                .map(|error| outcome::read(error, sender))
-            {
+            return match conversion.outcome.status.get("Failure").map(|error| outcome::read(error, sender)) {
                 Some(Failure::Refused(refusal)) => TxStatus::Invalid(refusal),
                 _ => TxStatus::Pending,
             };
         };
-        let Some(executed) = self
-            .receipts_outcome
-            .iter()
-            .find(|outcome| outcome.id == *receipt)
-        else {
+        let Some(executed) = self.receipts_outcome.iter().find(|outcome| outcome.id == *receipt) else {
             return TxStatus::Pending;
         };
         match executed.outcome.execution(sender) {
@@ -264,10 +249,7 @@ impl TxView {
     }
 
     fn gas_burnt(&self, conversion: &OutcomeView) -> Gas {
-        let receipts = self
-            .receipts_outcome
-            .iter()
-            .map(|outcome| outcome.outcome.gas_burnt);
+        let receipts = self.receipts_outcome.iter().map(|outcome| outcome.outcome.gas_burnt);
         receipts.fold(conversion.outcome.gas_burnt, Gas::saturating_add)
     }
 }
@@ -283,8 +265,7 @@ impl ExecutionView {
                 },
             });
         }
-        let succeeded = self.status.get("SuccessValue").is_some()
-            || self.status.get("SuccessReceiptId").is_some();
+        let succeeded = self.status.get("SuccessValue").is_some() || self.status.get("SuccessReceiptId").is_some();
         succeeded.then_some(Execution::Success)
     }
 }

@@ -37,6 +37,7 @@ const AUDIT: Audit = Audit {
     foreign: 0,
     contradicted: 0,
     receivers: 5,
+    wrong_balances: 0,
     supply_conserved: true,
 };
 

@@ -16,7 +16,8 @@ use near_crypto::PublicKey;
 use near_primitives::{
     account::AccessKey,
     action::{
-        Action, AddKeyAction, CreateAccountAction, DeleteKeyAction, DeployContractAction, FunctionCallAction, TransferAction,
+        Action, AddKeyAction, CreateAccountAction, DeleteKeyAction, DeployContractAction, FunctionCallAction,
+        TransferAction,
     },
     types::{Balance, Gas as NearGas},
 };
@@ -111,8 +112,12 @@ async fn confirm(
     for _ in 0..TRIES {
         match client.resend_and_learn(tx, sender).await {
             Ok(TxStatus::Landed(_)) => {}
-            Ok(TxStatus::Unknown | TxStatus::Pending | TxStatus::Invalid(Refusal::Congested { .. } | Refusal::Node(_))) => continue,
-            Ok(TxStatus::Invalid(refusal)) => return Err(ProvisionError::Refused { step: step.to_string(), refusal }),
+            Ok(
+                TxStatus::Unknown | TxStatus::Pending | TxStatus::Invalid(Refusal::Congested { .. } | Refusal::Node(_)),
+            ) => continue,
+            Ok(TxStatus::Invalid(refusal)) => {
+                return Err(ProvisionError::Refused { step: step.to_string(), refusal });
+            }
             Err(error) => {
                 trouble = Some(error);
                 continue;
@@ -123,7 +128,9 @@ async fn confirm(
                 progress(Progress::Done { step });
                 return Ok(());
             }
-            Ok(Some(execution)) => return Err(ProvisionError::Failed { step: step.to_string(), execution }),
+            Ok(Some(execution)) => {
+                return Err(ProvisionError::Failed { step: step.to_string(), execution });
+            }
             Ok(None) => {}
             Err(error) => trouble = Some(error),
         }

@@ -149,6 +149,7 @@ pub async fn provision(
     desired: &Desired,
     progress: &(dyn Fn(Progress<'_>) + Sync),
 ) -> Result<Provisioned, ProvisionError> {
+    plan::check(desired)?;
     client.check_chain_id(&desired.chain_id).await?;
     let mut left = 0;
     for _ in 0..MAX_ROUNDS {
@@ -184,10 +185,12 @@ pub async fn remove_keys(
     let keys = observe::access_keys(client, master.account(), public_keys, at).await?;
     let there = public_keys.iter().zip(&keys).filter(|(_, key)| key.is_some());
     let there: Vec<_> = there.map(|(public_key, _)| public_key.clone()).collect();
-    let Some(nonce) = client.access_key(master.account(), master.public_key(), at).await?.value.map(|key| key.nonce) else {
+    let Some(nonce) = client.access_key(master.account(), master.public_key(), at).await?.value.map(|key| key.nonce)
+    else {
         return Err(plan::no_such_key("account.masterKeySecretRef", master));
     };
     let limits = client.limits().await?;
-    let steps: Vec<_> = there.chunks(limits.max_actions.max(1) as usize).map(|keys| Step::RemoveKeys(keys.to_vec())).collect();
+    let steps: Vec<_> =
+        there.chunks(limits.max_actions.max(1) as usize).map(|keys| Step::RemoveKeys(keys.to_vec())).collect();
     apply::removals(client, master, nonce, &base, &steps, progress).await
 }

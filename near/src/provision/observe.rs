@@ -35,25 +35,18 @@ pub(super) enum TokenState {
     /// It exists, without a contract.
     NoCode,
     /// It answers as a token.
-    Contract {
-        registration_price: Near,
-        balance: Amount,
-        sender_registered: bool,
-        receivers_registered: Vec<bool>,
-    },
+    Contract { registration_price: Near, balance: Amount, sender_registered: bool, receivers_registered: Vec<bool> },
 }
 
 pub(super) async fn observe(client: &Client, desired: &Desired) -> Result<Observed, ProvisionError> {
     let base = client.block(At::Final).await?.at;
     let at = At::Hash(base.hash);
-    let key = |account, public_key| async move {
-        Ok::<_, RpcError>(client.access_key(account, public_key, at).await?.value)
-    };
+    let key =
+        |account, public_key| async move { Ok::<_, RpcError>(client.access_key(account, public_key, at).await?.value) };
     let parent = match &desired.create_from {
-        Some((signer, _)) => Some((
-            client.account(signer.account(), at).await?.value,
-            key(signer.account(), signer.public_key()).await?,
-        )),
+        Some((signer, _)) => {
+            Some((client.account(signer.account(), at).await?.value, key(signer.account(), signer.public_key()).await?))
+        }
         None => None,
     };
     let account = client.account(&desired.account, at).await?.value;

@@ -55,7 +55,9 @@ impl fmt::Display for Step {
             Self::CreateAccount => f.write_str("creating the account"),
             Self::AddKeys(keys) => write!(f, "adding {} access keys", keys.len()),
             Self::DeployToken { balance } => write!(f, "deploying the token with {balance}"),
-            Self::Register { accounts, .. } => write!(f, "registering {} accounts at the token", accounts.len()),
+            Self::Register { accounts, .. } => {
+                write!(f, "registering {} accounts at the token", accounts.len())
+            }
             Self::RemoveKeys(keys) => write!(f, "removing {} access keys", keys.len()),
         }
     }
@@ -67,7 +69,10 @@ fn impossible(field: &'static str, reason: String) -> ProvisionError {
 
 pub(super) fn no_such_key(field: &'static str, signer: &Signer) -> ProvisionError {
     let (account, key) = (signer.account(), signer.public_key());
-    impossible(field, format!("{key} is no access key of {account}: use the file that holds a key of this account on this chain"))
+    impossible(
+        field,
+        format!("{key} is no access key of {account}: use the file that holds a key of this account on this chain"),
+    )
 }
 
 /// The steps that can be taken now. Later ones follow from a later observation.
@@ -84,7 +89,8 @@ pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<Vec<Step>, 
     let (deploy, unregistered, deposit) = match (&observed.token, &desired.deploy) {
         (Some(TokenState::Contract { registration_price, sender_registered, receivers_registered, .. }), _) => {
             let sender = std::iter::once((&desired.account, sender_registered));
-            let missing = sender.chain(desired.receivers.iter().zip(receivers_registered)).filter(|(_, there)| !**there);
+            let missing =
+                sender.chain(desired.receivers.iter().zip(receivers_registered)).filter(|(_, there)| !**there);
             (None, missing.map(|(account, _)| account.clone()).collect(), *registration_price)
         }
         (_, Some((_, wasm))) => {
@@ -119,10 +125,14 @@ pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<Vec<Step>, 
     }
     if !steps.is_empty() && desired.master.is_none() {
         let needed: Vec<_> = steps.iter().map(Step::to_string).collect();
-        return Err(impossible("account.masterKeySecretRef", format!(
-            "{} needs a master key of {} and none is given: name its Secret, or prepare the chain beforehand",
-            needed.join(", "), desired.account
-        )));
+        return Err(impossible(
+            "account.masterKeySecretRef",
+            format!(
+                "{} needs a master key of {} and none is given: name its Secret, or prepare the chain beforehand",
+                needed.join(", "),
+                desired.account
+            ),
+        ));
     }
     Ok(steps)
 }
@@ -134,10 +144,13 @@ pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<Vec<Step>, 
 pub(super) fn verify(desired: &Desired, observed: &Observed) -> Result<Vec<Lane>, ProvisionError> {
     let balance = observed.account.map_or(Near(0), |account| account.balance);
     if balance < desired.min_balance {
-        return Err(impossible("account.minBalance", format!(
-            "{} has {balance}, less than the {} it must have: send it some, or lower minBalance",
-            desired.account, desired.min_balance
-        )));
+        return Err(impossible(
+            "account.minBalance",
+            format!(
+                "{} has {balance}, less than the {} it must have: send it some, or lower minBalance",
+                desired.account, desired.min_balance
+            ),
+        ));
     }
     let lane = |(public_key, key): (&String, &Option<AccessKey>)| {
         let nonce = key.as_ref().map(|key| key.nonce).ok_or_else(|| {
@@ -148,23 +161,41 @@ pub(super) fn verify(desired: &Desired, observed: &Observed) -> Result<Vec<Lane>
     desired.lane_keys.iter().zip(&observed.lanes).map(lane).collect()
 }
 
-fn check_full_access(field: &'static str, account: &Account, public_key: &str, key: &AccessKey) -> Result<(), ProvisionError> {
+fn check_full_access(
+    field: &'static str,
+    account: &Account,
+    public_key: &str,
+    key: &AccessKey,
+) -> Result<(), ProvisionError> {
     let what = match &key.permission {
         Permission::FullAccess => return Ok(()),
         Permission::FunctionCall { receiver } => format!("is a function-call key for {receiver}"),
         Permission::Other(name) => format!("is a key of kind {name}"),
     };
-    Err(impossible(field, format!(
-        "{public_key} of {account} {what}, which cannot sign ft_transfer: NEP-141 demands 1 yoctoNEAR with it, and only a \
+    Err(impossible(
+        field,
+        format!(
+            "{public_key} of {account} {what}, which cannot sign ft_transfer: NEP-141 demands 1 yoctoNEAR with it, and only a \
          full-access key may attach a deposit; use a full-access key"
-    )))
+        ),
+    ))
+}
+
+/// What is wrong whatever the chain looks like.
+///
+/// # Errors
+/// Names the first key that is none.
+pub(super) fn check(desired: &Desired) -> Result<(), ProvisionError> {
+    match desired.lane_keys.iter().find(|text| text.parse::<near_crypto::PublicKey>().is_err()) {
+        Some(text) => {
+            Err(impossible("account.keys", format!("{text:?} is no public key: write it as ed25519: and base58")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_keys(desired: &Desired, observed: &Observed) -> Result<(), ProvisionError> {
     let account = &desired.account;
-    if let Some(text) = desired.lane_keys.iter().find(|text| text.parse::<near_crypto::PublicKey>().is_err()) {
-        return Err(impossible("account.keys", format!("{text:?} is no public key: write it as ed25519: and base58")));
-    }
     for (public_key, key) in desired.lane_keys.iter().zip(&observed.lanes) {
         if let Some(key) = key {
             check_full_access("account.keys", account, public_key, key)?;
@@ -173,29 +204,41 @@ fn check_keys(desired: &Desired, observed: &Observed) -> Result<(), ProvisionErr
     if observed.account.is_some() {
         return match (&desired.master, &observed.master) {
             (Some(master), None) => Err(no_such_key("account.masterKeySecretRef", master)),
-            (Some(master), Some(key)) => check_full_access("account.masterKeySecretRef", account, master.public_key(), key),
+            (Some(master), Some(key)) => {
+                check_full_access("account.masterKeySecretRef", account, master.public_key(), key)
+            }
             (None, _) => Ok(()),
         };
     }
     let (Some((parent, _)), Some((state, key))) = (&desired.create_from, &observed.parent) else {
-        return Err(impossible("account.accountId", format!(
-            "{account} does not exist on this chain: correct it, or set account.createFrom"
-        )));
+        return Err(impossible(
+            "account.accountId",
+            format!("{account} does not exist on this chain: correct it, or set account.createFrom"),
+        ));
     };
     if !account.is_direct_child_of(parent.account()) {
-        return Err(impossible("account.createFrom.accountId", format!(
-            "{} cannot create {account}: only its parent can; use {}",
-            parent.account(),
-            account.parent().map_or_else(|| "an existing account".to_owned(), |parent| parent.to_string())
-        )));
+        return Err(impossible(
+            "account.createFrom.accountId",
+            format!(
+                "{} cannot create {account}: only its parent can; use {}",
+                parent.account(),
+                account.parent().map_or_else(|| "an existing account".to_owned(), |parent| parent.to_string())
+            ),
+        ));
     }
     match (state, key) {
-        (None, _) => Err(impossible("account.createFrom.accountId", format!("{} does not exist on this chain", parent.account()))),
+        (None, _) => Err(impossible(
+            "account.createFrom.accountId",
+            format!("{} does not exist on this chain", parent.account()),
+        )),
         (_, None) => Err(no_such_key("account.createFrom.secretRef", parent)),
         (_, Some(key)) => check_full_access("account.createFrom.secretRef", parent.account(), parent.public_key(), key),
     }?;
     if desired.master.is_none() {
-        return Err(impossible("account.masterKeySecretRef", format!("{account} is to be created, but no master key is given for it")));
+        return Err(impossible(
+            "account.masterKeySecretRef",
+            format!("{account} is to be created, but no master key is given for it"),
+        ));
     }
     Ok(())
 }
@@ -205,29 +248,42 @@ fn check_tokens(desired: &Desired, observed: &Observed) -> Result<(), ProvisionE
     let have = match (&observed.token, &desired.deploy) {
         (Some(TokenState::Contract { balance, .. }), _) => *balance,
         (Some(TokenState::NoCode), _) => {
-            return Err(impossible("token.contractId", format!(
-                "the account {token} exists but holds no contract: name a token that is deployed, or an account that does not exist yet"
-            )));
+            return Err(impossible(
+                "token.contractId",
+                format!(
+                    "the account {token} exists but holds no contract: name a token that is deployed, or an account that does not exist yet"
+                ),
+            ));
         }
         (None, None) => {
-            return Err(impossible("token.contractId", format!(
-                "there is no token at {token} on this chain: correct it, or set token.deploy"
-            )));
+            return Err(impossible(
+                "token.contractId",
+                format!("there is no token at {token} on this chain: correct it, or set token.deploy"),
+            ));
         }
         (None, Some(_)) if !token.is_direct_child_of(account) => {
-            return Err(impossible("token.contractId", format!(
-                "{token} cannot be deployed by {account}: only a direct sub-account can, such as ft.{account}"
-            )));
+            return Err(impossible(
+                "token.contractId",
+                format!("{token} cannot be deployed by {account}: only a direct sub-account can, such as ft.{account}"),
+            ));
         }
         (None, Some((deploy, _))) => match deploy.total_supply.0.checked_add(deploy.mint.0) {
             Some(sum) => Amount(sum),
-            None => return Err(impossible("token.deploy.mint", "totalSupply and mint together exceed 128 bits".to_owned())),
+            None => {
+                return Err(impossible(
+                    "token.deploy.mint",
+                    "totalSupply and mint together exceed 128 bits".to_owned(),
+                ));
+            }
         },
     };
     if have < needed {
-        return Err(impossible("token", format!(
-            "{account} has {have} units of {token} and the load moves {needed}: give it more (token.deploy.mint), or lower the load"
-        )));
+        return Err(impossible(
+            "token",
+            format!(
+                "{account} has {have} units of {token} and the load moves {needed}: give it more (token.deploy.mint), or lower the load"
+            ),
+        ));
     }
     Ok(())
 }
@@ -241,22 +297,173 @@ fn check_funds(desired: &Desired, observed: &Observed, deposits: Near) -> Result
         (None, None) => (Near(0), "account.accountId"),
     };
     if has < needs {
-        return Err(impossible(field, format!(
-            "{} would start with {has} and needs {needs}: minBalance {}, deposits {deposits}, gas {GAS_RESERVE}; give it more, or lower minBalance",
-            desired.account, desired.min_balance
-        )));
+        return Err(impossible(
+            field,
+            format!(
+                "{} would start with {has} and needs {needs}: minBalance {}, deposits {deposits}, gas {GAS_RESERVE}; give it more, or lower minBalance",
+                desired.account, desired.min_balance
+            ),
+        ));
     }
-    let (None, Some((parent, initial)), Some((Some(state), _))) = (observed.account, &desired.create_from, &observed.parent) else {
+    let (None, Some((parent, initial)), Some((Some(state), _))) =
+        (observed.account, &desired.create_from, &observed.parent)
+    else {
         return Ok(());
     };
     // What an account's state locks cannot be given away.
     let locked = u128::from(state.storage_bytes).saturating_mul(observed.storage_price.0);
     let needs = Near(initial.0.saturating_add(GAS_RESERVE.0).saturating_add(locked));
     if state.balance < needs {
-        return Err(impossible("account.createFrom.initialBalance", format!(
-            "{} has {} and needs {needs} to create {} with {initial}: fund it, or lower initialBalance",
-            parent.account(), state.balance, desired.account
-        )));
+        return Err(impossible(
+            "account.createFrom.initialBalance",
+            format!(
+                "{} has {} and needs {needs} to create {} with {initial}: fund it, or lower initialBalance",
+                parent.account(),
+                state.balance,
+                desired.account
+            ),
+        ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::chain::AccountState;
+    use nearbench_core::{
+        Hash, Nonce,
+        outcome::BlockRef,
+        plan::{ChainLimits, Deploy},
+    };
+    use proptest::prelude::*;
+    use rand::{SeedableRng, rngs::StdRng};
+
+    fn account(id: &str) -> Account {
+        Account::new(id).unwrap()
+    }
+
+    fn key(nonce: Nonce) -> Option<AccessKey> {
+        Some(AccessKey { nonce, permission: Permission::FullAccess })
+    }
+
+    /// A desire, and a chain on which all of it is there.
+    fn done(receivers: usize, lanes: usize) -> (Desired, Observed) {
+        let bench = account("bench.near");
+        let state =
+            AccountState { balance: Near(100 * nearbench_core::amount::NEAR), storage_bytes: 500, has_code: false };
+        let desired = Desired {
+            chain_id: "devnet".to_owned(),
+            account: bench.clone(),
+            create_from: None,
+            master: Some(Signer::generate(bench, &mut StdRng::seed_from_u64(1))),
+            lane_keys: (0..lanes).map(|i| format!("ed25519:{i}")).collect(),
+            token: account("ft.bench.near"),
+            deploy: Some((Deploy { total_supply: Amount(9), mint: Amount(1) }, bytes::Bytes::from_static(b"wasm"))),
+            receivers: (0..receivers).map(|i| account(&format!("user-{i}.near"))).collect(),
+            min_balance: Near(nearbench_core::amount::NEAR),
+            tokens_needed: Amount(10),
+        };
+        let observed = Observed {
+            base: BlockRef { height: 9, hash: Hash::default(), prev_hash: Hash::default(), timestamp_ns: 0 },
+            limits: ChainLimits {
+                protocol_version: 86,
+                max_actions: 100,
+                max_total_prepaid_gas: 1000 * TGAS,
+                max_transaction_size: 1_572_864,
+                chunk_gas_limit: 1000 * TGAS,
+                transaction_validity_period: 86_400,
+            },
+            storage_price: Near(10u128.pow(19)),
+            parent: None,
+            account: Some(state),
+            master: key(1),
+            lanes: (0..lanes as u64).map(key).collect(),
+            token: Some(TokenState::Contract {
+                registration_price: Near(1250 * 10u128.pow(18)),
+                balance: Amount(10),
+                sender_registered: true,
+                receivers_registered: vec![true; receivers],
+            }),
+        };
+        (desired, observed)
+    }
+
+    #[test]
+    fn a_function_call_key_is_refused_with_the_reason() {
+        let (desired, mut observed) = done(1, 2);
+        observed.lanes[1] =
+            Some(AccessKey { nonce: 5, permission: Permission::FunctionCall { receiver: "ft.near".to_owned() } });
+        let error = plan(&desired, &observed).unwrap_err().to_string();
+        for part in
+            ["account.keys", "ed25519:1", "function-call key for ft.near", "cannot sign ft_transfer", "1 yoctoNEAR"]
+        {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_run_without_a_master_key_can_use_what_is_there_and_add_nothing() {
+        let (mut desired, mut observed) = done(1, 1);
+        (desired.master, observed.master) = (None, None);
+        assert_eq!(plan(&desired, &observed).unwrap(), []);
+        observed.lanes[0] = None;
+        let error = plan(&desired, &observed).unwrap_err().to_string();
+        assert!(error.contains("account.masterKeySecretRef") && error.contains("adding 1 access keys"), "{error}");
+    }
+
+    #[test]
+    fn a_token_account_without_code_and_a_poor_account_are_refused() {
+        let (desired, mut observed) = done(1, 1);
+        observed.token = Some(TokenState::NoCode);
+        assert!(plan(&desired, &observed).unwrap_err().to_string().contains("holds no contract"));
+        let (desired, mut observed) = done(1, 1);
+        observed.account = observed.account.map(|state| AccountState { balance: Near(1), ..state });
+        assert_eq!(plan(&desired, &observed).unwrap(), []);
+        assert!(verify(&desired, &observed).unwrap_err().to_string().contains("account.minBalance"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_missing_thing_is_planned_once_within_the_limits(
+            keys in proptest::collection::vec(any::<bool>(), 0..250),
+            registered in proptest::collection::vec(any::<bool>(), 0..250),
+            sender: bool,
+            max_actions in 1..120u64,
+            tgas in 1..1200u64,
+        ) {
+            let (desired, mut observed) = done(registered.len(), keys.len());
+            observed.limits.max_actions = max_actions;
+            observed.limits.max_total_prepaid_gas = tgas * TGAS;
+            for (lane, there) in observed.lanes.iter_mut().zip(&keys) {
+                *lane = lane.take().filter(|_| *there);
+            }
+            let Some(TokenState::Contract { receivers_registered, sender_registered, .. }) = &mut observed.token else { panic!() };
+            (*receivers_registered, *sender_registered) = (registered.clone(), sender);
+
+            let (mut added, mut enrolled) = (Vec::new(), Vec::new());
+            for step in plan(&desired, &observed).unwrap() {
+                match step {
+                    Step::AddKeys(keys) => {
+                        prop_assert!((1..=max_actions).contains(&(keys.len() as u64)));
+                        added.extend(keys);
+                    }
+                    Step::Register { accounts, .. } => {
+                        prop_assert!((1..=max_actions).contains(&(accounts.len() as u64)));
+                        prop_assert!(accounts.len() == 1 || accounts.len() as u64 * REGISTRATION_GAS <= tgas * TGAS);
+                        enrolled.extend(accounts);
+                    }
+                    other => prop_assert!(false, "not needed: {other}"),
+                }
+            }
+            let missing = |there: &[bool]| there.iter().enumerate().filter(|(_, there)| !**there).map(|(i, _)| i).collect::<Vec<_>>();
+            prop_assert_eq!(added, missing(&keys).into_iter().map(|i| desired.lane_keys[i].clone()).collect::<Vec<_>>());
+            let mut expected: Vec<_> = missing(&registered).into_iter().map(|i| desired.receivers[i].clone()).collect();
+            if !sender {
+                expected.insert(0, desired.account.clone());
+            }
+            prop_assert_eq!(enrolled, expected);
+        }
+    }
 }

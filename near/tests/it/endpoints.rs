@@ -67,7 +67,9 @@ async fn an_endpoint_of_another_chain_is_found_even_behind_a_good_one() {
     let (good, bad) = (Fake::new(ok(200, STATUS)), Fake::new(ok(200, STATUS.replace("devnet", "testnet"))));
     client(&[&good]).check_chain_id("devnet").await.unwrap();
     let error = client(&[&good, &bad]).check_chain_id("devnet").await.unwrap_err();
-    assert!(matches!(&error, ChainIdError::Other { endpoint, found, .. } if &**endpoint == "endpoint-1" && found == "testnet"));
+    assert!(
+        matches!(&error, ChainIdError::Other { endpoint, found, .. } if &**endpoint == "endpoint-1" && found == "testnet")
+    );
     assert!(error.to_string().contains("testnet") && error.to_string().contains("devnet"));
     bad.answers(ok(503, ""));
     client(&[&good, &bad]).check_chain_id("devnet").await.unwrap();

@@ -1,6 +1,7 @@
 //! `nearbench-near` as its users see it: against a real node's recorded answers, and against endpoints that misbehave.
 #![allow(clippy::unwrap_used)]
 
+mod devnet;
 mod endpoints;
 mod fake;
 mod recorded;

@@ -57,7 +57,10 @@ fn hash(text: &str) -> Hash {
 async fn the_node_and_its_blocks_are_read() {
     let (client, fake, request) = replay("status");
     let status = client.status().await.unwrap();
-    assert_eq!((&*status.chain_id, status.protocol_version, status.head, status.syncing), ("localnet", 86, 1871, false));
+    assert_eq!(
+        (&*status.chain_id, status.protocol_version, status.head, status.syncing),
+        ("localnet", 86, 1871, false)
+    );
     assert_eq!(status.version, "trunk (f0c7706f1-modified)");
     same_request(&fake, &request);
 
@@ -161,10 +164,15 @@ async fn outcomes_are_judged_by_the_receipt_that_carried_the_actions() {
     let bench = account("bench.test.near");
     let (client, fake, request) = replay("tx_final");
     let tx = hash("FxJw5UwYxzA5uxzHr84XWrVT8T1KeUND7VTVpj1poz6Y");
-    let TxStatus::Landed(landed) = client.tx_status(tx, &bench, Wait::Final).await.unwrap() else { panic!("it landed") };
+    let TxStatus::Landed(landed) = client.tx_status(tx, &bench, Wait::Final).await.unwrap() else {
+        panic!("it landed")
+    };
     assert_eq!(landed.receipt, hash("4wEg4LehVeYn2XfB2CquhryLVBmWGxizkp2esacuaNwN"));
     assert_eq!(landed.block, hash("HgKgVTShs2ck9mEC9TKVmiAzdFU3AVKGdkBD5naquqCp"));
-    assert_eq!((landed.execution, landed.gas_burnt), (Execution::Success, 716_785_619_845 + 4_788_499_639_171 + 223_182_562_500));
+    assert_eq!(
+        (landed.execution, landed.gas_burnt),
+        (Execution::Success, 716_785_619_845 + 4_788_499_639_171 + 223_182_562_500)
+    );
     same_request(&fake, &request);
 
     let (client, fake, request) = replay("tx_just_sent_none");
@@ -206,7 +214,9 @@ async fn a_cut_off_answer_is_an_error_and_never_a_panic_or_another_value() {
     let client = client(&[&fake]);
     let bench = account("bench.test.near");
     let tx = SignedTx { hash: Hash::default(), bytes: Bytes::from_static(b"any") };
-    for name in ["status", "block_final", "protocol_config", "tx_final", "view_account", "view_access_key", "call_function"] {
+    for name in
+        ["status", "block_final", "protocol_config", "tx_final", "view_account", "view_access_key", "call_function"]
+    {
         let Recorded { body, .. } = recorded(name);
         for cut in (0..body.len()).step_by(body.len() / 60 + 1) {
             fake.answers(ok(200, body.slice(..cut)));

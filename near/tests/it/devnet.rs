@@ -1,0 +1,228 @@
+//! Against a chain in the same process, with the real token: provisioning, transfers, audit.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use nearbench_core::{
+    Account, Amount, Near, TGAS, Transfer, TransferId, TransferState,
+    amount::NEAR,
+    audit::{Audit, Expected},
+    outcome::{Execution, FailureKind, TxStatus},
+    plan::Deploy,
+};
+use nearbench_devnet::{AccountConfig, Config, Devnet};
+use nearbench_near::{
+    Client, Endpoint, Signer,
+    audit::{Scope, audit},
+    chain::{At, Wait},
+    provision::{Desired, Lane, Progress, ProvisionError, Provisioned, provision, remove_keys},
+    transaction::sign_transfers,
+    transport::{Response, Transport, TransportError},
+};
+use rand::{SeedableRng, rngs::StdRng};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+const WASM: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/ft/res/ft.wasm"));
+
+struct InProcess(Devnet);
+
+impl Transport for InProcess {
+    fn call(&self, request: Bytes, _timeout: Duration) -> BoxFuture<'_, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let answer = self.0.handle(request).await;
+            Ok(Response { status: answer.status, retry_after: None, body: answer.body })
+        })
+    }
+}
+
+fn account(id: &str) -> Account {
+    Account::new(id).unwrap()
+}
+
+/// A chain with fast blocks, whose genesis knows `root.near`.
+struct Stage {
+    client: Client,
+    root: Signer,
+    master: Signer,
+    lanes: Vec<Signer>,
+    _devnet: Devnet,
+}
+
+async fn stage() -> Stage {
+    let mut rng = StdRng::seed_from_u64(3);
+    let root = Signer::generate(account("root.near"), &mut rng);
+    let bench = account("bench.root.near");
+    let master = Signer::generate(bench.clone(), &mut rng);
+    let lanes = (0..3).map(|_| Signer::generate(bench.clone(), &mut rng)).collect();
+    let config = Config {
+        block_time: Duration::from_millis(50),
+        accounts: vec![AccountConfig {
+            account_id: "root.near".to_owned(),
+            balance: 1000 * NEAR,
+            public_keys: vec![root.public_key().to_owned()],
+        }],
+        ..Config::default()
+    };
+    let devnet = Devnet::start(config).await.unwrap();
+    let endpoint = Endpoint { name: "devnet".into(), priority: 0, transport: Arc::new(InProcess(devnet.clone())) };
+    Stage { client: Client::new(vec![endpoint], Duration::from_secs(30)), root, master, lanes, _devnet: devnet }
+}
+
+impl Stage {
+    fn desired(&self) -> Desired {
+        Desired {
+            chain_id: "devnet".to_owned(),
+            account: account("bench.root.near"),
+            create_from: Some((self.root.clone(), Near(100 * NEAR))),
+            master: Some(self.master.clone()),
+            lane_keys: self.lanes.iter().map(|signer| signer.public_key().to_owned()).collect(),
+            token: account("ft.bench.root.near"),
+            deploy: Some((Deploy { total_supply: Amount(1_000_000), mint: Amount(500) }, Bytes::from_static(WASM))),
+            receivers: (0..60).map(|i| account(&format!("user-{i}.bench.root.near"))).collect(),
+            min_balance: Near(20 * NEAR),
+            tokens_needed: Amount(1_000_500),
+        }
+    }
+
+    /// Provisions, and tells the steps taken.
+    async fn provision(&self, desired: &Desired) -> (Result<Provisioned, ProvisionError>, Vec<String>) {
+        let steps = Mutex::new(Vec::new());
+        let progress = |progress: Progress<'_>| {
+            if let Progress::Done { step } = progress {
+                steps.lock().unwrap().push(step.to_string());
+            }
+        };
+        let result = provision(&self.client, desired, &progress).await;
+        (result, steps.into_inner().unwrap())
+    }
+
+    async fn head(&self) -> u64 {
+        self.client.status().await.unwrap().head
+    }
+}
+
+fn transfer(n: u8, receiver: &Account) -> Transfer {
+    Transfer {
+        id: TransferId([n; 16]),
+        receiver: receiver.clone(),
+        amount: Amount(u128::from(n)),
+        sequence: 0,
+        phase: 0,
+        intended_ns: 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chain_is_provisioned_once_used_and_audited() {
+    let stage = stage().await;
+    let desired = stage.desired();
+    let (provisioned, steps) = stage.provision(&desired).await;
+    let before = provisioned.unwrap();
+    assert_eq!(steps.len(), 5, "account, keys, token, two batches of receivers: {steps:?}");
+    assert_eq!(before.balances.sender, Amount(1_000_500));
+    assert_eq!(before.balances.total_supply, Amount(1_000_500));
+    assert_eq!(before.balances.receivers, vec![Amount(0); 60]);
+    assert_eq!((before.lanes.len(), before.limits.max_actions), (3, 100));
+
+    let (again, steps) = stage.provision(&desired).await;
+    let again = again.unwrap();
+    assert!(steps.is_empty(), "what is there is not done twice: {steps:?}");
+    assert_eq!((&again.lanes, &again.balances), (&before.lanes, &before.balances));
+
+    // Two batches that succeed, one that fails as a whole for its second transfer, whose first is sent anew.
+    let sender = &desired.account;
+    let batches: [Vec<Transfer>; 4] = [
+        (1..=3).map(|n| transfer(n, &desired.receivers[0])).collect(),
+        (4..=6).map(|n| transfer(n, &desired.receivers[usize::from(n)])).collect(),
+        vec![transfer(7, &desired.receivers[1]), transfer(8, &account("stranger.near"))],
+        vec![transfer(7, &desired.receivers[1])],
+    ];
+    let base = stage.client.block(At::Final).await.unwrap().at;
+    for (n, batch) in batches.iter().enumerate() {
+        let lane = n % 3;
+        let Lane { nonce, .. } = before.lanes[lane];
+        let nonce = nonce + 1 + n as u64;
+        let tx = sign_transfers(&stage.lanes[lane], &desired.token, batch, 5 * TGAS, nonce, &base);
+        stage.client.send(&tx).await.unwrap();
+        let learned = stage.client.resend_and_learn(&tx, sender).await.unwrap();
+        let TxStatus::Landed(landed) = learned else { panic!("batch {n} did not land: {learned:?}") };
+        let expected = match n {
+            2 => Execution::Failure { index: Some(1), kind: FailureKind::Unregistered },
+            _ => Execution::Success,
+        };
+        assert_eq!(landed.execution, expected, "batch {n}");
+        let TxStatus::Landed(last) = stage.client.tx_status(tx.hash, sender, Wait::Final).await.unwrap() else {
+            panic!("batch {n} is not final")
+        };
+        assert_eq!((last.receipt, last.block), (landed.receipt, landed.block));
+        let block = stage.client.block(At::Hash(last.block)).await.unwrap();
+        assert!(block.at.height > before.height);
+    }
+
+    let all: Vec<Transfer> = batches.concat();
+    let report = |id: TransferId| {
+        let transfer = all.iter().find(|transfer| transfer.id == id)?;
+        let state = if transfer.amount == Amount(8) { TransferState::Failed } else { TransferState::Finalized };
+        Some(Expected { receiver: transfer.receiver.clone(), amount: transfer.amount, state })
+    };
+    let scope = Scope {
+        account: sender,
+        public_keys: &desired.lane_keys,
+        token: &desired.token,
+        receivers: &desired.receivers,
+        from: before.height,
+        before: &before.balances,
+    };
+    let honest = Audit { matches: true, transfers_found: 7, receivers: 60, supply_conserved: true, ..Audit::default() };
+    assert_eq!(audit(&stage.client, &scope, &report, 7, &|_, _| {}).await.unwrap(), honest);
+    let boast = audit(&stage.client, &scope, &report, 8, &|_, _| {}).await.unwrap();
+    assert_eq!(boast, Audit { matches: false, missing: 1, ..honest });
+    let forgetful = |id| report(id).filter(|_| id != TransferId([5; 16]));
+    let forgot = audit(&stage.client, &scope, &forgetful, 6, &|_, _| {}).await.unwrap();
+    assert_eq!(forgot, Audit { matches: false, foreign: 1, wrong_balances: 1, transfers_found: 6, ..honest });
+
+    remove_keys(&stage.client, &stage.master, &desired.lane_keys, &|_| {}).await.unwrap();
+    for key in &desired.lane_keys {
+        assert_eq!(stage.client.access_key(sender, key, At::Final).await.unwrap().value, None);
+    }
+    remove_keys(&stage.client, &stage.master, &desired.lane_keys, &|_| {}).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_work_is_refused_before_anything_changes() {
+    let stage = stage().await;
+    let good = stage.desired();
+    let stranger = Signer::generate(account("root.near"), &mut StdRng::seed_from_u64(9));
+    let initial = Near(100 * NEAR);
+    let cases: Vec<(&str, Desired)> = vec![
+        ("devnet is on chain", Desired { chain_id: "testnet".to_owned(), ..good.clone() }),
+        ("account.accountId", Desired { create_from: None, ..good.clone() }),
+        ("account.createFrom.secretRef", Desired { create_from: Some((stranger, initial)), ..good.clone() }),
+        (
+            "account.createFrom.initialBalance",
+            Desired { create_from: Some((stage.root.clone(), Near(NEAR))), ..good.clone() },
+        ),
+        (
+            "account.createFrom.initialBalance",
+            Desired { create_from: Some((stage.root.clone(), Near(1000 * NEAR))), ..good.clone() },
+        ),
+        ("account.createFrom.accountId", Desired { account: account("bench.other.near"), ..good.clone() }),
+        ("account.masterKeySecretRef", Desired { master: None, ..good.clone() }),
+        ("account.keys", Desired { lane_keys: vec!["ed25519:short".to_owned()], ..good.clone() }),
+        ("token.contractId", Desired { deploy: None, ..good.clone() }),
+        ("token.contractId", Desired { token: account("ft.root.near"), ..good.clone() }),
+        ("token.contractId", Desired { token: account("root.near"), ..good.clone() }),
+        ("token: ", Desired { tokens_needed: Amount(1_000_501), ..good.clone() }),
+    ];
+    for (field, desired) in cases {
+        let (result, steps) = stage.provision(&desired).await;
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains(field), "{field} is not named: {error}");
+        assert!(steps.is_empty());
+    }
+    assert!(stage.head().await > 0);
+    let bench = stage.client.account(&good.account, At::Final).await.unwrap();
+    assert_eq!(bench.value, None, "nothing was created");
+}
