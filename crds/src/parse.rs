@@ -4,7 +4,7 @@ use crate::{
     check::check,
     schema::crd,
     spec::{BenchmarkRun, NAME_PATTERN},
-    violation::{Faults, Violation, closest},
+    violation::{Faults, Violation, closest, might_be_secret},
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use kube::Resource;
@@ -150,6 +150,10 @@ impl Node {
             Self::Map(entries) => {
                 let mut map = serde_json::Map::new();
                 for (key, node) in entries {
+                    if might_be_secret(&key) {
+                        faults.add(path, "has a field whose name looks like a key or a password: Secrets are named in secretRef, never written here");
+                        continue;
+                    }
                     let path = if path.is_empty() {
                         key.clone()
                     } else {

@@ -206,10 +206,8 @@ impl Resolver<'_> {
             "spec.account.minBalance",
             account.min_balance.parse::<Near>(),
         );
-        let create_from = match &account.create_from {
-            Some(from) => Some(self.create_from(from, account_id.as_ref(), min_balance)),
-            None => None,
-        };
+        let from = account.create_from.as_ref();
+        let create_from = from.map(|from| self.create_from(from, account_id.as_ref(), min_balance));
         if account.create_from.is_some() && account.master_key_secret_ref.is_some() {
             self.faults.add(
                 "spec.account.masterKeySecretRef",

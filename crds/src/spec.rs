@@ -3,14 +3,18 @@
 //! These are shapes only, with the bounds that an API server can check. What the fields mean together is
 //! `resolve`'s business.
 
+mod engine;
+mod load;
+
+pub use engine::{Batch, Breaker, Engine, Finality};
+pub use load::{Ensure, Load, Phase, Threshold};
+
 use crate::{pods::Pods, status::BenchmarkRunStatus};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::CustomResource;
 use nearbench_core::{
     account,
     amount::{AMOUNT_PATTERN, NEAR_PATTERN},
-    ensure::Metric,
-    plan::{Cleanup, Profile, Via},
+    plan::{Cleanup, Profile},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +35,8 @@ pub(crate) const PREFIX_PATTERN: &str = "^[a-z0-9]+([-_][a-z0-9]+)*$";
 
 /// A benchmark of fungible-token transfers on a NEAR chain: a load in phases, the fleet that carries it, and what
 /// must hold for it to pass.
+// Each column has a type of its own, though they look alike.
+#[allow(clippy::duplicated_attributes)]
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "nearbench.dev",
@@ -374,234 +380,4 @@ pub struct Store {
 pub struct Redis {
     /// The Secret with its URL, under the key `nearbench-redis-url`.
     pub secret_ref: SecretRef,
-}
-
-/// What is offered, when, and how it is sent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Load {
-    /// How transfers reach the workers: `queue` (straight into the queue), `http` (through the API, as a client
-    /// would) or `external` (someone else sends).
-    #[serde(default = "queue")]
-    pub via: Via,
-    /// The processes that generate the load. They share the schedule: `arrivalRate` is that of all together.
-    #[serde(default)]
-    pub generators: Pods,
-    /// What each transfer moves, in the token's smallest units, as decimal digits in quotes.
-    #[serde(default = "one")]
-    #[schemars(length(min = 1, max = 39), regex(pattern = AMOUNT_PATTERN))]
-    pub amount: String,
-    /// A transfer that takes longer counts as timed out (ETIMEDOUT); it is still followed to its end.
-    #[serde(default = "a_minute")]
-    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
-    pub timeout: String,
-    /// Connections that each generator keeps open (Artillery's `pool`).
-    #[serde(default = "hundred")]
-    #[schemars(range(min = 1, max = 10_000))]
-    pub connections: u32,
-    /// Sockets that all of them may open at most.
-    #[serde(default = "two_hundred")]
-    #[schemars(range(min = 1, max = 100_000))]
-    pub max_sockets: u32,
-    /// When the 99th percentile of the time from intended to actual sending is above this, the generator fell
-    /// behind, and the run is inconclusive.
-    #[serde(default = "a_second")]
-    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
-    pub max_send_lag: String,
-    /// The phases, one after another, with Artillery's names.
-    #[schemars(length(min = 1, max = 50))]
-    pub phases: Vec<Phase>,
-}
-
-fn queue() -> Via {
-    Via::Queue
-}
-
-fn one() -> String {
-    "1".to_owned()
-}
-
-fn a_minute() -> String {
-    "60s".to_owned()
-}
-
-fn a_second() -> String {
-    "1s".to_owned()
-}
-
-fn hundred() -> u32 {
-    100
-}
-
-fn two_hundred() -> u32 {
-    200
-}
-
-/// One phase, of one kind: `duration` with `arrivalRate` (and perhaps `rampTo`), `duration` with `arrivalCount`,
-/// or `pause`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Phase {
-    /// Its name, unique in the run; `phase-0`, `phase-1` and so on if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = PHASE_NAME_PATTERN))]
-    pub name: Option<String>,
-    /// How long: seconds, or a text such as "5m".
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub duration: Option<IntOrString>,
-    /// Transfers a second, of the whole fleet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub arrival_rate: Option<f64>,
-    /// Transfers a second at the end: the rate goes there from `arrivalRate` in steps of a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub ramp_to: Option<f64>,
-    /// Transfers in all, evenly spread over `duration`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000_000))]
-    pub arrival_count: Option<u64>,
-    /// Send nothing for so long: seconds, or a text such as "30s".
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pause: Option<IntOrString>,
-    /// At most so many transfers under way in this phase.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000_000))]
-    pub max_vusers: Option<u32>,
-}
-
-/// How the workers batch, sign and send.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Engine {
-    /// Transactions under way on all keys together.
-    #[schemars(range(min = 1, max = 100_000))]
-    pub concurrency: u32,
-    /// Transactions under way on one key.
-    #[schemars(range(min = 1, max = 1_000))]
-    pub max_in_flight_per_key: u32,
-    /// Transfers signed a second at most; 0: no limit.
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub max_tps: u32,
-    /// How many transfers share a transaction.
-    pub batch: Batch,
-    /// When an endpoint is set aside.
-    pub breaker: Breaker,
-    /// Gas attached to each `ft_transfer`. nearbench's own token needs 0.7 Tgas; what is not used comes back, but
-    /// is locked meanwhile.
-    #[schemars(length(min = 6, max = 16), regex(pattern = GAS_PATTERN))]
-    pub gas_per_transfer: String,
-    /// Transfers waiting in the queue above which new ones are refused.
-    #[schemars(range(min = 1, max = 100_000_000))]
-    pub max_queue_depth: u64,
-    /// What settles a transfer. Only a final block does.
-    pub finality: Finality,
-}
-
-impl Default for Engine {
-    fn default() -> Self {
-        Self {
-            concurrency: 300,
-            max_in_flight_per_key: 5,
-            max_tps: 0,
-            batch: Batch::default(),
-            breaker: Breaker::default(),
-            gas_per_transfer: "3 Tgas".to_owned(),
-            max_queue_depth: 100_000,
-            finality: Finality::Final,
-        }
-    }
-}
-
-/// What settles a transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Finality {
-    /// A final block.
-    Final,
-}
-
-/// The size of a batch: the queue's depth divided by `depthDivisor`, at least `min`, at most `max`, and never more
-/// than the chain takes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Batch {
-    /// At least.
-    #[schemars(range(min = 1, max = 100))]
-    pub min: u32,
-    /// At most.
-    #[schemars(range(min = 1, max = 100))]
-    pub max: u32,
-    /// What the queue's depth is divided by.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub depth_divisor: u32,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self {
-            min: 1,
-            max: 20,
-            depth_divisor: 10,
-        }
-    }
-}
-
-/// When an endpoint is set aside, with opossum's names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Breaker {
-    /// A request that takes longer counts as failed.
-    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
-    pub timeout: String,
-    /// The share of failed requests, in percent, that sets it aside.
-    #[schemars(range(min = 1, max = 100))]
-    pub error_threshold_percentage: u32,
-    /// How long it rests before it is tried again.
-    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
-    pub reset_timeout: String,
-}
-
-impl Default for Breaker {
-    fn default() -> Self {
-        Self {
-            timeout: "5s".to_owned(),
-            error_threshold_percentage: 50,
-            reset_timeout: "30s".to_owned(),
-        }
-    }
-}
-
-/// What must hold for the run to pass.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Ensure {
-    /// All of these. A metric without data fails.
-    #[serde(default)]
-    #[schemars(length(max = 64))]
-    pub thresholds: Vec<Threshold>,
-    /// Transfers that did not succeed, in percent of those offered, at most, as a decimal in quotes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), regex(pattern = DECIMAL_PATTERN))]
-    pub max_error_rate: Option<String>,
-}
-
-/// A bound on a metric: `min`, `max` or both, as decimals in quotes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Threshold {
-    /// The metric, by its path in the report's results.
-    pub metric: Metric,
-    /// In this phase. Absent: in the whole run, where `tps.mean` is that of the longest phase.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = PHASE_NAME_PATTERN))]
-    pub phase: Option<String>,
-    /// At least.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), regex(pattern = DECIMAL_PATTERN))]
-    pub min: Option<String>,
-    /// At most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), regex(pattern = DECIMAL_PATTERN))]
-    pub max: Option<String>,
 }

@@ -42,7 +42,7 @@ impl Resolver<'_> {
                 .enumerate()
                 .map(|(n, account)| (format!("spec.receivers.accounts[{n}]"), account.clone()))
                 .collect(),
-            (None, from) => self.from_config_map(&from.as_ref()?.config_map_ref.name)?,
+            (None, from) => self.in_config_map(&from.as_ref()?.config_map_ref.name)?,
         };
         self.listed(&listed, payer)
     }
@@ -67,7 +67,7 @@ impl Resolver<'_> {
         self.faults.take("spec.receivers.prefix", accounts)
     }
 
-    fn from_config_map(&mut self, name: &str) -> Option<Vec<(String, String)>> {
+    fn in_config_map(&mut self, name: &str) -> Option<Vec<(String, String)>> {
         const PATH: &str = "spec.receivers.accountsFrom.configMapRef.name";
         let Some(text) = (self.resolve.config_map)(name) else {
             self.faults.add(PATH, format!("there is no list of accounts in ConfigMap {name:?}: it needs the key nearbench-accounts, with one account id a line"));

@@ -196,7 +196,8 @@ fn no_message_shows_what_could_be_a_secret() {
             "https://rpc.testnet.near.org",
             format!("https://rpc.testnet.near.org/?key={key}"),
         ),
-        ("kind: BenchmarkRun", format!("kind: '{key}")),
+        ("{name: funder}", format!("{{'{key}': key}}")),
+        ("kind: BenchmarkRun", format!("kind: '{key}'")),
     ] {
         let said = match parse(&changed(from, &to)) {
             Ok(run) => format!(
