@@ -93,7 +93,11 @@ impl Chain {
                     None => None,
                 };
                 let transport = HttpTransport::new(&endpoint.url, authorization.as_ref()).map_err(Failure::input)?;
-                Ok(Endpoint { name: endpoint.url.as_str().into(), priority: endpoint.priority, transport: Arc::new(transport) })
+                Ok(Endpoint {
+                    name: endpoint.url.as_str().into(),
+                    priority: endpoint.priority,
+                    transport: Arc::new(transport),
+                })
             })
             .collect::<Result<_, Failure>>()?;
         let account = &plan.account;
@@ -116,7 +120,11 @@ impl Chain {
             }
             Keys::Generate { count } => generate(&account.account_id, *count),
         };
-        Ok(Self { client: Client::new(endpoints, request_timeout(plan)), signers: Signers { create_from, master, lanes }, devnet: None })
+        Ok(Self {
+            client: Client::new(endpoints, request_timeout(plan)),
+            signers: Signers { create_from, master, lanes },
+            devnet: None,
+        })
     }
 
     /// What runs the chain, as far as it is known. devnet is never presented as NEAR.

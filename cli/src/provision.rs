@@ -8,6 +8,7 @@ use crate::{
     progress::Progress,
 };
 use anyhow::{Context, anyhow};
+use bytes::Bytes;
 use nearbench_core::{
     Amount, Plan,
     plan::{CreateFrom, Keys},
@@ -17,7 +18,6 @@ use nearbench_near::{
     Signer, keyfile,
     provision::{self, Desired, Progress as Event, Provisioned},
 };
-use bytes::Bytes;
 use std::path::Path;
 
 /// nearbench's own token, built from `contracts/ft`.

@@ -31,10 +31,7 @@ impl Account {
     pub fn new(text: &str) -> Result<Self, AccountError> {
         AccountIdRef::new(text)
             .map(|_| Self(text.into()))
-            .map_err(|e| AccountError {
-                value: text.to_owned(),
-                reason: e.to_string(),
-            })
+            .map_err(|e| AccountError { value: text.to_owned(), reason: e.to_string() })
     }
 
     /// The id as text.
@@ -51,8 +48,7 @@ impl Account {
 
     /// The account that can create this one: all after the first dot. `None` for a top-level or implicit account.
     pub fn parent(&self) -> Option<Account> {
-        self.split_once('.')
-            .and_then(|(_, parent)| Account::new(parent).ok())
+        self.split_once('.').and_then(|(_, parent)| Account::new(parent).ok())
     }
 }
 

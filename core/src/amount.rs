@@ -43,9 +43,7 @@ impl FromStr for Amount {
         if !digits(text) {
             return Err(AmountError::NotDigits(text.to_owned()));
         }
-        text.parse()
-            .map(Self)
-            .map_err(|_| AmountError::TooLarge(text.to_owned()))
+        text.parse().map(Self).map_err(|_| AmountError::TooLarge(text.to_owned()))
     }
 }
 
@@ -60,9 +58,7 @@ impl FromStr for Near {
             _ => return Err(bad()),
         };
         let (whole, fraction) = match number.split_once('.') {
-            Some((whole, fraction)) if digits(fraction) && fraction.len() <= decimals => {
-                (whole, fraction)
-            }
+            Some((whole, fraction)) if digits(fraction) && fraction.len() <= decimals => (whole, fraction),
             Some(_) => return Err(bad()),
             None => (number, ""),
         };
@@ -72,11 +68,7 @@ impl FromStr for Near {
         let large = || AmountError::TooLarge(text.to_owned());
         let whole: u128 = whole.parse().map_err(|_| large())?;
         let fraction: u128 = format!("{fraction:0<decimals$}").parse().unwrap_or(0);
-        whole
-            .checked_mul(scale)
-            .and_then(|w| w.checked_add(fraction))
-            .map(Self)
-            .ok_or_else(large)
+        whole.checked_mul(scale).and_then(|w| w.checked_add(fraction)).map(Self).ok_or_else(large)
     }
 }
 
@@ -119,9 +111,7 @@ macro_rules! as_text {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                std::borrow::Cow::<'de, str>::deserialize(deserializer)?
-                    .parse()
-                    .map_err(serde::de::Error::custom)
+                std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
     };
@@ -164,15 +154,9 @@ mod tests {
     #[test]
     fn only_plain_digits_are_an_amount() {
         for bad in ["", "1e3", "-1", "+1", "1.0", " 1", "1 ", "0x1", "١"] {
-            assert!(
-                matches!(bad.parse::<Amount>(), Err(AmountError::NotDigits(_))),
-                "{bad}"
-            );
+            assert!(matches!(bad.parse::<Amount>(), Err(AmountError::NotDigits(_))), "{bad}");
         }
-        assert!(matches!(
-            "340282366920938463463374607431768211456".parse::<Amount>(),
-            Err(AmountError::TooLarge(_))
-        ));
+        assert!(matches!("340282366920938463463374607431768211456".parse::<Amount>(), Err(AmountError::TooLarge(_))));
         assert_eq!(u128::MAX.to_string().parse(), Ok(Amount(u128::MAX)));
     }
 
@@ -181,16 +165,7 @@ mod tests {
         assert_eq!("100 NEAR".parse(), Ok(Near(100 * NEAR)));
         assert_eq!("0.5 NEAR".parse(), Ok(Near(NEAR / 2)));
         assert_eq!("1 yoctoNEAR".parse(), Ok(Near(1)));
-        for bad in [
-            "100",
-            "100NEAR",
-            "1e3 NEAR",
-            "-1 NEAR",
-            ".5 NEAR",
-            "1. NEAR",
-            "1.5 yoctoNEAR",
-            "1 near",
-        ] {
+        for bad in ["100", "100NEAR", "1e3 NEAR", "-1 NEAR", ".5 NEAR", "1. NEAR", "1.5 yoctoNEAR", "1 near"] {
             assert!(bad.parse::<Near>().is_err(), "{bad}");
         }
     }

@@ -83,21 +83,11 @@ pub struct Auditor<'a> {
 impl<'a> Auditor<'a> {
     /// `expected` tells what the run reports of an identity; `None` if it never had such a transfer.
     pub fn new(expected: &'a (dyn Fn(TransferId) -> Option<Expected> + Sync)) -> Self {
-        Self {
-            expected,
-            seen: HashMap::new(),
-            received: HashMap::new(),
-            sent: 0,
-            foreign: 0,
-        }
+        Self { expected, seen: HashMap::new(), received: HashMap::new(), sent: 0, foreign: 0 }
     }
 
     /// One transaction of the run's keys, final: the transfers in it, and whether it holds anything else.
-    pub fn transaction<'f>(
-        &mut self,
-        transfers: impl IntoIterator<Item = Found<'f>>,
-        anything_else: bool,
-    ) {
+    pub fn transaction<'f>(&mut self, transfers: impl IntoIterator<Item = Found<'f>>, anything_else: bool) {
         let (mut empty, mut strange) = (true, anything_else);
         for found in transfers {
             empty = false;
@@ -124,10 +114,7 @@ impl<'a> Auditor<'a> {
                 *seen |= DOUBLED;
             }
             *seen |= MOVED;
-            if matches!(
-                expected.state,
-                TransferState::Failed | TransferState::Cancelled
-            ) {
+            if matches!(expected.state, TransferState::Failed | TransferState::Cancelled) {
                 *seen |= CONTRADICTED;
             }
             if *expected.receiver == *found.receiver {
@@ -140,13 +127,7 @@ impl<'a> Auditor<'a> {
 
     /// The verdict, once every transaction was fed. `succeeded` is how many transfers the run reports as succeeded;
     /// balances are those before the first and after the last of the run's blocks.
-    pub fn finish(
-        self,
-        succeeded: u64,
-        receivers: &[Account],
-        before: &Balances,
-        after: &Balances,
-    ) -> Audit {
+    pub fn finish(self, succeeded: u64, receivers: &[Account], before: &Balances, after: &Balances) -> Audit {
         let mut audit = Audit {
             foreign: self.foreign,
             receivers: receivers.len() as u64,
@@ -156,8 +137,7 @@ impl<'a> Auditor<'a> {
         // Of those reported as succeeded, the ones that were seen at all, moved or not.
         let mut accounted = 0;
         for (id, seen) in &self.seen {
-            let finalized =
-                (self.expected)(*id).is_some_and(|e| e.state == TransferState::Finalized);
+            let finalized = (self.expected)(*id).is_some_and(|e| e.state == TransferState::Finalized);
             let moved = seen & MOVED != 0;
             accounted += u64::from(finalized);
             audit.transfers_found += u64::from(moved);
@@ -219,13 +199,8 @@ mod tests {
     impl Ledger {
         fn audit(&self) -> Audit {
             let expected = |wanted: TransferId| {
-                let (receiver, amount, state) =
-                    *self.transfers.get(u128::from_le_bytes(wanted.0) as usize)?;
-                Some(Expected {
-                    receiver: self.receivers[receiver].clone(),
-                    amount: Amount(amount),
-                    state,
-                })
+                let (receiver, amount, state) = *self.transfers.get(u128::from_le_bytes(wanted.0) as usize)?;
+                Some(Expected { receiver: self.receivers[receiver].clone(), amount: Amount(amount), state })
             };
             let mut auditor = Auditor::new(&expected);
             let mut after = self.before.clone();
@@ -250,18 +225,12 @@ mod tests {
             after.sender.0 -= self.sender_off;
             after.receivers[0].0 += self.receiver_off;
             after.total_supply.0 += self.supply_off;
-            let succeeded = self
-                .transfers
-                .iter()
-                .filter(|t| t.2 == TransferState::Finalized)
-                .count();
+            let succeeded = self.transfers.iter().filter(|t| t.2 == TransferState::Finalized).count();
             auditor.finish(succeeded as u64, &self.receivers, &self.before, &after)
         }
 
         fn some(&self, state: TransferState, pick: usize) -> Option<usize> {
-            let all: Vec<_> = (0..self.transfers.len())
-                .filter(|i| self.transfers[*i].2 == state)
-                .collect();
+            let all: Vec<_> = (0..self.transfers.len()).filter(|i| self.transfers[*i].2 == state).collect();
             all.get(pick % all.len().max(1)).copied()
         }
 
@@ -283,53 +252,29 @@ mod tests {
             1 => Just(TransferState::NeedsReview),
         ];
         let transfer = (0..5usize, 1..1000u128, state);
-        (
-            proptest::collection::vec(transfer, 1..40),
-            1..6usize,
-            any::<u64>(),
-        )
-            .prop_map(|(transfers, batch, retried)| {
-                let receivers: Vec<_> = (0..5)
-                    .map(|i| Account::new(&format!("user-{i}.near")).unwrap())
-                    .collect();
-                let mut chain: Vec<Transaction> = Vec::new();
-                let all: Vec<_> = transfers
-                    .iter()
-                    .enumerate()
-                    .map(|(i, (r, a, s))| (i, *r, *a, *s))
-                    .collect();
-                for (n, chunk) in all.chunks(batch).enumerate() {
-                    let rows = |keep: &dyn Fn(TransferState) -> bool| -> Vec<_> {
-                        chunk
-                            .iter()
-                            .filter(|t| keep(t.3))
-                            .map(|(i, r, a, _)| (*i, *r, *a))
-                            .collect()
-                    };
-                    if retried >> (n % 64) & 1 == 1 {
-                        chain.push((rows(&|_| true), false));
-                    }
-                    let moved = rows(&|state| state == TransferState::Finalized);
-                    if !moved.is_empty() {
-                        chain.push((moved, true));
-                    }
-                }
-                let before = Balances {
-                    sender: Amount(1_000_000),
-                    receivers: (0..5).map(Amount).collect(),
-                    total_supply: Amount(2_000_000),
+        (proptest::collection::vec(transfer, 1..40), 1..6usize, any::<u64>()).prop_map(|(transfers, batch, retried)| {
+            let receivers: Vec<_> = (0..5).map(|i| Account::new(&format!("user-{i}.near")).unwrap()).collect();
+            let mut chain: Vec<Transaction> = Vec::new();
+            let all: Vec<_> = transfers.iter().enumerate().map(|(i, (r, a, s))| (i, *r, *a, *s)).collect();
+            for (n, chunk) in all.chunks(batch).enumerate() {
+                let rows = |keep: &dyn Fn(TransferState) -> bool| -> Vec<_> {
+                    chunk.iter().filter(|t| keep(t.3)).map(|(i, r, a, _)| (*i, *r, *a)).collect()
                 };
-                Ledger {
-                    receivers,
-                    transfers,
-                    chain,
-                    foreign: 0,
-                    before,
-                    sender_off: 0,
-                    receiver_off: 0,
-                    supply_off: 0,
+                if retried >> (n % 64) & 1 == 1 {
+                    chain.push((rows(&|_| true), false));
                 }
-            })
+                let moved = rows(&|state| state == TransferState::Finalized);
+                if !moved.is_empty() {
+                    chain.push((moved, true));
+                }
+            }
+            let before = Balances {
+                sender: Amount(1_000_000),
+                receivers: (0..5).map(Amount).collect(),
+                total_supply: Amount(2_000_000),
+            };
+            Ledger { receivers, transfers, chain, foreign: 0, before, sender_off: 0, receiver_off: 0, supply_off: 0 }
+        })
     }
 
     proptest! {

@@ -19,20 +19,14 @@ pub struct Weight {
 /// The most transfers that the chain takes in one transaction. 0: not even one fits.
 pub fn cap(limits: &ChainLimits, weight: &Weight) -> u32 {
     let by_gas = limits.max_total_prepaid_gas / weight.gas_per_transfer.max(1);
-    let by_size = limits
-        .max_transaction_size
-        .saturating_sub(weight.bytes_overhead)
-        / weight.bytes_per_action.max(1);
+    let by_size = limits.max_transaction_size.saturating_sub(weight.bytes_overhead) / weight.bytes_per_action.max(1);
     u32::try_from(limits.max_actions.min(by_gas).min(by_size)).unwrap_or(u32::MAX)
 }
 
 /// `clamp(floor(queueDepth / depthDivisor), min, max)`, at most `cap`, and never more than wait.
 pub fn size(queue_depth: u64, batch: &Batch, cap: u32) -> u32 {
     let wanted = queue_depth / u64::from(batch.depth_divisor.max(1));
-    let wanted = wanted
-        .max(batch.min.into())
-        .min(batch.max.into())
-        .min(cap.into());
+    let wanted = wanted.max(batch.min.into()).min(batch.max.into()).min(cap.into());
     u32::try_from(wanted.min(queue_depth)).unwrap_or(u32::MAX)
 }
 
@@ -42,11 +36,7 @@ mod tests {
     use crate::TGAS;
     use proptest::prelude::*;
 
-    const BATCH: Batch = Batch {
-        min: 1,
-        max: 20,
-        depth_divisor: 10,
-    };
+    const BATCH: Batch = Batch { min: 1, max: 20, depth_divisor: 10 };
     const LIMITS: ChainLimits = ChainLimits {
         protocol_version: 86,
         max_actions: 100,
@@ -64,11 +54,7 @@ mod tests {
 
     #[test]
     fn the_chain_caps_by_whatever_binds_first() {
-        let weight = |gas, bytes| Weight {
-            gas_per_transfer: gas,
-            bytes_per_action: bytes,
-            bytes_overhead: 300,
-        };
+        let weight = |gas, bytes| Weight { gas_per_transfer: gas, bytes_per_action: bytes, bytes_overhead: 300 };
         assert_eq!(cap(&LIMITS, &weight(10 * TGAS, 200)), 100);
         assert_eq!(cap(&LIMITS, &weight(30 * TGAS, 200)), 33);
         assert_eq!(cap(&LIMITS, &weight(3 * TGAS, 200)), 100);

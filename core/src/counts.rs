@@ -59,39 +59,15 @@ impl Counts {
     /// Names the first that does not hold, with both sides.
     pub fn check(&self) -> Result<(), Miscount> {
         let equal = |rule, left, right| {
-            if left == right {
-                Ok(())
-            } else {
-                Err(Miscount { rule, left, right })
-            }
+            if left == right { Ok(()) } else { Err(Miscount { rule, left, right }) }
         };
         let at_most = |rule, left, right| {
-            if left <= right {
-                Ok(())
-            } else {
-                Err(Miscount { rule, left, right })
-            }
+            if left <= right { Ok(()) } else { Err(Miscount { rule, left, right }) }
         };
-        equal(
-            "offered = sent + not sent",
-            self.offered,
-            self.sent + self.not_sent,
-        )?;
-        at_most(
-            "accepted + rejected <= sent",
-            self.accepted + self.rejected,
-            self.sent,
-        )?;
-        equal(
-            "accepted = succeeded + failed + cancelled + expired + unknown",
-            self.accepted,
-            self.ended(),
-        )?;
-        equal(
-            "included = succeeded + failed",
-            self.included,
-            self.succeeded + self.failed,
-        )
+        equal("offered = sent + not sent", self.offered, self.sent + self.not_sent)?;
+        at_most("accepted + rejected <= sent", self.accepted + self.rejected, self.sent)?;
+        equal("accepted = succeeded + failed + cancelled + expired + unknown", self.accepted, self.ended())?;
+        equal("included = succeeded + failed", self.included, self.succeeded + self.failed)
     }
 
     /// Transfers that succeeded, in percent of those offered; `None` where none was offered.
@@ -150,30 +126,8 @@ mod tests {
         };
         assert_eq!(good.check(), Ok(()));
         assert!(Counts { sent: 9, ..good }.check().is_err());
-        assert!(
-            Counts {
-                succeeded: 5,
-                ..good
-            }
-            .check()
-            .is_err()
-        );
-        assert!(
-            Counts {
-                accepted: 9,
-                unknown: 4,
-                ..good
-            }
-            .check()
-            .is_err()
-        );
-        assert!(
-            Counts {
-                included: 4,
-                ..good
-            }
-            .check()
-            .is_err()
-        );
+        assert!(Counts { succeeded: 5, ..good }.check().is_err());
+        assert!(Counts { accepted: 9, unknown: 4, ..good }.check().is_err());
+        assert!(Counts { included: 4, ..good }.check().is_err());
     }
 }

@@ -113,33 +113,21 @@ pub struct MetricError(String);
 impl Metric {
     /// Every metric.
     pub fn all() -> impl Iterator<Item = Self> {
-        let latencies = KINDS.iter().flat_map(|(kind, _)| {
-            STATISTICS
-                .iter()
-                .map(|(statistic, _)| Self::Latency(*kind, *statistic))
-        });
+        let latencies =
+            KINDS.iter().flat_map(|(kind, _)| STATISTICS.iter().map(|(statistic, _)| Self::Latency(*kind, *statistic)));
         PLAIN.iter().map(|(metric, _)| *metric).chain(latencies)
     }
 
     /// Whether it is measured for each phase, and not for the run alone.
     pub fn is_by_phase(self) -> bool {
-        !matches!(
-            self,
-            Self::Timeouts | Self::Errors | Self::NonceConflictRate | Self::Restarts
-        )
+        !matches!(self, Self::Timeouts | Self::Errors | Self::NonceConflictRate | Self::Restarts)
     }
 
     /// Its value in a phase, or in the run; `None` without data.
     fn value(self, results: &Results, phase: Option<&str>) -> Option<f64> {
         let measures = match phase {
             Some(_) if !self.is_by_phase() => return None,
-            Some(name) => {
-                &results
-                    .phases
-                    .iter()
-                    .find(|phase| phase.name == name)?
-                    .measures
-            }
+            Some(name) => &results.phases.iter().find(|phase| phase.name == name)?.measures,
             None => &results.measures,
         };
         // A phase in which nothing was sent says nothing about anything.
@@ -185,31 +173,18 @@ fn latency(measures: &Measures, kind: LatencyKind, statistic: Statistic) -> Opti
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Self::Latency(kind, statistic) = self {
-            let kind = KINDS
-                .iter()
-                .find(|(k, _)| k == kind)
-                .map_or("", |(_, name)| name);
-            let statistic = STATISTICS
-                .iter()
-                .find(|(s, _)| s == statistic)
-                .map_or("", |(_, name)| name);
+            let kind = KINDS.iter().find(|(k, _)| k == kind).map_or("", |(_, name)| name);
+            let statistic = STATISTICS.iter().find(|(s, _)| s == statistic).map_or("", |(_, name)| name);
             return write!(f, "latencyMs.{kind}.{statistic}");
         }
-        f.write_str(
-            PLAIN
-                .iter()
-                .find(|(metric, _)| metric == self)
-                .map_or("", |(_, name)| name),
-        )
+        f.write_str(PLAIN.iter().find(|(metric, _)| metric == self).map_or("", |(_, name)| name))
     }
 }
 
 impl FromStr for Metric {
     type Err = MetricError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::all()
-            .find(|metric| metric.to_string() == text)
-            .ok_or_else(|| MetricError(text.to_owned()))
+        Self::all().find(|metric| metric.to_string() == text).ok_or_else(|| MetricError(text.to_owned()))
     }
 }
 
@@ -246,39 +221,20 @@ pub struct Check {
 pub fn evaluate(ensure: &Ensure, results: &Results) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut check = |metric: Metric, phase: Option<&String>, min: Option<f64>, max: Option<f64>| {
-        let actual = metric
-            .value(results, phase.map(String::as_str))
-            .filter(|value| !value.is_nan());
+        let actual = metric.value(results, phase.map(String::as_str)).filter(|value| !value.is_nan());
         let mut push = |bound, ok| {
             let phase = phase.cloned();
-            checks.push(Check {
-                metric,
-                phase,
-                bound,
-                actual,
-                ok,
-            });
+            checks.push(Check { metric, phase, bound, actual, ok });
         };
         if let Some(min) = min {
-            push(
-                format!(">= {min}"),
-                actual.is_some_and(|actual| actual >= min),
-            );
+            push(format!(">= {min}"), actual.is_some_and(|actual| actual >= min));
         }
         if let Some(max) = max {
-            push(
-                format!("<= {max}"),
-                actual.is_some_and(|actual| actual <= max),
-            );
+            push(format!("<= {max}"), actual.is_some_and(|actual| actual <= max));
         }
     };
     for threshold in &ensure.thresholds {
-        check(
-            threshold.metric,
-            threshold.phase.as_ref(),
-            threshold.min,
-            threshold.max,
-        );
+        check(threshold.metric, threshold.phase.as_ref(), threshold.min, threshold.max);
     }
     if ensure.max_error_rate.is_some() {
         check(Metric::ErrorRate, None, None, ensure.max_error_rate);

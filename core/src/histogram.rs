@@ -52,9 +52,7 @@ impl Histogram {
     /// Adds all that `other` holds.
     pub fn merge(&mut self, other: &Self) {
         #[allow(clippy::expect_used)]
-        self.0
-            .add(&other.0)
-            .expect("all histograms have the same bounds");
+        self.0.add(&other.0).expect("all histograms have the same bounds");
     }
 
     /// How many latencies it holds.
@@ -87,10 +85,7 @@ impl Histogram {
 
 impl fmt::Debug for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Histogram")
-            .field("count", &self.count())
-            .field("summary", &self.summary())
-            .finish()
+        f.debug_struct("Histogram").field("count", &self.count()).field("summary", &self.summary()).finish()
     }
 }
 

@@ -7,10 +7,7 @@ use std::collections::BTreeSet;
 /// used, whether the chain saw it (`key_nonce`, final), the store did (`high_water`), or neither: an earlier holder
 /// started at an earlier final height and counted up from it by ones.
 pub fn first_nonce(key_nonce: Nonce, high_water: Nonce, final_height: Height) -> Nonce {
-    key_nonce
-        .max(high_water)
-        .max(final_height.saturating_mul(NONCE_RANGE))
-        + 1
+    key_nonce.max(high_water).max(final_height.saturating_mul(NONCE_RANGE)) + 1
 }
 
 /// The nonces of a lane that were sent and not seen executed.

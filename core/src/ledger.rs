@@ -21,10 +21,7 @@ pub struct Ledger {
 impl Ledger {
     /// A ledger in which every transfer is open.
     pub fn new(total: u64) -> Self {
-        Self {
-            bits: vec![0; usize::try_from(total.div_ceil(4)).unwrap_or(usize::MAX)],
-            total,
-        }
+        Self { bits: vec![0; usize::try_from(total.div_ceil(4)).unwrap_or(usize::MAX)], total }
     }
 
     /// How many transfers it covers.

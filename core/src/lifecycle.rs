@@ -182,9 +182,7 @@ impl Lifecycle {
             Stage::Running => Some(Action::StartLoad),
             Stage::Draining => Some(Action::Drain),
             Stage::Auditing => Some(Action::Audit),
-            Stage::Reporting => Some(Action::Report {
-                stopped_early: self.stopped_early,
-            }),
+            Stage::Reporting => Some(Action::Report { stopped_early: self.stopped_early }),
             Stage::CleaningUp => Some(Action::CleanUp),
         }
     }
@@ -202,17 +200,12 @@ impl Lifecycle {
             Stage::CleaningUp => Some(deadlines.clean_up_ms),
         };
         let stage = stage.map(|ms| self.entered_ms.saturating_add(ms));
-        [stage, self.active_deadline_ms()]
-            .into_iter()
-            .flatten()
-            .min()
+        [stage, self.active_deadline_ms()].into_iter().flatten().min()
     }
 
     fn active_deadline_ms(&self) -> Option<u64> {
         let until_load_ends = self.stage <= Stage::Running;
-        until_load_ends
-            .then(|| Some(self.admitted_ms?.saturating_add(self.deadlines.active_ms?)))
-            .flatten()
+        until_load_ends.then(|| Some(self.admitted_ms?.saturating_add(self.deadlines.active_ms?))).flatten()
     }
 
     /// Takes an event at `now_ms` and says what to do now. An event of another stage changes nothing: it is late.
@@ -223,9 +216,7 @@ impl Lifecycle {
                 self.admitted_ms = Some(now_ms);
                 self.enter(Stage::Provisioning, now_ms)
             }
-            Event::Done(stage) if stage == self.stage && stage != Stage::Reporting => {
-                self.next(now_ms)
-            }
+            Event::Done(stage) if stage == self.stage && stage != Stage::Reporting => self.next(now_ms),
             Event::Reported(verdict) if self.stage == Stage::Reporting => {
                 self.verdict = Some(verdict);
                 self.next(now_ms)
@@ -234,11 +225,7 @@ impl Lifecycle {
             Event::StopRequested => self.stop(now_ms),
             Event::Suspend(suspended) => {
                 self.suspended = suspended;
-                if self.stage == Stage::Held && !suspended {
-                    self.enter(Stage::Running, now_ms)
-                } else {
-                    Vec::new()
-                }
+                if self.stage == Stage::Held && !suspended { self.enter(Stage::Running, now_ms) } else { Vec::new() }
             }
             Event::Tick => self.tick(now_ms),
             Event::Admitted | Event::Done(_) | Event::Reported(_) | Event::Failed(..) => Vec::new(),
@@ -276,14 +263,7 @@ impl Lifecycle {
             Cleanup::OnSuccess => self.verdict == Some(Verdict::Passed),
             Cleanup::Never => false,
         };
-        self.enter(
-            if wanted {
-                Stage::CleaningUp
-            } else {
-                Stage::Finished
-            },
-            now_ms,
-        )
+        self.enter(if wanted { Stage::CleaningUp } else { Stage::Finished }, now_ms)
     }
 
     fn fail(&mut self, reason: String, now_ms: u64) -> Vec<Action> {
@@ -312,24 +292,14 @@ impl Lifecycle {
                 actions
             }
             // The load is over: what is left is brought to its end.
-            Stage::Draining
-            | Stage::Auditing
-            | Stage::Reporting
-            | Stage::CleaningUp
-            | Stage::Finished => Vec::new(),
+            Stage::Draining | Stage::Auditing | Stage::Reporting | Stage::CleaningUp | Stage::Finished => Vec::new(),
         }
     }
 
     fn tick(&mut self, now_ms: u64) -> Vec<Action> {
-        if self
-            .active_deadline_ms()
-            .is_some_and(|deadline_ms| deadline_ms <= now_ms)
-        {
+        if self.active_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms) {
             let stage = self.stage;
-            self.failures.push(Failure {
-                stage,
-                reason: "activeDeadlineSeconds is over".to_owned(),
-            });
+            self.failures.push(Failure { stage, reason: "activeDeadlineSeconds is over".to_owned() });
             return self.stop(now_ms);
         }
         match self.deadline_ms() {

@@ -117,10 +117,7 @@ impl Recorder {
     pub fn new(schedule: &Schedule) -> Self {
         let seconds = |ns: u64| (ns.div_ceil(NS_PER_S) + DRAIN_BOUND_S) as usize;
         let phase = |(offered, (start, end)): (u64, (u64, u64))| PhaseRecord {
-            tally: Counts {
-                offered,
-                ..Counts::default()
-            },
+            tally: Counts { offered, ..Counts::default() },
             latencies: Latencies::default(),
             batches: Batches::default(),
             span: None,
@@ -128,11 +125,7 @@ impl Recorder {
             executed: vec![Executed::default(); seconds(end - start)],
         };
         Self {
-            phases: schedule
-                .phase_totals()
-                .zip(schedule.phase_bounds())
-                .map(phase)
-                .collect(),
+            phases: schedule.phase_totals().zip(schedule.phase_bounds()).map(phase).collect(),
             seconds: vec![Second::default(); seconds(schedule.duration_ns())],
             errors: Vec::with_capacity(MAX_LABELS + 1),
             nonce_conflicts: 0,
@@ -149,10 +142,7 @@ impl Recorder {
     pub fn sent(&mut self, phase: u16, intended_ns: u64, sent_ns: u64) {
         let record = &mut self.phases[usize::from(phase)];
         record.tally.sent += 1;
-        record
-            .latencies
-            .send_lag
-            .record_ns(sent_ns.saturating_sub(intended_ns));
+        record.latencies.send_lag.record_ns(sent_ns.saturating_sub(intended_ns));
         if let Some(second) = self.second(sent_ns) {
             second.sent += 1;
         }
@@ -170,10 +160,7 @@ impl Recorder {
     pub fn accepted(&mut self, phase: u16, intended_ns: u64, accepted_ns: u64) {
         let record = &mut self.phases[usize::from(phase)];
         record.tally.accepted += 1;
-        record
-            .latencies
-            .accept
-            .record_ns(accepted_ns.saturating_sub(intended_ns));
+        record.latencies.accept.record_ns(accepted_ns.saturating_sub(intended_ns));
         if let Some(second) = self.second(accepted_ns) {
             second.accepted += 1;
         }
@@ -182,31 +169,15 @@ impl Recorder {
     /// A transfer moved its tokens in a final block. `executed_ns` and `settled_ns` are when this host learned
     /// of the execution and of its finality; `block_ns` is the time written in the block that executed it, minus
     /// the load's start (below zero where clocks differ, which counts as zero).
-    pub fn succeeded(
-        &mut self,
-        phase: u16,
-        intended_ns: u64,
-        executed_ns: u64,
-        settled_ns: u64,
-        block_ns: i64,
-    ) {
+    pub fn succeeded(&mut self, phase: u16, intended_ns: u64, executed_ns: u64, settled_ns: u64, block_ns: i64) {
         let block_ns = u64::try_from(block_ns).unwrap_or(0);
         let settle_ns = settled_ns.saturating_sub(intended_ns);
         let record = &mut self.phases[usize::from(phase)];
         record.tally.succeeded += 1;
         record.tally.included += 1;
-        record
-            .latencies
-            .execution
-            .record_ns(executed_ns.saturating_sub(intended_ns));
+        record.latencies.execution.record_ns(executed_ns.saturating_sub(intended_ns));
         record.latencies.settle.record_ns(settle_ns);
-        BlockSpan::extend(
-            &mut record.span,
-            BlockSpan {
-                first_ns: block_ns,
-                last_ns: block_ns,
-            },
-        );
+        BlockSpan::extend(&mut record.span, BlockSpan { first_ns: block_ns, last_ns: block_ns });
         if let Some(executed) = record.executed_in(block_ns) {
             executed.transfers += 1;
         }
@@ -251,11 +222,7 @@ impl Recorder {
     pub fn attempt(&mut self, phase: u16, block_ns: i64, transfers: u32) {
         let block_ns = u64::try_from(block_ns).unwrap_or(0);
         let record = &mut self.phases[usize::from(phase)];
-        record.batches.merge(Batches {
-            transactions: 1,
-            transfers: transfers.into(),
-            largest: transfers,
-        });
+        record.batches.merge(Batches { transactions: 1, transfers: transfers.into(), largest: transfers });
         if let Some(executed) = record.executed_in(block_ns) {
             executed.transactions += 1;
         }
@@ -299,11 +266,7 @@ impl Recorder {
     /// # Panics
     /// When the two have different phases.
     pub fn merge(&mut self, other: &Self) {
-        assert_eq!(
-            self.phases.len(),
-            other.phases.len(),
-            "records of one run have the same phases"
-        );
+        assert_eq!(self.phases.len(), other.phases.len(), "records of one run have the same phases");
         for (mine, theirs) in self.phases.iter_mut().zip(&other.phases) {
             mine.merge(theirs);
         }
@@ -321,23 +284,13 @@ impl Recorder {
     pub fn live(&self, now_ns: u64) -> Live {
         let counts = self.counts();
         let duration_ns = self.schedule.duration_ns();
-        let started = self
-            .schedule
-            .phase_bounds()
-            .rposition(|(start, _)| start <= now_ns);
+        let started = self.schedule.phase_bounds().rposition(|(start, _)| start <= now_ns);
         let now_s = (now_ns / NS_PER_S) as usize;
-        let window = self
-            .seconds
-            .get(now_s.saturating_sub(PEAK_WINDOW_S)..now_s)
-            .unwrap_or_default();
+        let window = self.seconds.get(now_s.saturating_sub(PEAK_WINDOW_S)..now_s).unwrap_or_default();
         let settled: u64 = window.iter().map(|second| u64::from(second.settled)).sum();
         Live {
             phase: started.unwrap_or(0),
-            percent: if duration_ns == 0 {
-                100.0
-            } else {
-                (now_ns as f64 * 100.0 / duration_ns as f64).min(100.0)
-            },
+            percent: if duration_ns == 0 { 100.0 } else { (now_ns as f64 * 100.0 / duration_ns as f64).min(100.0) },
             offered: self.schedule.offered_before(now_ns),
             sent: counts.sent,
             accepted: counts.accepted,
@@ -367,17 +320,13 @@ impl Recorder {
 
     pub(crate) fn latencies(&self) -> Latencies {
         let mut all = Latencies::default();
-        self.phases
-            .iter()
-            .for_each(|phase| all.merge(&phase.latencies));
+        self.phases.iter().for_each(|phase| all.merge(&phase.latencies));
         all
     }
 
     pub(crate) fn batches(&self) -> Batches {
         let mut all = Batches::default();
-        self.phases
-            .iter()
-            .for_each(|phase| all.merge(phase.batches));
+        self.phases.iter().for_each(|phase| all.merge(phase.batches));
         all
     }
 
@@ -391,11 +340,7 @@ impl Recorder {
 
     /// The seconds up to the last in which anything happened.
     pub(crate) fn seconds(&self) -> &[Second] {
-        let used = self
-            .seconds
-            .iter()
-            .rposition(|second| *second != Second::default())
-            .map_or(0, |last| last + 1);
+        let used = self.seconds.iter().rposition(|second| *second != Second::default()).map_or(0, |last| last + 1);
         &self.seconds[..used]
     }
 
@@ -488,8 +433,5 @@ fn peak(seconds: impl Iterator<Item = Executed>) -> (f64, f64) {
         sum.1 = sum.1 + u64::from(second.transactions) - u64::from(leaving.transactions);
         best = (best.0.max(sum.0), best.1.max(sum.1));
     }
-    (
-        best.0 as f64 / PEAK_WINDOW_S as f64,
-        best.1 as f64 / PEAK_WINDOW_S as f64,
-    )
+    (best.0 as f64 / PEAK_WINDOW_S as f64, best.1 as f64 / PEAK_WINDOW_S as f64)
 }

@@ -80,10 +80,7 @@ pub enum FailureKind {
 impl FailureKind {
     /// Whether one transfer alone is to blame, so that it may be failed and the others put back.
     pub fn is_transfers_own(&self) -> bool {
-        matches!(
-            self,
-            Self::Unregistered | Self::BadAmount | Self::SelfTransfer
-        )
+        matches!(self, Self::Unregistered | Self::BadAmount | Self::SelfTransfer)
     }
 
     /// A bounded name for counts of errors by type.

@@ -266,22 +266,15 @@ impl Results {
         let interval_ns = (observed.block_time_ms.max(0.0) * 1e6) as u64;
         let mut counts = Counts::default();
         let mut phases = Vec::with_capacity(record.phases().len());
-        for ((phase, (start_ns, end_ns)), name) in record
-            .phases()
-            .iter()
-            .zip(record.schedule().phase_bounds())
-            .zip(names)
+        for ((phase, (start_ns, end_ns)), name) in
+            record.phases().iter().zip(record.schedule().phase_bounds()).zip(names)
         {
             let closed = closed(phase.tally)?;
             counts += closed;
             let over_s = effective_ns(end_ns - start_ns, phase.span, interval_ns) as f64 / 1e9;
             let (tps_peak, transactions_peak) = phase.peak();
             let mean = |events: u64| {
-                if over_s > 0.0 {
-                    events as f64 / over_s
-                } else {
-                    0.0
-                }
+                if over_s > 0.0 { events as f64 / over_s } else { 0.0 }
             };
             phases.push(PhaseResults {
                 name: name.to_owned(),
@@ -289,14 +282,8 @@ impl Results {
                 duration_ms: (end_ns - start_ns) / 1_000_000,
                 measures: Measures {
                     counts: closed,
-                    tps: Rate {
-                        mean: mean(closed.succeeded),
-                        peak: tps_peak,
-                    },
-                    transactions_per_second: Rate {
-                        mean: mean(phase.batches.transactions),
-                        peak: transactions_peak,
-                    },
+                    tps: Rate { mean: mean(closed.succeeded), peak: tps_peak },
+                    transactions_per_second: Rate { mean: mean(phase.batches.transactions), peak: transactions_peak },
                     success_rate: closed.success_rate(),
                     latency_ms: LatencyMs::of(&phase.latencies),
                     batch_size: BatchSize::of(&phase.batches),
@@ -305,16 +292,11 @@ impl Results {
         }
         counts.check()?;
         let batches = record.batches();
-        let longest = phases
-            .get(record.schedule().longest_phase())
-            .map(|phase| phase.measures);
+        let longest = phases.get(record.schedule().longest_phase()).map(|phase| phase.measures);
         let (tps_peak, transactions_peak) = record.peak();
         let measures = Measures {
             counts,
-            tps: Rate {
-                mean: longest.map_or(0.0, |m| m.tps.mean),
-                peak: tps_peak,
-            },
+            tps: Rate { mean: longest.map_or(0.0, |m| m.tps.mean), peak: tps_peak },
             transactions_per_second: Rate {
                 mean: longest.map_or(0.0, |m| m.transactions_per_second.mean),
                 peak: transactions_peak,
@@ -325,20 +307,10 @@ impl Results {
         };
         let attempts = batches.transactions;
         Ok(Self {
-            limited_by: limits::limited_by(
-                &measures,
-                longest.as_ref(),
-                record.schedule(),
-                observed,
-            ),
+            limited_by: limits::limited_by(&measures, longest.as_ref(), record.schedule(), observed),
             measures,
-            errors: record
-                .error_counts()
-                .iter()
-                .map(|(label, count)| ((*label).to_owned(), *count))
-                .collect(),
-            nonce_conflict_rate: (attempts > 0)
-                .then(|| record.nonce_conflicts() as f64 * 100.0 / attempts as f64),
+            errors: record.error_counts().iter().map(|(label, count)| ((*label).to_owned(), *count)).collect(),
+            nonce_conflict_rate: (attempts > 0).then(|| record.nonce_conflicts() as f64 * 100.0 / attempts as f64),
             restarts: observed.restarts,
             phases,
             series: series(record),
@@ -350,11 +322,8 @@ impl Results {
 /// The counts of a phase that is over.
 fn closed(tally: Counts) -> Result<Counts, Miscount> {
     let under_way = tally.accepted.saturating_sub(tally.ended());
-    let counts = Counts {
-        not_sent: tally.offered.saturating_sub(tally.sent),
-        unknown: tally.unknown + under_way,
-        ..tally
-    };
+    let counts =
+        Counts { not_sent: tally.offered.saturating_sub(tally.sent), unknown: tally.unknown + under_way, ..tally };
     counts.check().map(|()| counts)
 }
 
@@ -362,11 +331,7 @@ fn closed(tally: Counts) -> Result<Counts, Miscount> {
 /// that longer by more than two block intervals.
 fn effective_ns(length_ns: u64, span: Option<BlockSpan>, interval_ns: u64) -> u64 {
     let blocks_ns = span.map_or(0, |span| span.last_ns - span.first_ns);
-    if blocks_ns > length_ns + 2 * interval_ns {
-        blocks_ns
-    } else {
-        length_ns
-    }
+    if blocks_ns > length_ns + 2 * interval_ns { blocks_ns } else { length_ns }
 }
 
 fn series(record: &Recorder) -> Vec<SeriesPoint> {
@@ -385,8 +350,7 @@ fn series(record: &Recorder) -> Vec<SeriesPoint> {
             succeeded: second.executed.transfers,
             failed: second.failed,
             transactions: second.executed.transactions,
-            settle_mean_ms: known
-                .then(|| (second.settle_sum_us as f64 / settled).round() / 1_000.0),
+            settle_mean_ms: known.then(|| (second.settle_sum_us as f64 / settled).round() / 1_000.0),
             settle_max_ms: known.then_some(second.settle_max_us as f64 / 1_000.0),
             queue_depth: second.queue_depth,
         };
@@ -409,9 +373,7 @@ impl LatencyMs {
 
 impl BatchSize {
     fn of(batches: &Batches) -> Option<Self> {
-        (batches.transactions > 0).then(|| Self {
-            mean: batches.transfers as f64 / batches.transactions as f64,
-            max: batches.largest,
-        })
+        (batches.transactions > 0)
+            .then(|| Self { mean: batches.transfers as f64 / batches.transactions as f64, max: batches.largest })
     }
 }

@@ -64,11 +64,7 @@ fn micros(rate: f64) -> u128 {
 impl Curve {
     fn new(phase: &Phase) -> Self {
         let duration_ms = phase.duration_ms;
-        let even = |unit, per_ms| Self {
-            duration_ms,
-            unit,
-            shape: Shape::Even(per_ms),
-        };
+        let even = |unit, per_ms| Self { duration_ms, unit, shape: Shape::Even(per_ms) };
         match phase.arrivals {
             Arrivals::Pause => even(1, 0),
             // k * duration / count: the unit is stretched instead of the rate, which stays a whole number.
@@ -83,11 +79,7 @@ impl Curve {
                 }
                 let spans = u128::from(steps - 1);
                 let (first, step) = ((from * spans) as i128, to as i128 - from as i128);
-                Self {
-                    duration_ms,
-                    unit: spans * MICRO * MS_PER_S,
-                    shape: Shape::Steps { first, step },
-                }
+                Self { duration_ms, unit: spans * MICRO * MS_PER_S, shape: Shape::Steps { first, step } }
             }
         }
     }
@@ -114,10 +106,7 @@ impl Curve {
                 }
                 let last = t_wide - 1;
                 let rest_ms = i128::from(self.duration_ms) - last * 1_000;
-                (
-                    self.duration_ms,
-                    (start(last) + (first + last * step) * rest_ms) as u128,
-                )
+                (self.duration_ms, (start(last) + (first + last * step) * rest_ms) as u128)
             }
         }
     }
@@ -168,20 +157,10 @@ impl Schedule {
                 let (steady_rate, highest_rate) = match phase.arrivals {
                     Arrivals::Rate(rate) => (Some(rate), rate),
                     Arrivals::Ramp { from, to } => (None, from.max(to)),
-                    Arrivals::Count(count) => (
-                        None,
-                        count as f64 * 1_000.0 / phase.duration_ms.max(1) as f64,
-                    ),
+                    Arrivals::Count(count) => (None, count as f64 * 1_000.0 / phase.duration_ms.max(1) as f64),
                     Arrivals::Pause => (None, 0.0),
                 };
-                let slot = Slot {
-                    curve,
-                    start_ms,
-                    first,
-                    total: curve.total(),
-                    steady_rate,
-                    highest_rate,
-                };
+                let slot = Slot { curve, start_ms, first, total: curve.total(), steady_rate, highest_rate };
                 start_ms += phase.duration_ms;
                 first += slot.total;
                 slot
@@ -201,9 +180,7 @@ impl Schedule {
     }
 
     /// Start and end of each phase, in nanoseconds since the load's start.
-    pub fn phase_bounds(
-        &self,
-    ) -> impl ExactSizeIterator<Item = (u64, u64)> + DoubleEndedIterator + '_ {
+    pub fn phase_bounds(&self) -> impl ExactSizeIterator<Item = (u64, u64)> + DoubleEndedIterator + '_ {
         self.phases.iter().map(|slot| {
             let (start, end) = (slot.start_ms, slot.start_ms + slot.curve.duration_ms);
             (start * NS_PER_MS as u64, end * NS_PER_MS as u64)
@@ -217,11 +194,7 @@ impl Schedule {
 
     /// How many transfers are meant to have arrived before `at_ns`.
     pub fn offered_before(&self, at_ns: u64) -> u64 {
-        let Some(phase) = self
-            .phases
-            .iter()
-            .rposition(|slot| slot.start_ms * (NS_PER_MS as u64) < at_ns)
-        else {
+        let Some(phase) = self.phases.iter().rposition(|slot| slot.start_ms * (NS_PER_MS as u64) < at_ns) else {
             return 0;
         };
         let slot = &self.phases[phase];
@@ -229,11 +202,7 @@ impl Schedule {
         let (mut low, mut high) = (0, slot.total);
         while low < high {
             let middle = low + (high - low) / 2;
-            if slot
-                .curve
-                .arrival_ns(middle, &mut slot.curve.segment_of(middle))
-                < since
-            {
+            if slot.curve.arrival_ns(middle, &mut slot.curve.segment_of(middle)) < since {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -245,9 +214,7 @@ impl Schedule {
     /// The highest steady `arrivalRate`: what the run aims at. Where no phase is steady, the highest rate of any.
     pub fn target_rate(&self) -> f64 {
         let highest = |rates: &mut dyn Iterator<Item = f64>| {
-            rates.fold(None, |top: Option<f64>, rate| {
-                Some(top.map_or(rate, |t| t.max(rate)))
-            })
+            rates.fold(None, |top: Option<f64>, rate| Some(top.map_or(rate, |t| t.max(rate))))
         };
         highest(&mut self.phases.iter().filter_map(|slot| slot.steady_rate))
             .or_else(|| highest(&mut self.phases.iter().map(|slot| slot.highest_rate)))
@@ -257,15 +224,8 @@ impl Schedule {
     /// The index of the longest phase that offers anything, the first of equals: its numbers are the run's.
     /// 0 where no phase offers anything.
     pub fn longest_phase(&self) -> usize {
-        let longest = self
-            .phases
-            .iter()
-            .enumerate()
-            .rev()
-            .filter(|(_, slot)| slot.total > 0);
-        longest
-            .max_by_key(|(_, slot)| slot.curve.duration_ms)
-            .map_or(0, |(index, _)| index)
+        let longest = self.phases.iter().enumerate().rev().filter(|(_, slot)| slot.total > 0);
+        longest.max_by_key(|(_, slot)| slot.curve.duration_ms).map_or(0, |(index, _)| index)
     }
 
     /// The share of generator `generator` among `generators`: every `generators`-th transfer, in order of time.
@@ -308,11 +268,7 @@ impl Iterator for Share<'_> {
         self.next = n.saturating_add(self.stride);
         let start_ns = slot.start_ms * NS_PER_MS as u64;
         let intended_ns = start_ns + slot.curve.arrival_ns(n - slot.first, &mut self.segment);
-        Some(Arrival {
-            n,
-            phase: self.phase as u16,
-            intended_ns,
-        })
+        Some(Arrival { n, phase: self.phase as u16, intended_ns })
     }
 }
 
@@ -323,12 +279,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn phase(duration_ms: u64, arrivals: Arrivals) -> Phase {
-        Phase {
-            name: "phase".into(),
-            duration_ms,
-            arrivals,
-            max_vusers: None,
-        }
+        Phase { name: "phase".into(), duration_ms, arrivals, max_vusers: None }
     }
 
     fn all(schedule: &Schedule) -> Vec<Arrival> {
@@ -338,54 +289,30 @@ mod tests {
     #[test]
     fn the_780_second_profile_offers_exactly_136_200_transfers_to_the_last_nanosecond() {
         let schedule = Schedule::new(&[
-            phase(
-                120_000,
-                Arrivals::Ramp {
-                    from: 50.0,
-                    to: 150.0,
-                },
-            ),
+            phase(120_000, Arrivals::Ramp { from: 50.0, to: 150.0 }),
             phase(600_000, Arrivals::Rate(202.0)),
             phase(60_000, Arrivals::Rate(50.0)),
         ]);
-        assert_eq!(
-            schedule.phase_totals().collect::<Vec<_>>(),
-            [12_000, 121_200, 3_000]
-        );
+        assert_eq!(schedule.phase_totals().collect::<Vec<_>>(), [12_000, 121_200, 3_000]);
         assert_eq!(schedule.total(), 136_200);
         assert_eq!(schedule.target_rate(), 202.0);
         assert_eq!(schedule.longest_phase(), 1);
         assert_eq!(schedule.duration_ns(), 780_000_000_000);
         let last = schedule.arrivals(0, 1).last().unwrap();
-        assert_eq!(
-            (last.n, last.phase, last.intended_ns),
-            (136_199, 2, 779_980_000_000)
-        );
+        assert_eq!((last.n, last.phase, last.intended_ns), (136_199, 2, 779_980_000_000));
     }
 
     #[test]
     fn a_steady_rate_arrives_at_start_plus_n_over_rate() {
-        let schedule = Schedule::new(&[
-            phase(1_000, Arrivals::Pause),
-            phase(3_000, Arrivals::Rate(3.0)),
-        ]);
+        let schedule = Schedule::new(&[phase(1_000, Arrivals::Pause), phase(3_000, Arrivals::Rate(3.0))]);
         let times: Vec<u64> = all(&schedule).iter().map(|a| a.intended_ns).collect();
-        assert_eq!(
-            times[..4],
-            [1_000_000_000, 1_333_333_333, 1_666_666_666, 2_000_000_000]
-        );
+        assert_eq!(times[..4], [1_000_000_000, 1_333_333_333, 1_666_666_666, 2_000_000_000]);
         assert_eq!(times.len(), 9);
     }
 
     #[test]
     fn a_ramp_steps_once_a_second_as_artillery_does() {
-        let schedule = Schedule::new(&[phase(
-            5_000,
-            Arrivals::Ramp {
-                from: 10.0,
-                to: 30.0,
-            },
-        )]);
+        let schedule = Schedule::new(&[phase(5_000, Arrivals::Ramp { from: 10.0, to: 30.0 })]);
         let mut seconds = [0; 5];
         for arrival in all(&schedule) {
             seconds[(arrival.intended_ns / 1_000_000_000) as usize] += 1;
@@ -395,61 +322,33 @@ mod tests {
 
     #[test]
     fn a_ramp_down_to_zero_leaves_its_last_second_empty() {
-        let schedule = Schedule::new(&[phase(
-            3_000,
-            Arrivals::Ramp {
-                from: 20.0,
-                to: 0.0,
-            },
-        )]);
+        let schedule = Schedule::new(&[phase(3_000, Arrivals::Ramp { from: 20.0, to: 0.0 })]);
         assert_eq!(schedule.total(), 30);
         assert!(all(&schedule).iter().all(|a| a.intended_ns < 2_000_000_000));
     }
 
     #[test]
     fn a_ramp_of_one_second_takes_the_mean() {
-        assert_eq!(
-            Schedule::new(&[phase(
-                1_000,
-                Arrivals::Ramp {
-                    from: 10.0,
-                    to: 25.0
-                }
-            )])
-            .total(),
-            17
-        );
+        assert_eq!(Schedule::new(&[phase(1_000, Arrivals::Ramp { from: 10.0, to: 25.0 })]).total(), 17);
     }
 
     #[test]
     fn a_count_is_spread_evenly_over_its_phase() {
         let schedule = Schedule::new(&[phase(60_000, Arrivals::Count(20))]);
-        let times: Vec<u64> = all(&schedule)
-            .iter()
-            .map(|a| a.intended_ns / 1_000_000_000)
-            .collect();
+        let times: Vec<u64> = all(&schedule).iter().map(|a| a.intended_ns / 1_000_000_000).collect();
         assert_eq!(times, (0..20).map(|k| k * 3).collect::<Vec<_>>());
     }
 
     #[test]
     fn the_target_of_a_load_without_a_steady_phase_is_its_highest_rate() {
-        assert_eq!(
-            Schedule::new(&[phase(9_000, Arrivals::Ramp { from: 9.0, to: 4.0 })]).target_rate(),
-            9.0
-        );
-        assert_eq!(
-            Schedule::new(&[phase(10_000, Arrivals::Count(20))]).target_rate(),
-            2.0
-        );
+        assert_eq!(Schedule::new(&[phase(9_000, Arrivals::Ramp { from: 9.0, to: 4.0 })]).target_rate(), 9.0);
+        assert_eq!(Schedule::new(&[phase(10_000, Arrivals::Count(20))]).target_rate(), 2.0);
     }
 
     #[test]
     fn a_long_pause_is_not_the_longest_phase() {
-        let phases = [
-            phase(1_000, Arrivals::Rate(1.0)),
-            phase(9_000, Arrivals::Pause),
-            phase(1_000, Arrivals::Rate(2.0)),
-        ];
+        let phases =
+            [phase(1_000, Arrivals::Rate(1.0)), phase(9_000, Arrivals::Pause), phase(1_000, Arrivals::Rate(2.0))];
         assert_eq!(Schedule::new(&phases).longest_phase(), 0);
     }
 
@@ -461,11 +360,7 @@ mod tests {
             (0u64..2_000).prop_map(Arrivals::Count),
             Just(Arrivals::Pause),
         ];
-        let duration = prop_oneof![
-            Just(1_000),
-            (1u64..12).prop_map(|s| s * 1_000),
-            1u64..12_000
-        ];
+        let duration = prop_oneof![Just(1_000), (1u64..12).prop_map(|s| s * 1_000), 1u64..12_000];
         (duration, arrivals).prop_map(|(ms, arrivals)| phase(ms, arrivals))
     }
 

@@ -59,34 +59,19 @@ pub struct Ruling {
 /// rolls the state back). Only a transfer's own fault fails it; what would fail every transfer alike fails none.
 pub fn landed(execution: &Execution, transfers: usize) -> Ruling {
     match execution {
-        Execution::Success => Ruling {
-            settlement: Settlement::All(Fate::Finalized),
-            systemic: None,
-        },
-        Execution::Failure {
-            index: Some(index),
-            kind,
-        } if kind.is_transfers_own() && *index < transfers as u64 => Ruling {
-            settlement: Settlement::Poisoned {
-                index: *index as usize,
-            },
-            systemic: None,
-        },
-        Execution::Failure { kind, .. } => Ruling {
-            settlement: Settlement::All(Fate::Requeue),
-            systemic: Some(kind.clone()),
-        },
+        Execution::Success => Ruling { settlement: Settlement::All(Fate::Finalized), systemic: None },
+        Execution::Failure { index: Some(index), kind } if kind.is_transfers_own() && *index < transfers as u64 => {
+            Ruling { settlement: Settlement::Poisoned { index: *index as usize }, systemic: None }
+        }
+        Execution::Failure { kind, .. } => {
+            Ruling { settlement: Settlement::All(Fate::Requeue), systemic: Some(kind.clone()) }
+        }
     }
 }
 
 /// Whether an attempt can never land any more: one look at its key, in a final block past the attempt's expiry,
 /// shows a nonce below the attempt's.
-pub fn dead_by_expiry(
-    nonce: Nonce,
-    expiry: Height,
-    key_nonce: Nonce,
-    final_height: Height,
-) -> bool {
+pub fn dead_by_expiry(nonce: Nonce, expiry: Height, key_nonce: Nonce, final_height: Height) -> bool {
     final_height > expiry && key_nonce < nonce
 }
 
@@ -111,21 +96,9 @@ mod tests {
             (failure(Some(9), FailureKind::Unregistered), back, true),
             (failure(Some(0), FailureKind::SenderBalance), back, true),
             (failure(Some(1), FailureKind::OutOfGas), back, true),
-            (
-                failure(Some(1), FailureKind::Contract("MethodNotFound".into())),
-                back,
-                true,
-            ),
-            (
-                failure(Some(1), FailureKind::Panic("paused".into())),
-                back,
-                true,
-            ),
-            (
-                failure(None, FailureKind::Action("LackBalanceForState".into())),
-                back,
-                true,
-            ),
+            (failure(Some(1), FailureKind::Contract("MethodNotFound".into())), back, true),
+            (failure(Some(1), FailureKind::Panic("paused".into())), back, true),
+            (failure(None, FailureKind::Action("LackBalanceForState".into())), back, true),
         ] {
             let ruling = landed(&execution, 5);
             assert_eq!(ruling.settlement, settlement, "{execution:?}");
@@ -135,26 +108,15 @@ mod tests {
 
     #[test]
     fn a_poisoned_batch_fails_one_and_puts_the_others_back() {
-        let fates: Vec<_> = (0..4)
-            .map(|i| Settlement::Poisoned { index: 1 }.fate(i))
-            .collect();
-        assert_eq!(
-            fates,
-            [Fate::Requeue, Fate::Failed, Fate::Requeue, Fate::Requeue]
-        );
+        let fates: Vec<_> = (0..4).map(|i| Settlement::Poisoned { index: 1 }.fate(i)).collect();
+        assert_eq!(fates, [Fate::Requeue, Fate::Failed, Fate::Requeue, Fate::Requeue]);
     }
 
     #[test]
     fn only_a_final_height_past_the_expiry_with_an_unreached_nonce_proves_death() {
         assert!(dead_by_expiry(10, 100, 9, 101));
-        assert!(
-            !dead_by_expiry(10, 100, 9, 100),
-            "a block at the expiry height may still include it"
-        );
-        assert!(
-            !dead_by_expiry(10, 100, 10, 101),
-            "its own nonce was reached: it may have landed"
-        );
+        assert!(!dead_by_expiry(10, 100, 9, 100), "a block at the expiry height may still include it");
+        assert!(!dead_by_expiry(10, 100, 10, 101), "its own nonce was reached: it may have landed");
         assert!(!dead_by_expiry(10, 100, 11, 101));
     }
 }

@@ -20,8 +20,7 @@ impl TransferId {
     /// 16 bytes, so that two workers that hear the same key agree, and nobody outside can forge a match.
     pub fn derive(secret: &[u8; 32], key: &[u8]) -> Self {
         #[allow(clippy::expect_used)]
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
         mac.update(key);
         let mut id = [0; 16];
         id.copy_from_slice(&mac.finalize().into_bytes()[..16]);

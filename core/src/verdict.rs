@@ -50,11 +50,7 @@ const THROTTLED_PERCENT: f64 = 1.0;
 pub fn judge(results: &Results, checks: &[Check], conduct: &Conduct) -> Judgement {
     let wrong = contradictions(results);
     let doubts = doubts(results, conduct);
-    let broken: Vec<String> = checks
-        .iter()
-        .filter(|check| !check.ok)
-        .map(broken)
-        .collect();
+    let broken: Vec<String> = checks.iter().filter(|check| !check.ok).map(broken).collect();
     let verdict = if !wrong.is_empty() {
         Verdict::Failed
     } else if !doubts.is_empty() {
@@ -64,10 +60,7 @@ pub fn judge(results: &Results, checks: &[Check], conduct: &Conduct) -> Judgemen
     } else {
         Verdict::Passed
     };
-    Judgement {
-        verdict,
-        reasons: [wrong, doubts, broken].concat(),
-    }
+    Judgement { verdict, reasons: [wrong, doubts, broken].concat() }
 }
 
 fn contradictions(results: &Results) -> Vec<String> {
@@ -100,21 +93,14 @@ fn doubts(results: &Results, conduct: &Conduct) -> Vec<String> {
             counts.sent, counts.offered, SENT_PERCENT,
         ));
     }
-    if let Some(lag) = results
-        .measures
-        .latency_ms
-        .send_lag
-        .filter(|lag| lag.p99 > conduct.max_send_lag_ms as f64)
-    {
-        doubts.push(format!(
-            "p99 send lag was {:.0} ms, load.maxSendLag is {} ms",
-            lag.p99, conduct.max_send_lag_ms
-        ));
+    if let Some(lag) = results.measures.latency_ms.send_lag.filter(|lag| lag.p99 > conduct.max_send_lag_ms as f64) {
+        doubts.push(format!("p99 send lag was {:.0} ms, load.maxSendLag is {} ms", lag.p99, conduct.max_send_lag_ms));
     }
-    let throttled =
-        conduct.throttled_ms.unwrap_or(0) as f64 * 100.0 / conduct.load_ms.max(1) as f64;
+    let throttled = conduct.throttled_ms.unwrap_or(0) as f64 * 100.0 / conduct.load_ms.max(1) as f64;
     if throttled > THROTTLED_PERCENT {
-        doubts.push(format!("the CPU quota held the process back for {throttled:.1} % of the load, {THROTTLED_PERCENT} % are allowed"));
+        doubts.push(format!(
+            "the CPU quota held the process back for {throttled:.1} % of the load, {THROTTLED_PERCENT} % are allowed"
+        ));
     }
     if results.audit.is_none() {
         doubts.push("the chain was not audited".to_owned());
@@ -123,18 +109,7 @@ fn doubts(results: &Results, conduct: &Conduct) -> Vec<String> {
 }
 
 fn broken(check: &Check) -> String {
-    let phase = check
-        .phase
-        .as_ref()
-        .map(|phase| format!(" in phase {phase}"))
-        .unwrap_or_default();
-    let actual = check
-        .actual
-        .map_or("there is no data".to_owned(), |actual| {
-            format!("it is {actual:.2}")
-        });
-    format!(
-        "{}{phase} must be {}, and {actual}",
-        check.metric, check.bound
-    )
+    let phase = check.phase.as_ref().map(|phase| format!(" in phase {phase}")).unwrap_or_default();
+    let actual = check.actual.map_or("there is no data".to_owned(), |actual| format!("it is {actual:.2}"));
+    format!("{}{phase} must be {}, and {actual}", check.metric, check.bound)
 }

@@ -4,10 +4,7 @@
 //! it can be put right.
 
 use crate::{
-    spec::{
-        DECIMAL_PATTERN, DURATION_PATTERN, GAS_PATTERN, NAME_PATTERN, PHASE_NAME_PATTERN,
-        PREFIX_PATTERN,
-    },
+    spec::{DECIMAL_PATTERN, DURATION_PATTERN, GAS_PATTERN, NAME_PATTERN, PHASE_NAME_PATTERN, PREFIX_PATTERN},
     violation::{Faults, closest, shown},
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -21,42 +18,18 @@ use serde_json::{Map, Value};
 
 /// What a text must be, by the pattern that it must match.
 const MEANINGS: [(&str, &str); 9] = [
-    (
-        DURATION_PATTERN,
-        "a length of time, such as 500ms, 90s, 5m or 1h30m",
-    ),
-    (
-        DECIMAL_PATTERN,
-        "a decimal number in quotes, such as \"200\" or \"99.5\"",
-    ),
-    (
-        GAS_PATTERN,
-        "an amount of gas with its unit, such as 3 Tgas",
-    ),
-    (
-        NAME_PATTERN,
-        "a Kubernetes name: a-z, 0-9, '-' and '.', beginning and ending with a letter or digit",
-    ),
-    (
-        PHASE_NAME_PATTERN,
-        "a name of a-z, 0-9, '-' and '_', beginning and ending with a letter or digit",
-    ),
-    (
-        PREFIX_PATTERN,
-        "the head of an account id: a-z and 0-9, with single '-' or '_' between",
-    ),
-    (
-        account::PATTERN,
-        "a NEAR account id: 2 to 64 of a-z, 0-9, '-', '_' and '.', such as bench.testnet",
-    ),
+    (DURATION_PATTERN, "a length of time, such as 500ms, 90s, 5m or 1h30m"),
+    (DECIMAL_PATTERN, "a decimal number in quotes, such as \"200\" or \"99.5\""),
+    (GAS_PATTERN, "an amount of gas with its unit, such as 3 Tgas"),
+    (NAME_PATTERN, "a Kubernetes name: a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"),
+    (PHASE_NAME_PATTERN, "a name of a-z, 0-9, '-' and '_', beginning and ending with a letter or digit"),
+    (PREFIX_PATTERN, "the head of an account id: a-z and 0-9, with single '-' or '_' between"),
+    (account::PATTERN, "a NEAR account id: 2 to 64 of a-z, 0-9, '-', '_' and '.', such as bench.testnet"),
     (
         AMOUNT_PATTERN,
         "whole token units as decimal digits in quotes, such as \"1000000\" (no sign, point, exponent or unit)",
     ),
-    (
-        NEAR_PATTERN,
-        "an amount of NEAR with its unit, such as \"100 NEAR\" or \"0.5 NEAR\"",
-    ),
+    (NEAR_PATTERN, "an amount of NEAR with its unit, such as \"100 NEAR\" or \"0.5 NEAR\""),
 ];
 
 /// Adds everything that keeps `value` from matching `schema`.
@@ -69,10 +42,7 @@ pub(crate) fn check(schema: &JSONSchemaProps, value: &Value, path: &str, faults:
     }
     if schema.x_kubernetes_int_or_string == Some(true) {
         if !(value.is_string() || value.is_i64() || value.is_u64()) {
-            faults.add(
-                path,
-                format!("must be a whole number or a text, and is {}", kind(value)),
-            );
+            faults.add(path, format!("must be a whole number or a text, and is {}", kind(value)));
         }
         return;
     }
@@ -86,17 +56,12 @@ pub(crate) fn check(schema: &JSONSchemaProps, value: &Value, path: &str, faults:
         _ => true,
     };
     if !right_type {
-        faults.add(
-            path,
-            wrong_type(schema.type_.as_deref().unwrap_or_default(), value),
-        );
+        faults.add(path, wrong_type(schema.type_.as_deref().unwrap_or_default(), value));
         return;
     }
     match value {
         Value::String(text) => check_text(schema, text, path, faults),
-        Value::Number(number) => {
-            check_number(schema, number.as_f64().unwrap_or(f64::NAN), path, faults)
-        }
+        Value::Number(number) => check_number(schema, number.as_f64().unwrap_or(f64::NAN), path, faults),
         Value::Array(items) => check_list(schema, items, path, faults),
         Value::Object(fields) => check_map(schema, fields, path, faults),
         Value::Bool(_) | Value::Null => {}
@@ -135,21 +100,11 @@ fn kind(value: &Value) -> &'static str {
 
 fn check_text(schema: &JSONSchemaProps, text: &str, path: &str, faults: &mut Faults) {
     if let Some(allowed) = &schema.enum_ {
-        let allowed: Vec<&str> = allowed
-            .iter()
-            .filter_map(|JSON(value)| value.as_str())
-            .collect();
+        let allowed: Vec<&str> = allowed.iter().filter_map(|JSON(value)| value.as_str()).collect();
         if !allowed.contains(&text) {
-            let meant = closest(text, allowed.iter().copied())
-                .map_or(String::new(), |meant| format!("did you mean {meant}? "));
-            faults.add(
-                path,
-                format!(
-                    "{} is not known; {meant}use one of {}",
-                    shown(text),
-                    allowed.join(", ")
-                ),
-            );
+            let meant =
+                closest(text, allowed.iter().copied()).map_or(String::new(), |meant| format!("did you mean {meant}? "));
+            faults.add(path, format!("{} is not known; {meant}use one of {}", shown(text), allowed.join(", ")));
         }
         return;
     }
@@ -157,10 +112,7 @@ fn check_text(schema: &JSONSchemaProps, text: &str, path: &str, faults: &mut Fau
     if let Some(pattern) = &schema.pattern
         && !regex_lite::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
     {
-        let meaning = MEANINGS
-            .iter()
-            .find(|(known, _)| known == pattern)
-            .map(|(_, meaning)| *meaning);
+        let meaning = MEANINGS.iter().find(|(known, _)| known == pattern).map(|(_, meaning)| *meaning);
         faults.add(
             path,
             format!(
@@ -169,17 +121,9 @@ fn check_text(schema: &JSONSchemaProps, text: &str, path: &str, faults: &mut Fau
                 meaning.map_or(format!("a text that matches {pattern}"), str::to_owned)
             ),
         );
-    } else if schema.min_length.is_some_and(|min| length < min)
-        || schema.max_length.is_some_and(|max| length > max)
-    {
-        let (min, max) = (
-            schema.min_length.unwrap_or(0),
-            schema.max_length.unwrap_or(i64::MAX),
-        );
-        faults.add(
-            path,
-            format!("must have {min} to {max} characters, and has {length}"),
-        );
+    } else if schema.min_length.is_some_and(|min| length < min) || schema.max_length.is_some_and(|max| length > max) {
+        let (min, max) = (schema.min_length.unwrap_or(0), schema.max_length.unwrap_or(i64::MAX));
+        faults.add(path, format!("must have {min} to {max} characters, and has {length}"));
     }
 }
 
@@ -194,17 +138,9 @@ fn check_number(schema: &JSONSchemaProps, number: f64, path: &str, faults: &mut 
 
 fn check_list(schema: &JSONSchemaProps, items: &[Value], path: &str, faults: &mut Faults) {
     let length = items.len() as i64;
-    if schema.min_items.is_some_and(|min| length < min)
-        || schema.max_items.is_some_and(|max| length > max)
-    {
-        let (min, max) = (
-            schema.min_items.unwrap_or(0),
-            schema.max_items.unwrap_or(i64::MAX),
-        );
-        faults.add(
-            path,
-            format!("must have {min} to {max} entries, and has {length}"),
-        );
+    if schema.min_items.is_some_and(|min| length < min) || schema.max_items.is_some_and(|max| length > max) {
+        let (min, max) = (schema.min_items.unwrap_or(0), schema.max_items.unwrap_or(i64::MAX));
+        faults.add(path, format!("must have {min} to {max} entries, and has {length}"));
     }
     if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
         for (n, item) in items.iter().enumerate() {
@@ -213,28 +149,12 @@ fn check_list(schema: &JSONSchemaProps, items: &[Value], path: &str, faults: &mu
     }
 }
 
-fn check_map(
-    schema: &JSONSchemaProps,
-    fields: &Map<String, Value>,
-    path: &str,
-    faults: &mut Faults,
-) {
+fn check_map(schema: &JSONSchemaProps, fields: &Map<String, Value>, path: &str, faults: &mut Faults) {
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &schema.additional_properties {
-        if schema
-            .max_properties
-            .is_some_and(|max| fields.len() as i64 > max)
-        {
-            faults.add(
-                path,
-                format!(
-                    "must have at most {} entries",
-                    schema.max_properties.unwrap_or_default()
-                ),
-            );
+        if schema.max_properties.is_some_and(|max| fields.len() as i64 > max) {
+            faults.add(path, format!("must have at most {} entries", schema.max_properties.unwrap_or_default()));
         }
-        fields
-            .iter()
-            .for_each(|(key, value)| check(values, value, &format!("{path}.{key}"), faults));
+        fields.iter().for_each(|(key, value)| check(values, value, &format!("{path}.{key}"), faults));
         return;
     }
     let Some(known) = &schema.properties else {
@@ -254,21 +174,9 @@ fn check_map(
             }
         }
     }
-    for name in schema
-        .required
-        .iter()
-        .flatten()
-        .filter(|name| !fields.contains_key(*name))
-    {
-        let about = known
-            .get(name)
-            .and_then(|schema| schema.description.as_deref())
-            .unwrap_or_default();
-        let about = about
-            .split_once(". ")
-            .map_or(about, |(first, _)| first)
-            .trim_end_matches('.')
-            .replace('\n', " ");
+    for name in schema.required.iter().flatten().filter(|name| !fields.contains_key(*name)) {
+        let about = known.get(name).and_then(|schema| schema.description.as_deref()).unwrap_or_default();
+        let about = about.split_once(". ").map_or(about, |(first, _)| first).trim_end_matches('.').replace('\n', " ");
         faults.add(format!("{path}.{name}"), format!("is missing: {about}"));
     }
 }

@@ -49,17 +49,11 @@ fn read(text: &str, faults: &mut Faults) -> Option<BenchmarkRun> {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
         with_snippet: false,
     };
-    let documents: Vec<Node> =
-        faults.take("", serde_saphyr::from_multiple_with_options(text, options))?;
+    let documents: Vec<Node> = faults.take("", serde_saphyr::from_multiple_with_options(text, options))?;
     let count = documents.len();
     let mut documents = documents.into_iter();
     let (Some(document), None) = (documents.next(), documents.next()) else {
-        faults.add(
-            "",
-            format!(
-                "a manifest is one document, and here are {count}: write one BenchmarkRun a file"
-            ),
-        );
+        faults.add("", format!("a manifest is one document, and here are {count}: write one BenchmarkRun a file"));
         return None;
     };
     let value = document.into_value("", faults);
@@ -79,45 +73,34 @@ fn read(text: &str, faults: &mut Faults) -> Option<BenchmarkRun> {
 /// The schema of `spec`. Making it takes a while.
 static SPEC: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(|| {
     let mut version = crd().spec.versions.into_iter().next()?;
-    version
-        .schema
-        .take()?
-        .open_api_v3_schema?
-        .properties?
-        .remove("spec")
+    version.schema.take()?.open_api_v3_schema?.properties?.remove("spec")
 });
 
 /// Checks what every Kubernetes object has, and the spec by its schema.
 fn root(value: &Value, faults: &mut Faults) {
     const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
     let Value::Object(fields) = value else {
-        faults.add(
-            "",
-            "a manifest is a map with apiVersion, kind, metadata and spec",
-        );
+        faults.add("", "a manifest is a map with apiVersion, kind, metadata and spec");
         return;
     };
-    for field in fields
-        .keys()
-        .filter(|field| !FIELDS.contains(&field.as_str()))
-    {
-        let meant = closest(field, FIELDS).map_or(
-            "only apiVersion, kind, metadata and spec are known here".to_owned(),
-            |meant| format!("did you mean {meant}?"),
-        );
+    for field in fields.keys().filter(|field| !FIELDS.contains(&field.as_str())) {
+        let meant = closest(field, FIELDS)
+            .map_or("only apiVersion, kind, metadata and spec are known here".to_owned(), |meant| {
+                format!("did you mean {meant}?")
+            });
         faults.add(field, format!("unknown field; {meant}"));
     }
-    for (field, wanted) in [
-        ("apiVersion", BenchmarkRun::api_version(&())),
-        ("kind", BenchmarkRun::kind(&())),
-    ] {
+    for (field, wanted) in [("apiVersion", BenchmarkRun::api_version(&())), ("kind", BenchmarkRun::kind(&()))] {
         if fields.get(field).and_then(Value::as_str) != Some(&wanted) {
             faults.add(field, format!("must be {wanted}"));
         }
     }
     match fields.get("metadata").and_then(|metadata| metadata.get("name")) {
         Some(Value::String(name)) if is_name(name) => {}
-        Some(_) => faults.add("metadata.name", "must be text of 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"),
+        Some(_) => faults.add(
+            "metadata.name",
+            "must be text of 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit",
+        ),
         None => faults.add("metadata.name", "is missing: give the run a name"),
     }
     match (&*SPEC, fields.get("spec")) {
@@ -127,8 +110,7 @@ fn root(value: &Value, faults: &mut Faults) {
 }
 
 pub(crate) fn is_name(name: &str) -> bool {
-    name.len() <= 63
-        && regex_lite::Regex::new(NAME_PATTERN).is_ok_and(|pattern| pattern.is_match(name))
+    name.len() <= 63 && regex_lite::Regex::new(NAME_PATTERN).is_ok_and(|pattern| pattern.is_match(name))
 }
 
 /// A document as written, doubled keys included.
@@ -143,8 +125,7 @@ impl Node {
         match self {
             Self::Leaf(value) => value,
             Self::List(items) => {
-                let value =
-                    |(n, item): (usize, Self)| item.into_value(&format!("{path}[{n}]"), faults);
+                let value = |(n, item): (usize, Self)| item.into_value(&format!("{path}[{n}]"), faults);
                 Value::Array(items.into_iter().enumerate().map(value).collect())
             }
             Self::Map(entries) => {
@@ -154,11 +135,7 @@ impl Node {
                         faults.add(path, "has a field whose name looks like a key or a password: Secrets are named in secretRef, never written here");
                         continue;
                     }
-                    let path = if path.is_empty() {
-                        key.clone()
-                    } else {
-                        format!("{path}.{key}")
-                    };
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                     let value = node.into_value(&path, faults);
                     if map.insert(key, value).is_some() {
                         faults.add(path, "is written twice: keep one of them");

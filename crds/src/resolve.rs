@@ -14,10 +14,7 @@ use crate::{
 use kube::ResourceExt;
 use nearbench_core::{
     Account, Amount, Gas, Near, Plan, TGAS,
-    plan::{
-        Batch, Breaker, CreateFrom, Deploy, Endpoint, Engine, Keys, Network, PayingAccount,
-        Profile, Store, Token,
-    },
+    plan::{Batch, Breaker, CreateFrom, Deploy, Endpoint, Engine, Keys, Network, PayingAccount, Profile, Store, Token},
 };
 use std::collections::BTreeMap;
 
@@ -45,12 +42,7 @@ const MIN_GAS: Gas = TGAS;
 /// Every rule that does not hold, with the field's path and the way out.
 pub fn plan(run: &BenchmarkRun, resolve: &Resolve<'_>) -> Result<Plan, Vec<Violation>> {
     let mut faults = Faults::default();
-    let plan = Resolver {
-        spec: &run.spec,
-        resolve,
-        faults: &mut faults,
-    }
-    .plan(run.name_any());
+    let plan = Resolver { spec: &run.spec, resolve, faults: &mut faults }.plan(run.name_any());
     match plan {
         Some(plan) if faults.0.is_empty() => Ok(plan),
         _ => Err(faults.0),
@@ -67,7 +59,10 @@ impl Resolver<'_> {
     /// Every part is resolved before any is missed, so that all faults are found.
     fn plan(mut self, name: String) -> Option<Plan> {
         if !is_name(&name) {
-            self.faults.add("metadata.name", "must be 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit");
+            self.faults.add(
+                "metadata.name",
+                "must be 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit",
+            );
         }
         let network = self.network();
         let account = self.account();
@@ -82,21 +77,16 @@ impl Resolver<'_> {
             self.supply(token, amount, load);
         }
         self.pods("spec.workers.replicas", self.spec.workers.replicas);
-        let active_deadline_ms = self
-            .spec
-            .active_deadline_seconds
-            .map(|seconds| u64::from(seconds) * 1_000);
-        let load_ms = load.as_ref().map_or(0, |load| {
-            load.phases
-                .iter()
-                .map(|phase| phase.duration_ms)
-                .sum::<u64>()
-        });
-        if let Some(deadline_ms) = active_deadline_ms.filter(|deadline_ms| *deadline_ms <= load_ms)
-        {
+        let active_deadline_ms = self.spec.active_deadline_seconds.map(|seconds| u64::from(seconds) * 1_000);
+        let load_ms = load.as_ref().map_or(0, |load| load.phases.iter().map(|phase| phase.duration_ms).sum::<u64>());
+        if let Some(deadline_ms) = active_deadline_ms.filter(|deadline_ms| *deadline_ms <= load_ms) {
             self.faults.add(
                 "spec.activeDeadlineSeconds",
-                format!("is {} s, and the phases alone take {} s: allow more, to provision, drain and audit as well", deadline_ms / 1_000, load_ms / 1_000),
+                format!(
+                    "is {} s, and the phases alone take {} s: allow more, to provision, drain and audit as well",
+                    deadline_ms / 1_000,
+                    load_ms / 1_000
+                ),
             );
         }
         Some(Plan {
@@ -123,15 +113,12 @@ impl Resolver<'_> {
     }
 
     fn secret(&self, secret: Option<&SecretRef>) -> Option<String> {
-        secret
-            .filter(|_| !self.own_chain())
-            .map(|secret| secret.name.clone())
+        secret.filter(|_| !self.own_chain()).map(|secret| secret.name.clone())
     }
 
     fn account_id(&mut self, path: &str, text: &str) -> Option<Account> {
         if might_be_secret(text) {
-            self.faults
-                .add(path, "is not a NEAR account id, such as bench.testnet");
+            self.faults.add(path, "is not a NEAR account id, such as bench.testnet");
             return None;
         }
         self.faults.take(path, Account::new(text))
@@ -160,10 +147,7 @@ impl Resolver<'_> {
                 self.faults.add(&path, reason);
             }
             if let Some(first) = seen.insert(endpoint.url.trim_end_matches('/'), path.clone()) {
-                self.faults.add(
-                    &path,
-                    format!("is the same as {first}: write each endpoint once"),
-                );
+                self.faults.add(&path, format!("is the same as {first}: write each endpoint once"));
             }
             if endpoint.max_requests_per_second == Some(0) {
                 self.faults.add(
@@ -187,25 +171,16 @@ impl Resolver<'_> {
             );
         }
         if network.profile == Profile::Mainnet && !network.allow_real_funds && !self.own_chain() {
-            self.faults.add(
-                "spec.network.allowRealFunds",
-                "must be true on mainnet: every transfer there spends real funds",
-            );
+            self.faults
+                .add("spec.network.allowRealFunds", "must be true on mainnet: every transfer there spends real funds");
         }
-        Some(Network {
-            profile: network.profile,
-            chain_id: chain_id.to_owned(),
-            endpoints,
-        })
+        Some(Network { profile: network.profile, chain_id: chain_id.to_owned(), endpoints })
     }
 
     fn account(&mut self) -> Option<PayingAccount> {
         let account = &self.spec.account;
         let account_id = self.account_id("spec.account.accountId", &account.account_id);
-        let min_balance = self.faults.take(
-            "spec.account.minBalance",
-            account.min_balance.parse::<Near>(),
-        );
+        let min_balance = self.faults.take("spec.account.minBalance", account.min_balance.parse::<Near>());
         let from = account.create_from.as_ref();
         let create_from = from.map(|from| self.create_from(from, account_id.as_ref(), min_balance));
         if account.create_from.is_some() && account.master_key_secret_ref.is_some() {
@@ -215,11 +190,7 @@ impl Resolver<'_> {
             );
         }
         let prepared = account.keys.secret_ref.is_some();
-        if !self.own_chain()
-            && account.create_from.is_none()
-            && account.master_key_secret_ref.is_none()
-            && !prepared
-        {
+        if !self.own_chain() && account.create_from.is_none() && account.master_key_secret_ref.is_none() && !prepared {
             self.faults.add(
                 "spec.account",
                 "lacks a key: name masterKeySecretRef (the account is there), createFrom (it is to be made) or keys.secretRef (prepared keys)",
@@ -242,10 +213,8 @@ impl Resolver<'_> {
         min_balance: Option<Near>,
     ) -> Option<CreateFrom> {
         let account_id = self.account_id("spec.account.createFrom.accountId", &from.account_id);
-        let initial_balance = self.faults.take(
-            "spec.account.createFrom.initialBalance",
-            from.initial_balance.parse::<Near>(),
-        );
+        let initial_balance =
+            self.faults.take("spec.account.createFrom.initialBalance", from.initial_balance.parse::<Near>());
         if let (Some(child), Some(parent)) = (child, &account_id)
             && !child.is_direct_child_of(parent)
         {
@@ -263,46 +232,33 @@ impl Resolver<'_> {
             );
         }
         if !self.own_chain() && from.secret_ref.is_none() {
-            self.faults.add(
-                "spec.account.createFrom.secretRef",
-                "is missing: the funding account's key must sign",
-            );
+            self.faults.add("spec.account.createFrom.secretRef", "is missing: the funding account's key must sign");
         }
         let secret = self.secret(from.secret_ref.as_ref());
-        Some(CreateFrom {
-            account_id: account_id?,
-            secret,
-            initial_balance: initial_balance?,
-        })
+        Some(CreateFrom { account_id: account_id?, secret, initial_balance: initial_balance? })
     }
 
     fn keys(&mut self, keys: &spec::Keys) -> Option<Keys> {
         match (keys.count, &keys.secret_ref) {
             (Some(_), Some(_)) => {
-                self.faults.add(
-                    "spec.account.keys",
-                    "has count (new keys) and secretRef (prepared keys): keep one of them",
-                );
+                self.faults
+                    .add("spec.account.keys", "has count (new keys) and secretRef (prepared keys): keep one of them");
                 None
             }
             (Some(0), None) => {
-                self.faults.add(
-                    "spec.account.keys.count",
-                    "must be at least 1: without a key nothing can be signed",
-                );
+                self.faults.add("spec.account.keys.count", "must be at least 1: without a key nothing can be signed");
                 None
             }
             (None, Some(secret)) if !self.own_chain() => {
                 if self.spec.account.create_from.is_some() {
-                    self.faults.add("spec.account.keys.secretRef", "names prepared keys, which an account that createFrom makes cannot have: use keys.count");
+                    self.faults.add(
+                        "spec.account.keys.secretRef",
+                        "names prepared keys, which an account that createFrom makes cannot have: use keys.count",
+                    );
                 }
-                Some(Keys::Prepared {
-                    secret: secret.name.clone(),
-                })
+                Some(Keys::Prepared { secret: secret.name.clone() })
             }
-            (count, _) => Some(Keys::Generate {
-                count: count.unwrap_or(DEFAULT_KEYS),
-            }),
+            (count, _) => Some(Keys::Generate { count: count.unwrap_or(DEFAULT_KEYS) }),
         }
     }
 
@@ -332,13 +288,9 @@ impl Resolver<'_> {
         }
         let deploy = match deploy {
             Some(deploy) => {
-                let total_supply = self.faults.take(
-                    "spec.token.deploy.totalSupply",
-                    deploy.total_supply.parse::<Amount>(),
-                );
-                let mint = self
-                    .faults
-                    .take("spec.token.deploy.mint", deploy.mint.parse::<Amount>());
+                let total_supply =
+                    self.faults.take("spec.token.deploy.totalSupply", deploy.total_supply.parse::<Amount>());
+                let mint = self.faults.take("spec.token.deploy.mint", deploy.mint.parse::<Amount>());
                 let (total_supply, mint) = (total_supply?, mint?);
                 if total_supply.0.checked_add(mint.0).is_none() {
                     self.faults.add("spec.token.deploy.mint", format!("{mint} and totalSupply {total_supply} together are more than {}, the most that a token can have", u128::MAX));
@@ -347,21 +299,13 @@ impl Resolver<'_> {
             }
             None => None,
         };
-        Some(Token {
-            contract_id: contract_id?,
-            deploy,
-        })
+        Some(Token { contract_id: contract_id?, deploy })
     }
 
     fn amount(&mut self) -> Option<Amount> {
-        let amount = self
-            .faults
-            .take("spec.load.amount", self.spec.load.amount.parse::<Amount>())?;
+        let amount = self.faults.take("spec.load.amount", self.spec.load.amount.parse::<Amount>())?;
         if amount.0 == 0 {
-            self.faults.add(
-                "spec.load.amount",
-                "must be at least \"1\": a token refuses transfers of nothing",
-            );
+            self.faults.add("spec.load.amount", "must be at least \"1\": a token refuses transfers of nothing");
         }
         Some(amount)
     }
@@ -371,11 +315,7 @@ impl Resolver<'_> {
         let Some(deploy) = token.deploy else { return };
         let transfers = nearbench_core::schedule::Schedule::new(&load.phases).total();
         let has = deploy.total_supply.0.saturating_add(deploy.mint.0);
-        if amount
-            .0
-            .checked_mul(transfers.into())
-            .is_none_or(|needed| needed > has)
-        {
+        if amount.0.checked_mul(transfers.into()).is_none_or(|needed| needed > has) {
             self.faults.add(
                 "spec.token.deploy.totalSupply",
                 format!("with mint makes {has}, and {transfers} transfers of {amount} need more: raise it, or lower spec.load.amount"),
@@ -384,15 +324,9 @@ impl Resolver<'_> {
     }
 
     fn store(&self) -> Store {
-        let redis = self
-            .spec
-            .store
-            .as_ref()
-            .map(|store| &store.redis.secret_ref);
+        let redis = self.spec.store.as_ref().map(|store| &store.redis.secret_ref);
         match redis {
-            Some(secret) if !self.resolve.on_devnet => Store::Redis {
-                secret: secret.name.clone(),
-            },
+            Some(secret) if !self.resolve.on_devnet => Store::Redis { secret: secret.name.clone() },
             _ => Store::Own,
         }
     }
@@ -402,10 +336,7 @@ impl Resolver<'_> {
         let batch = &engine.batch;
         let at_least_one = [
             ("spec.engine.concurrency", u64::from(engine.concurrency)),
-            (
-                "spec.engine.maxInFlightPerKey",
-                engine.max_in_flight_per_key.into(),
-            ),
+            ("spec.engine.maxInFlightPerKey", engine.max_in_flight_per_key.into()),
             ("spec.engine.maxQueueDepth", engine.max_queue_depth),
             ("spec.engine.batch.min", batch.min.into()),
             ("spec.engine.batch.max", batch.max.into()),
@@ -415,18 +346,12 @@ impl Resolver<'_> {
             self.faults.add(*path, "must be at least 1");
         }
         if batch.min > batch.max {
-            self.faults.add(
-                "spec.engine.batch.min",
-                format!("{} is above batch.max, {}", batch.min, batch.max),
-            );
+            self.faults.add("spec.engine.batch.min", format!("{} is above batch.max, {}", batch.min, batch.max));
         }
         if batch.max > MAX_ACTIONS {
             self.faults.add(
                 "spec.engine.batch.max",
-                format!(
-                    "must be at most {MAX_ACTIONS}, the most actions in a transaction, and is {}",
-                    batch.max
-                ),
+                format!("must be at most {MAX_ACTIONS}, the most actions in a transaction, and is {}", batch.max),
             );
         }
         let gas = self.gas(&engine.gas_per_transfer);
@@ -444,23 +369,15 @@ impl Resolver<'_> {
         }
         let breaker = &engine.breaker;
         if !(1..=100).contains(&breaker.error_threshold_percentage) {
-            self.faults.add(
-                "spec.engine.breaker.errorThresholdPercentage",
-                "must be 1 to 100",
-            );
+            self.faults.add("spec.engine.breaker.errorThresholdPercentage", "must be 1 to 100");
         }
         let timeout_ms = self.duration("spec.engine.breaker.timeout", &breaker.timeout);
-        let reset_timeout_ms =
-            self.duration("spec.engine.breaker.resetTimeout", &breaker.reset_timeout);
+        let reset_timeout_ms = self.duration("spec.engine.breaker.resetTimeout", &breaker.reset_timeout);
         Some(Engine {
             concurrency: engine.concurrency,
             max_in_flight_per_key: engine.max_in_flight_per_key,
             max_tps: engine.max_tps,
-            batch: Batch {
-                min: batch.min,
-                max: batch.max,
-                depth_divisor: batch.depth_divisor,
-            },
+            batch: Batch { min: batch.min, max: batch.max, depth_divisor: batch.depth_divisor },
             breaker: Breaker {
                 timeout_ms: timeout_ms?,
                 error_threshold_percentage: breaker.error_threshold_percentage,
@@ -475,13 +392,8 @@ impl Resolver<'_> {
         const PATH: &str = "spec.engine.gasPerTransfer";
         let tgas = text.strip_suffix(" Tgas").and_then(decimal);
         let Some(tgas) = tgas else {
-            self.faults.add(
-                PATH,
-                format!(
-                    "{} is not an amount of gas: write it with its unit, such as 3 Tgas",
-                    shown(text)
-                ),
-            );
+            self.faults
+                .add(PATH, format!("{} is not an amount of gas: write it with its unit, such as 3 Tgas", shown(text)));
             return None;
         };
         let gas = (tgas * TGAS as f64).round() as Gas;
@@ -511,25 +423,15 @@ fn check_url(url: &str) -> Result<(), &'static str> {
         .ok_or("is no http or https address: write one such as https://rpc.testnet.near.org")?;
     let (host, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if host.contains('@') || tail.contains(['?', '#']) {
-        return Err(
-            "must not hold credentials or a query: put credentials into a Secret and name it in authSecretRef",
-        );
+        return Err("must not hold credentials or a query: put credentials into a Secret and name it in authSecretRef");
     }
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !name.ends_with(':') && !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
     };
-    let name_ok = !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b));
-    if !name_ok
-        || port.is_some_and(|port| port.parse::<u16>().is_err())
-        || tail.contains(char::is_whitespace)
-    {
-        return Err(
-            "is no address of a host: write one such as https://rpc.testnet.near.org or http://127.0.0.1:3030",
-        );
+    let name_ok = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b));
+    if !name_ok || port.is_some_and(|port| port.parse::<u16>().is_err()) || tail.contains(char::is_whitespace) {
+        return Err("is no address of a host: write one such as https://rpc.testnet.near.org or http://127.0.0.1:3030");
     }
     Ok(())
 }
@@ -565,15 +467,8 @@ mod tests {
         ] {
             assert!(check_url(bad).is_err(), "{bad}");
         }
-        for secret in [
-            "https://user:pass@host",
-            "https://host/?apiKey=1",
-            "https://host#1",
-        ] {
-            assert!(
-                check_url(secret).is_err_and(|reason| reason.contains("authSecretRef")),
-                "{secret}"
-            );
+        for secret in ["https://user:pass@host", "https://host/?apiKey=1", "https://host#1"] {
+            assert!(check_url(secret).is_err_and(|reason| reason.contains("authSecretRef")), "{secret}");
         }
     }
 }

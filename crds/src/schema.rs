@@ -16,11 +16,7 @@ const MAX_PROPERTIES: i64 = 128;
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = BenchmarkRun::crd();
     for version in &mut crd.spec.versions {
-        if let Some(schema) = version
-            .schema
-            .as_mut()
-            .and_then(|schema| schema.open_api_v3_schema.as_mut())
-        {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             bound(schema);
         }
     }
@@ -44,12 +40,7 @@ fn bound(schema: &mut JSONSchemaProps) {
             schema.max_items.get_or_insert(MAX_ITEMS);
         }
         // OpenAPI knows no unsigned formats, and an API server warns of them; `minimum: 0` says the same.
-        Some("integer")
-            if schema
-                .format
-                .as_deref()
-                .is_some_and(|format| format.starts_with("uint")) =>
-        {
+        Some("integer") if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) => {
             schema.format = None;
         }
         Some("object") if schema.additional_properties.is_some() => {
@@ -57,11 +48,7 @@ fn bound(schema: &mut JSONSchemaProps) {
         }
         _ => {}
     }
-    schema
-        .properties
-        .iter_mut()
-        .flat_map(|properties| properties.values_mut())
-        .for_each(bound);
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(bound);
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
         bound(items);
     }

@@ -26,8 +26,7 @@ pub(crate) const DECIMAL_PATTERN: &str = r"^[0-9]{1,15}(\.[0-9]{1,9})?$";
 /// Gas.
 pub(crate) const GAS_PATTERN: &str = r"^[0-9]{1,4}(\.[0-9]{1,3})? Tgas$";
 /// Names of Kubernetes objects (RFC 1123 subdomain).
-pub(crate) const NAME_PATTERN: &str =
-    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+pub(crate) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// Names of phases.
 pub(crate) const PHASE_NAME_PATTERN: &str = "^[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
 /// The head of a receiver's account id.
@@ -80,41 +79,12 @@ pub(crate) const PREFIX_PATTERN: &str = "^[a-z0-9]+([-_][a-z0-9]+)*$";
         json_path = ".status.summary.p95",
         description = "95th percentile from intended arrival to finality"
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "P99",
-        type_ = "string",
-        json_path = ".status.summary.p99",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Audit",
-        type_ = "string",
-        json_path = ".status.summary.audit",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Workers",
-        type_ = "integer",
-        json_path = ".status.workers.ready",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Transfers",
-        type_ = "string",
-        json_path = ".status.summary.transfers",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.message",
-        priority = 1
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "P99", type_ = "string", json_path = ".status.summary.p99", priority = 1),
+    printcolumn(name = "Audit", type_ = "string", json_path = ".status.summary.audit", priority = 1),
+    printcolumn(name = "Workers", type_ = "integer", json_path = ".status.workers.ready", priority = 1),
+    printcolumn(name = "Transfers", type_ = "string", json_path = ".status.summary.transfers", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BenchmarkRunSpec {
@@ -308,10 +278,7 @@ pub struct Deploy {
 
 impl Default for Deploy {
     fn default() -> Self {
-        Self {
-            total_supply: supply(),
-            mint: nothing(),
-        }
+        Self { total_supply: supply(), mint: nothing() }
     }
 }
 

@@ -26,36 +26,21 @@ pub(crate) struct Faults(pub(crate) Vec<Violation>);
 
 impl Faults {
     pub(crate) fn add(&mut self, path: impl Into<String>, message: impl fmt::Display) {
-        self.0.push(Violation {
-            path: path.into(),
-            message: message.to_string(),
-        });
+        self.0.push(Violation { path: path.into(), message: message.to_string() });
     }
 
     /// The value, or its error as a fault at `path`.
-    pub(crate) fn take<T, E: fmt::Display>(
-        &mut self,
-        path: impl Into<String>,
-        result: Result<T, E>,
-    ) -> Option<T> {
+    pub(crate) fn take<T, E: fmt::Display>(&mut self, path: impl Into<String>, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(path, error)).ok()
     }
 }
 
 /// The candidate that a misspelt word was probably meant to be.
-pub(crate) fn closest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| {
-            (
-                strsim::jaro_winkler(&lower, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(likeness, _)| *likeness > 0.84)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
@@ -63,16 +48,10 @@ pub(crate) fn closest<'a>(
 
 /// Whether a text could hold a key or a password.
 pub(crate) fn might_be_secret(text: &str) -> bool {
-    ["ed25519:", "secp256k1:", "://", "@", "Bearer "]
-        .iter()
-        .any(|mark| text.contains(mark))
+    ["ed25519:", "secp256k1:", "://", "@", "Bearer "].iter().any(|mark| text.contains(mark))
 }
 
 /// A text as a message may show it: not when it could be a secret, or is long.
 pub(crate) fn shown(text: &str) -> String {
-    if might_be_secret(text) || text.chars().count() > 80 {
-        "this text".to_owned()
-    } else {
-        format!("{text:?}")
-    }
+    if might_be_secret(text) || text.chars().count() > 80 { "this text".to_owned() } else { format!("{text:?}") }
 }

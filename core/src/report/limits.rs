@@ -69,64 +69,33 @@ pub(super) fn limited_by(
     if sent < SENT_PERCENT {
         return limit(
             Limit::Generator,
-            format!(
-                "{} of {} scheduled transfers were sent ({sent:.2} %)",
-                counts.sent, counts.offered
-            ),
+            format!("{} of {} scheduled transfers were sent ({sent:.2} %)", counts.sent, counts.offered),
         );
     }
-    if let Some(lag) = run
-        .latency_ms
-        .send_lag
-        .filter(|lag| lag.p99 > observed.max_send_lag_ms as f64)
-    {
+    if let Some(lag) = run.latency_ms.send_lag.filter(|lag| lag.p99 > observed.max_send_lag_ms as f64) {
         return limit(
             Limit::Generator,
-            format!(
-                "p99 send lag was {:.0} ms, {} ms are allowed",
-                lag.p99, observed.max_send_lag_ms
-            ),
+            format!("p99 send lag was {:.0} ms, {} ms are allowed", lag.p99, observed.max_send_lag_ms),
         );
     }
-    let length_s = schedule
-        .phase_bounds()
-        .nth(schedule.longest_phase())
-        .map_or(0.0, |(start, end)| (end - start) as f64 / 1e9);
-    let offered =
-        longest.map_or(0.0, |m| m.counts.offered as f64) / length_s.max(f64::MIN_POSITIVE);
+    let length_s =
+        schedule.phase_bounds().nth(schedule.longest_phase()).map_or(0.0, |(start, end)| (end - start) as f64 / 1e9);
+    let offered = longest.map_or(0.0, |m| m.counts.offered as f64) / length_s.max(f64::MIN_POSITIVE);
     let reached = longest.map_or(0.0, |m| m.tps.mean);
     let pace = format!("{reached:.1} of {offered:.1} transfers/s succeeded");
     if reached * 100.0 >= offered * REACHED_PERCENT {
-        return limit(
-            Limit::Nothing,
-            format!("{pace}: the run was as fast as it was asked to be"),
-        );
+        return limit(Limit::Nothing, format!("{pace}: the run was as fast as it was asked to be"));
     }
-    let Signals {
-        lanes_full,
-        store_wait,
-        endpoint_trouble,
-        chunk_fill,
-    } = observed.signals;
+    let Signals { lanes_full, store_wait, endpoint_trouble, chunk_fill } = observed.signals;
     let rules = [
-        (
-            Limit::Chain,
-            chunk_fill,
-            CHUNK_FULL_PERCENT,
-            "of the chunks' gas was used",
-        ),
+        (Limit::Chain, chunk_fill, CHUNK_FULL_PERCENT, "of the chunks' gas was used"),
         (
             Limit::Endpoint,
             endpoint_trouble,
             ENDPOINT_TROUBLE_PERCENT,
             "of the requests were refused, failed or timed out",
         ),
-        (
-            Limit::Store,
-            store_wait,
-            STORE_WAIT_PERCENT,
-            "of the engine's time went into waiting for the store",
-        ),
+        (Limit::Store, store_wait, STORE_WAIT_PERCENT, "of the engine's time went into waiting for the store"),
         (
             Limit::Keys,
             lanes_full,
@@ -139,8 +108,5 @@ pub(super) fn limited_by(
             return limit(what, format!("{pace}, and {percent:.0} % {meaning}"));
         }
     }
-    limit(
-        Limit::Nothing,
-        format!("{pace}, and nothing that is measured explains it"),
-    )
+    limit(Limit::Nothing, format!("{pace}, and nothing that is measured explains it"))
 }

@@ -11,33 +11,15 @@ use nearbench_core::{
     verdict::{Conduct, Verdict, judge},
 };
 
-const CONDUCT: Conduct = Conduct {
-    stopped_early: false,
-    max_send_lag_ms: 1_000,
-    throttled_ms: Some(0),
-    load_ms: 30_000,
-};
+const CONDUCT: Conduct =
+    Conduct { stopped_early: false, max_send_lag_ms: 1_000, throttled_ms: Some(0), load_ms: 30_000 };
 
 fn threshold(metric: &str, phase: Option<&str>, min: Option<f64>, max: Option<f64>) -> Ensure {
-    let threshold = Threshold {
-        metric: metric.parse().unwrap(),
-        phase: phase.map(str::to_owned),
-        min,
-        max,
-    };
-    Ensure {
-        thresholds: vec![threshold],
-        max_error_rate: None,
-    }
+    let threshold = Threshold { metric: metric.parse().unwrap(), phase: phase.map(str::to_owned), min, max };
+    Ensure { thresholds: vec![threshold], max_error_rate: None }
 }
 
-fn check(
-    results: &Results,
-    metric: &str,
-    phase: Option<&str>,
-    min: Option<f64>,
-    max: Option<f64>,
-) -> Check {
+fn check(results: &Results, metric: &str, phase: Option<&str>, min: Option<f64>, max: Option<f64>) -> Check {
     evaluate(&threshold(metric, phase, min, max), results).remove(0)
 }
 
@@ -46,18 +28,9 @@ fn every_metric_is_named_by_its_path_in_the_results() {
     let results = serde_json::to_value(ideal_results()).unwrap();
     for metric in Metric::all() {
         assert_eq!(metric.to_string().parse(), Ok(metric));
-        let derived = matches!(
-            metric,
-            Metric::Transfers | Metric::ErrorRate | Metric::Timeouts | Metric::Errors
-        );
-        let found = metric
-            .to_string()
-            .split('.')
-            .try_fold(&results, |value, part| value.get(part));
-        assert!(
-            derived || found.is_some_and(|value| value.is_number()),
-            "{metric}"
-        );
+        let derived = matches!(metric, Metric::Transfers | Metric::ErrorRate | Metric::Timeouts | Metric::Errors);
+        let found = metric.to_string().split('.').try_fold(&results, |value, part| value.get(part));
+        assert!(derived || found.is_some_and(|value| value.is_number()), "{metric}");
     }
 }
 
@@ -92,27 +65,8 @@ fn a_metric_without_data_fails_whatever_its_bound() {
         let check = check(&nothing, &metric.to_string(), None, Some(0.0), None);
         assert!(!check.ok && check.actual.is_none(), "{check:?}");
     }
-    assert!(
-        !check(
-            &ideal_results(),
-            "tps.mean",
-            Some("nowhere"),
-            Some(0.0),
-            None
-        )
-        .ok
-    );
-    assert!(
-        !check(
-            &ideal_results(),
-            "errors.timeout",
-            Some("warm"),
-            None,
-            Some(0.0)
-        )
-        .ok,
-        "errors have no phase"
-    );
+    assert!(!check(&ideal_results(), "tps.mean", Some("nowhere"), Some(0.0), None).ok);
+    assert!(!check(&ideal_results(), "errors.timeout", Some("warm"), None, Some(0.0)).ok, "errors have no phase");
 }
 
 #[test]
@@ -128,10 +82,7 @@ fn the_error_rate_is_that_of_all_offered_transfers() {
             _ => record.succeeded(arrival.phase, at, at, at, at as i64),
         }
     }
-    let ensure = |max_error_rate| Ensure {
-        thresholds: Vec::new(),
-        max_error_rate: Some(max_error_rate),
-    };
+    let ensure = |max_error_rate| Ensure { thresholds: Vec::new(), max_error_rate: Some(max_error_rate) };
     assert!(evaluate(&ensure(10.0), &results(&record))[0].ok);
     assert!(!evaluate(&ensure(9.9), &results(&record))[0].ok);
 }
@@ -139,25 +90,16 @@ fn the_error_rate_is_that_of_all_offered_transfers() {
 #[test]
 fn a_good_run_passes() {
     let judgement = judge(&ideal_results(), &[], &CONDUCT);
-    assert_eq!(
-        (judgement.verdict, judgement.reasons),
-        (Verdict::Passed, Vec::new())
-    );
+    assert_eq!((judgement.verdict, judgement.reasons), (Verdict::Passed, Vec::new()));
 }
 
 #[test]
 fn a_broken_threshold_fails_a_run_and_is_named() {
     let results = ideal_results();
-    let checks = evaluate(
-        &threshold("tps.mean", Some("sustain"), Some(200.0), None),
-        &results,
-    );
+    let checks = evaluate(&threshold("tps.mean", Some("sustain"), Some(200.0), None), &results);
     let judgement = judge(&results, &checks, &CONDUCT);
     assert_eq!(judgement.verdict, Verdict::Failed);
-    assert_eq!(
-        judgement.reasons,
-        ["tps.mean in phase sustain must be >= 200, and it is 100.00"]
-    );
+    assert_eq!(judgement.reasons, ["tps.mean in phase sustain must be >= 200, and it is 100.00"]);
 }
 
 #[test]
@@ -170,20 +112,8 @@ fn a_load_that_was_not_as_scheduled_is_inconclusive_even_with_broken_thresholds(
     let mut unaudited = good.clone();
     unaudited.audit = None;
     let cases = [
-        (
-            &good,
-            Conduct {
-                stopped_early: true,
-                ..CONDUCT
-            },
-        ),
-        (
-            &good,
-            Conduct {
-                throttled_ms: Some(301),
-                ..CONDUCT
-            },
-        ),
+        (&good, Conduct { stopped_early: true, ..CONDUCT }),
+        (&good, Conduct { throttled_ms: Some(301), ..CONDUCT }),
         (&unsent, CONDUCT),
         (&late, CONDUCT),
         (&unaudited, CONDUCT),
@@ -191,12 +121,7 @@ fn a_load_that_was_not_as_scheduled_is_inconclusive_even_with_broken_thresholds(
     for (results, conduct) in cases {
         let checks = evaluate(&threshold("tps.mean", None, Some(200.0), None), results);
         let judgement = judge(results, &checks, &conduct);
-        assert_eq!(
-            (judgement.verdict, judgement.reasons.len()),
-            (Verdict::Inconclusive, 2),
-            "{:?}",
-            judgement.reasons
-        );
+        assert_eq!((judgement.verdict, judgement.reasons.len()), (Verdict::Inconclusive, 2), "{:?}", judgement.reasons);
     }
 }
 
@@ -210,19 +135,8 @@ fn as_little_as_a_thousandth_may_be_unsent() {
 #[test]
 fn a_chain_that_disagrees_fails_a_run_whatever_else() {
     let mut results = ideal_results();
-    results.audit = Some(Audit {
-        matches: false,
-        doubled: 1,
-        ..AUDIT
-    });
-    let judgement = judge(
-        &results,
-        &[],
-        &Conduct {
-            stopped_early: true,
-            ..CONDUCT
-        },
-    );
+    results.audit = Some(Audit { matches: false, doubled: 1, ..AUDIT });
+    let judgement = judge(&results, &[], &Conduct { stopped_early: true, ..CONDUCT });
     assert_eq!(judgement.verdict, Verdict::Failed);
     assert!(judgement.reasons[0].contains("1 doubled"));
 }

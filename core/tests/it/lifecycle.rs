@@ -37,24 +37,16 @@ impl Driven {
     }
 
     fn running() -> Self {
-        Self::new(Cleanup::Always)
-            .with(Event::Admitted)
-            .with(Event::Done(Stage::Provisioning))
+        Self::new(Cleanup::Always).with(Event::Admitted).with(Event::Done(Stage::Provisioning))
     }
 
     fn reported(self, verdict: Verdict) -> Self {
-        self.with(Event::Done(Stage::Draining))
-            .with(Event::Done(Stage::Auditing))
-            .with(Event::Reported(verdict))
+        self.with(Event::Done(Stage::Draining)).with(Event::Done(Stage::Auditing)).with(Event::Reported(verdict))
     }
 }
 
-const REPORT: Action = Action::Report {
-    stopped_early: false,
-};
-const REPORT_STOPPED: Action = Action::Report {
-    stopped_early: true,
-};
+const REPORT: Action = Action::Report { stopped_early: false };
+const REPORT_STOPPED: Action = Action::Report { stopped_early: true };
 
 #[test]
 fn a_run_goes_through_every_stage_in_order() {
@@ -62,46 +54,19 @@ fn a_run_goes_through_every_stage_in_order() {
         .with(Event::Done(Stage::Running))
         .reported(Verdict::Passed)
         .with(Event::Done(Stage::CleaningUp));
-    assert_eq!(
-        run.1,
-        [
-            Action::Provision,
-            Action::StartLoad,
-            Action::Drain,
-            Action::Audit,
-            REPORT,
-            Action::CleanUp
-        ]
-    );
-    assert_eq!(
-        (run.0.stage(), run.0.verdict(), run.0.failures().len()),
-        (Stage::Finished, Some(Verdict::Passed), 0)
-    );
+    assert_eq!(run.1, [Action::Provision, Action::StartLoad, Action::Drain, Action::Audit, REPORT, Action::CleanUp]);
+    assert_eq!((run.0.stage(), run.0.verdict(), run.0.failures().len()), (Stage::Finished, Some(Verdict::Passed), 0));
 }
 
 #[test]
 fn a_stopped_run_is_drained_audited_and_reported_as_stopped() {
-    let run = Driven::running()
-        .with(Event::StopRequested)
-        .with(Event::StopRequested)
-        .reported(Verdict::Inconclusive);
-    assert_eq!(
-        run.1[2..],
-        [
-            Action::StopLoad,
-            Action::Drain,
-            Action::Audit,
-            REPORT_STOPPED,
-            Action::CleanUp
-        ]
-    );
+    let run = Driven::running().with(Event::StopRequested).with(Event::StopRequested).reported(Verdict::Inconclusive);
+    assert_eq!(run.1[2..], [Action::StopLoad, Action::Drain, Action::Audit, REPORT_STOPPED, Action::CleanUp]);
 }
 
 #[test]
 fn a_run_stopped_before_its_load_only_cleans_up() {
-    let run = Driven::new(Cleanup::Always)
-        .with(Event::Admitted)
-        .with(Event::StopRequested);
+    let run = Driven::new(Cleanup::Always).with(Event::Admitted).with(Event::StopRequested);
     assert_eq!(run.1, [Action::Provision, Action::CleanUp]);
     assert!(run.0.stopped_early());
     let run = Driven::new(Cleanup::Always).with(Event::StopRequested);
@@ -116,10 +81,7 @@ fn a_suspended_run_is_provisioned_and_waits() {
         .at(50, Event::Done(Stage::Provisioning));
     assert_eq!((held.0.stage(), held.0.deadline_ms()), (Stage::Held, None));
     let run = held.at(9_000, Event::Tick).at(9_000, Event::Suspend(false));
-    assert_eq!(
-        (run.1, run.0.deadline_ms()),
-        (vec![Action::Provision, Action::StartLoad], Some(9_200))
-    );
+    assert_eq!((run.1, run.0.deadline_ms()), (vec![Action::Provision, Action::StartLoad], Some(9_200)));
 }
 
 #[test]
@@ -130,31 +92,16 @@ fn suspending_a_run_under_load_changes_nothing() {
 
 #[test]
 fn a_failed_provisioning_is_cleaned_up_and_has_no_report() {
-    let run = Driven::new(Cleanup::Always)
-        .with(Event::Admitted)
-        .with(Event::Failed(Stage::Provisioning, "no funds".into()));
+    let run =
+        Driven::new(Cleanup::Always).with(Event::Admitted).with(Event::Failed(Stage::Provisioning, "no funds".into()));
     assert_eq!(run.1, [Action::Provision, Action::CleanUp]);
-    assert_eq!(
-        (run.0.verdict(), run.0.failures()[0].reason.as_str()),
-        (None, "no funds")
-    );
+    assert_eq!((run.0.verdict(), run.0.failures()[0].reason.as_str()), (None, "no funds"));
 }
 
 #[test]
 fn a_failed_load_is_still_drained_audited_and_reported() {
-    let run = Driven::running()
-        .with(Event::Failed(Stage::Running, "no worker".into()))
-        .reported(Verdict::Inconclusive);
-    assert_eq!(
-        run.1[2..],
-        [
-            Action::StopLoad,
-            Action::Drain,
-            Action::Audit,
-            REPORT_STOPPED,
-            Action::CleanUp
-        ]
-    );
+    let run = Driven::running().with(Event::Failed(Stage::Running, "no worker".into())).reported(Verdict::Inconclusive);
+    assert_eq!(run.1[2..], [Action::StopLoad, Action::Drain, Action::Audit, REPORT_STOPPED, Action::CleanUp]);
     assert_eq!(run.0.failures()[0].stage, Stage::Running);
 }
 
@@ -169,36 +116,24 @@ fn every_stage_ends_at_its_deadline() {
         (Stage::Reporting, 500),
         (Stage::CleaningUp, 600),
     ] {
-        assert_eq!(
-            (run.0.stage(), run.0.deadline_ms()),
-            (stage, Some(now_ms + within_ms))
-        );
+        assert_eq!((run.0.stage(), run.0.deadline_ms()), (stage, Some(now_ms + within_ms)));
         run = run.at(now_ms + within_ms - 1, Event::Tick);
         assert_eq!(run.0.stage(), stage);
         now_ms += within_ms;
         run = run.at(now_ms, Event::Tick);
     }
-    assert_eq!(
-        (run.0.stage(), run.0.deadline_ms(), run.0.failures().len()),
-        (Stage::Finished, None, 5)
-    );
+    assert_eq!((run.0.stage(), run.0.deadline_ms(), run.0.failures().len()), (Stage::Finished, None, 5));
 }
 
 #[test]
 fn the_active_deadline_ends_the_load_and_spares_what_follows() {
-    let deadlines = Deadlines {
-        active_ms: Some(150),
-        ..DEADLINES
-    };
+    let deadlines = Deadlines { active_ms: Some(150), ..DEADLINES };
     let run = Driven(Lifecycle::new(deadlines, Cleanup::Never), Vec::new())
         .at(10, Event::Admitted)
         .at(20, Event::Done(Stage::Provisioning));
     assert_eq!(run.0.deadline_ms(), Some(160));
     let run = run.at(160, Event::Tick);
-    assert_eq!(
-        (run.0.stage(), run.0.deadline_ms()),
-        (Stage::Draining, Some(460))
-    );
+    assert_eq!((run.0.stage(), run.0.deadline_ms()), (Stage::Draining, Some(460)));
     assert_eq!(run.0.failures()[0].reason, "activeDeadlineSeconds is over");
 }
 
@@ -222,21 +157,12 @@ fn a_driver_that_was_restarted_goes_on_where_the_run_stands() {
     let run = Driven::running();
     let text = serde_json::to_string(&run.0).unwrap();
     let restored: Lifecycle = serde_json::from_str(&text).unwrap();
-    assert_eq!(
-        (&restored, restored.action()),
-        (&run.0, Some(Action::StartLoad))
-    );
+    assert_eq!((&restored, restored.action()), (&run.0, Some(Action::StartLoad)));
 }
 
 fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
-    let stages = [
-        Stage::Provisioning,
-        Stage::Running,
-        Stage::Draining,
-        Stage::Auditing,
-        Stage::Reporting,
-        Stage::CleaningUp,
-    ];
+    let stages =
+        [Stage::Provisioning, Stage::Running, Stage::Draining, Stage::Auditing, Stage::Reporting, Stage::CleaningUp];
     let event = prop_oneof![
         4 => prop::sample::select(stages.to_vec()).prop_map(Event::Done),
         1 => prop::sample::select(stages.to_vec()).prop_map(|stage| Event::Failed(stage, "reason".into())),

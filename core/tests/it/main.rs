@@ -70,12 +70,7 @@ fn ideal(schedule: &Schedule, execution_ns: impl Fn(u64) -> u64) -> Recorder {
 }
 
 fn results(record: &Recorder) -> Results {
-    Results::new(
-        record,
-        phases().iter().map(|phase| phase.name.as_str()),
-        &observed(),
-    )
-    .unwrap()
+    Results::new(record, phases().iter().map(|phase| phase.name.as_str()), &observed()).unwrap()
 }
 
 fn ideal_results() -> Results {

@@ -13,49 +13,23 @@ fn a_run_that_keeps_its_pace_has_the_rate_that_was_offered() {
     let results = ideal_results();
     let counts = results.measures.counts;
     assert_eq!(
-        (
-            counts.offered,
-            counts.sent,
-            counts.accepted,
-            counts.included,
-            counts.succeeded
-        ),
+        (counts.offered, counts.sent, counts.accepted, counts.included, counts.succeeded),
         (2_100, 2_100, 2_100, 2_100, 2_100)
     );
-    assert_eq!(
-        (
-            results.phases[0].measures.tps.mean,
-            results.phases[1].measures.tps.mean
-        ),
-        (10.0, 100.0)
-    );
-    assert_eq!(
-        results.measures.tps.mean, 100.0,
-        "the run's is its longest phase's"
-    );
-    assert_eq!(
-        results.phases[1].measures.transactions_per_second.mean,
-        20.0
-    );
+    assert_eq!((results.phases[0].measures.tps.mean, results.phases[1].measures.tps.mean), (10.0, 100.0));
+    assert_eq!(results.measures.tps.mean, 100.0, "the run's is its longest phase's");
+    assert_eq!(results.phases[1].measures.transactions_per_second.mean, 20.0);
     assert_eq!(results.measures.success_rate, Some(100.0));
     assert_eq!(results.measures.batch_size.unwrap().mean, 5.0);
-    assert!(
-        (98.0..=108.0).contains(&results.measures.tps.peak),
-        "{}",
-        results.measures.tps.peak
-    );
+    assert!((98.0..=108.0).contains(&results.measures.tps.peak), "{}", results.measures.tps.peak);
     assert_eq!(results.limited_by.what, Limit::Nothing);
 }
 
 #[test]
 fn latencies_count_from_the_intended_arrival() {
     let latency = ideal_results().measures.latency_ms;
-    let close = |actual: f64, expected: f64| {
-        assert!(
-            (actual - expected).abs() <= expected * 0.001,
-            "{actual} and {expected}"
-        )
-    };
+    let close =
+        |actual: f64, expected: f64| assert!((actual - expected).abs() <= expected * 0.001, "{actual} and {expected}");
     close(latency.send_lag.unwrap().p99, 1.0);
     close(latency.accept.unwrap().p99, 2.0);
     close(latency.execution.unwrap().p50, 1_300.0);
@@ -68,10 +42,7 @@ fn a_backlog_lowers_the_mean() {
     let schedule = Schedule::new(&phases());
     let late = ideal(&schedule, |n| 1_300 * MS + n.saturating_sub(100) * 5 * MS);
     let mean = results(&late).phases[1].measures.tps.mean;
-    assert!(
-        (66.0..68.0).contains(&mean),
-        "2000 transfers in 30 s, but {mean}/s"
-    );
+    assert!((66.0..68.0).contains(&mean), "2000 transfers in 30 s, but {mean}/s");
 }
 
 #[test]
@@ -87,10 +58,7 @@ fn two_block_intervals_more_are_no_backlog() {
     };
     let two_intervals = 2 * 600 * MS as i64;
     assert_eq!(record(20 * S as i64 + two_intervals), 2.0 / 20.0);
-    assert_eq!(
-        record(20 * S as i64 + two_intervals + 1),
-        2.0 / 21.200000001
-    );
+    assert_eq!(record(20 * S as i64 + two_intervals + 1), 2.0 / 21.200000001);
 }
 
 #[test]
@@ -106,11 +74,7 @@ fn the_peak_is_the_best_ten_seconds_by_block_time() {
     }
     let results = results(&record);
     assert_eq!(
-        (
-            results.measures.tps.peak,
-            results.phases[1].measures.tps.peak,
-            results.phases[0].measures.tps.peak
-        ),
+        (results.measures.tps.peak, results.phases[1].measures.tps.peak, results.phases[0].measures.tps.peak),
         (8.0, 8.0, 0.0)
     );
 }
@@ -130,13 +94,7 @@ fn transfers_without_an_end_are_unknown() {
     record.sent(1, 10 * S, 10 * S);
     record.accepted(1, 10 * S, 10 * S);
     let results = results(&record);
-    assert_eq!(
-        (
-            results.measures.counts.unknown,
-            results.measures.counts.not_sent
-        ),
-        (1, 2_099)
-    );
+    assert_eq!((results.measures.counts.unknown, results.measures.counts.not_sent), (1, 2_099));
 }
 
 #[test]
@@ -161,9 +119,7 @@ fn errors_are_counted_by_a_bounded_number_of_labels() {
 #[test]
 fn the_series_adds_up_to_the_counts() {
     let results = ideal_results();
-    let sum = |of: fn(&nearbench_core::report::SeriesPoint) -> u64| {
-        results.series.iter().map(of).sum::<u64>()
-    };
+    let sum = |of: fn(&nearbench_core::report::SeriesPoint) -> u64| results.series.iter().map(of).sum::<u64>();
     assert_eq!(sum(|point| point.offered), 2_100);
     assert_eq!(sum(|point| point.sent.into()), 2_100);
     assert_eq!(sum(|point| point.succeeded.into()), 2_100);
@@ -176,10 +132,7 @@ fn a_line_of_progress_says_where_the_run_stands() {
     let mut record = ideal(&schedule, |_| S);
     record.queue_depth(15 * S, 42);
     let live = record.live(15 * S);
-    assert_eq!(
-        (live.phase, live.percent, live.offered, live.queue_depth),
-        (1, 50.0, 600, 42)
-    );
+    assert_eq!((live.phase, live.percent, live.offered, live.queue_depth), (1, 50.0, 600, 42));
     assert_eq!((live.succeeded, live.in_flight), (2_100, 0));
     // What settles in seconds 5 to 14 was due in seconds 2 to 11: 8 s at 10/s and 2 s at 100/s.
     assert_eq!(live.tps_last_10s, 28.0);
@@ -192,78 +145,21 @@ fn what_limits_a_run_is_named_with_its_evidence() {
     let schedule = Schedule::new(&phases());
     let slow = ideal(&schedule, |n| S + n * 10 * MS);
     let limit = |record: &Recorder, signals: Signals| {
-        let observed = Observed {
-            signals,
-            ..observed()
-        };
-        Results::new(record, ["warm", "sustain"], &observed)
-            .unwrap()
-            .limited_by
+        let observed = Observed { signals, ..observed() };
+        Results::new(record, ["warm", "sustain"], &observed).unwrap().limited_by
     };
     let none = Signals::default();
+    assert_eq!(limit(&slow, Signals { chunk_fill: Some(95.0), lanes_full: Some(99.0), ..none }).what, Limit::Chain);
     assert_eq!(
-        limit(
-            &slow,
-            Signals {
-                chunk_fill: Some(95.0),
-                lanes_full: Some(99.0),
-                ..none
-            }
-        )
-        .what,
-        Limit::Chain
-    );
-    assert_eq!(
-        limit(
-            &slow,
-            Signals {
-                endpoint_trouble: Some(20.0),
-                lanes_full: Some(99.0),
-                ..none
-            }
-        )
-        .what,
+        limit(&slow, Signals { endpoint_trouble: Some(20.0), lanes_full: Some(99.0), ..none }).what,
         Limit::Endpoint
     );
-    assert_eq!(
-        limit(
-            &slow,
-            Signals {
-                store_wait: Some(60.0),
-                lanes_full: Some(99.0),
-                ..none
-            }
-        )
-        .what,
-        Limit::Store
-    );
-    let keys = limit(
-        &slow,
-        Signals {
-            lanes_full: Some(99.0),
-            ..none
-        },
-    );
-    assert!(
-        keys.what == Limit::Keys && keys.evidence.contains("99 %"),
-        "{keys:?}"
-    );
+    assert_eq!(limit(&slow, Signals { store_wait: Some(60.0), lanes_full: Some(99.0), ..none }).what, Limit::Store);
+    let keys = limit(&slow, Signals { lanes_full: Some(99.0), ..none });
+    assert!(keys.what == Limit::Keys && keys.evidence.contains("99 %"), "{keys:?}");
     assert_eq!(limit(&slow, none).what, Limit::Nothing);
-    assert_eq!(
-        limit(
-            &ideal(&schedule, |_| S),
-            Signals {
-                chunk_fill: Some(95.0),
-                ..none
-            }
-        )
-        .what,
-        Limit::Nothing
-    );
-    assert_eq!(
-        limit(&Recorder::new(&schedule), none).what,
-        Limit::Generator
-    );
+    assert_eq!(limit(&ideal(&schedule, |_| S), Signals { chunk_fill: Some(95.0), ..none }).what, Limit::Nothing);
+    assert_eq!(limit(&Recorder::new(&schedule), none).what, Limit::Generator);
 }
 
 /// What can happen to a transfer that was sent.

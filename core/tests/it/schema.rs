@@ -5,8 +5,8 @@ use nearbench_core::{
     Amount, Near, Plan, TGAS,
     ensure::evaluate,
     plan::{
-        Batch, Breaker, ChainLimits, Cleanup, CreateFrom, Deploy, Engine, Ensure, Keys, Load,
-        Network, PayingAccount, Profile, Store, Threshold, Token, Via,
+        Batch, Breaker, ChainLimits, Cleanup, CreateFrom, Deploy, Engine, Ensure, Keys, Load, Network, PayingAccount,
+        Profile, Store, Threshold, Token, Via,
     },
     report::{API_VERSION, BenchmarkReport, Chain, Environment, KIND, Machine, Run},
     verdict::Verdict,
@@ -17,11 +17,7 @@ use std::{fs, path::Path};
 fn plan() -> Plan {
     Plan {
         name: "test".into(),
-        network: Network {
-            profile: Profile::Devnet,
-            chain_id: "devnet".into(),
-            endpoints: Vec::new(),
-        },
+        network: Network { profile: Profile::Devnet, chain_id: "devnet".into(), endpoints: Vec::new() },
         account: PayingAccount {
             account_id: "bench.test.near".parse().unwrap(),
             create_from: Some(CreateFrom {
@@ -35,10 +31,7 @@ fn plan() -> Plan {
         },
         token: Token {
             contract_id: "ft.bench.test.near".parse().unwrap(),
-            deploy: Some(Deploy {
-                total_supply: Amount(9),
-                mint: Amount(0),
-            }),
+            deploy: Some(Deploy { total_supply: Amount(9), mint: Amount(0) }),
         },
         receivers: vec!["user-0.bench.test.near".parse().unwrap()],
         transfer_amount: Amount(1),
@@ -57,16 +50,8 @@ fn plan() -> Plan {
             concurrency: 300,
             max_in_flight_per_key: 5,
             max_tps: 0,
-            batch: Batch {
-                min: 1,
-                max: 20,
-                depth_divisor: 10,
-            },
-            breaker: Breaker {
-                timeout_ms: 5_000,
-                error_threshold_percentage: 50,
-                reset_timeout_ms: 30_000,
-            },
+            batch: Batch { min: 1, max: 20, depth_divisor: 10 },
+            breaker: Breaker { timeout_ms: 5_000, error_threshold_percentage: 50, reset_timeout_ms: 30_000 },
             gas_per_transfer: 3 * TGAS,
             max_queue_depth: 100_000,
         },
@@ -112,12 +97,7 @@ fn report() -> BenchmarkReport {
                 },
                 block_time_ms: 600.0,
             },
-            machine: Machine {
-                cpus: 2,
-                memory_bytes: 1 << 33,
-                os: "linux".into(),
-                cpu_model: "cpu".into(),
-            },
+            machine: Machine { cpus: 2, memory_bytes: 1 << 33, os: "linux".into(), cpu_model: "cpu".into() },
             throttled_ms: Some(0),
             steal_percent: None,
             polling_error_ms: 50.0,
@@ -134,8 +114,7 @@ fn report() -> BenchmarkReport {
 #[test]
 fn the_committed_schema_is_that_of_the_types() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/report.schema.json");
-    let generated =
-        serde_json::to_string_pretty(&schemars::schema_for!(BenchmarkReport)).unwrap() + "\n";
+    let generated = serde_json::to_string_pretty(&schemars::schema_for!(BenchmarkReport)).unwrap() + "\n";
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, &generated).unwrap();
     }
@@ -150,18 +129,14 @@ fn the_committed_schema_is_that_of_the_types() {
 #[test]
 fn a_report_survives_its_text() {
     let text = serde_json::to_string(&report()).unwrap();
-    assert_eq!(
-        serde_json::from_str::<BenchmarkReport>(&text).unwrap(),
-        report()
-    );
+    assert_eq!(serde_json::from_str::<BenchmarkReport>(&text).unwrap(), report());
 }
 
 /// Everything that keeps `value` from matching `schema`, as far as the report's schema goes.
 fn mismatches(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
     if let Some(reference) = schema["$ref"].as_str() {
-        let target = root
-            .pointer(reference.trim_start_matches('#'))
-            .unwrap_or_else(|| panic!("{reference} leads nowhere"));
+        let target =
+            root.pointer(reference.trim_start_matches('#')).unwrap_or_else(|| panic!("{reference} leads nowhere"));
         return mismatches(root, target, value, path, found);
     }
     for choice in ["anyOf", "oneOf"] {
@@ -191,19 +166,12 @@ fn mismatches(root: &Value, schema: &Value, value: &Value, path: &str, found: &m
         Value::Array(kinds) => kinds.iter().any(is),
         wanted => is(wanted),
     };
-    let right_value = schema["enum"]
-        .as_array()
-        .is_none_or(|allowed| allowed.contains(value));
+    let right_value = schema["enum"].as_array().is_none_or(|allowed| allowed.contains(value));
     let right_const = schema.get("const").is_none_or(|only| only == value);
     if !right_type || !right_value || !right_const {
         found.push(format!("{path} is {value}"));
     }
-    for name in schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-    {
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if value.get(name).is_none() {
             found.push(format!("{path}.{name} is missing"));
         }
@@ -231,10 +199,7 @@ fn mismatches_of(value: &Value) -> Vec<String> {
 
 #[test]
 fn a_report_matches_its_schema() {
-    assert_eq!(
-        mismatches_of(&serde_json::to_value(report()).unwrap()),
-        Vec::<String>::new()
-    );
+    assert_eq!(mismatches_of(&serde_json::to_value(report()).unwrap()), Vec::<String>::new());
 }
 
 #[test]
@@ -250,23 +215,11 @@ fn a_report_that_lacks_a_field_or_has_a_wrong_one_does_not_match() {
     ] {
         let mut bad = good.clone();
         *bad.pointer_mut(path).unwrap() = Value::Array(Vec::new());
-        assert_ne!(
-            mismatches_of(&bad),
-            Vec::<String>::new(),
-            "{path} is a list"
-        );
+        assert_ne!(mismatches_of(&bad), Vec::<String>::new(), "{path} is a list");
         let (parent, name) = path.rsplit_once('/').unwrap();
         let mut bad = good.clone();
-        let parent = if parent.is_empty() {
-            &mut bad
-        } else {
-            bad.pointer_mut(parent).unwrap()
-        };
+        let parent = if parent.is_empty() { &mut bad } else { bad.pointer_mut(parent).unwrap() };
         parent.as_object_mut().unwrap().remove(name);
-        assert_ne!(
-            mismatches_of(&bad),
-            Vec::<String>::new(),
-            "{path} is missing"
-        );
+        assert_ne!(mismatches_of(&bad), Vec::<String>::new(), "{path} is missing");
     }
 }

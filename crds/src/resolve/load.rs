@@ -21,8 +21,7 @@ impl Resolver<'_> {
         let timeout_ms = self.duration("spec.load.timeout", &load.timeout);
         let max_send_lag_ms = self.duration("spec.load.maxSendLag", &load.max_send_lag);
         if load.connections == 0 {
-            self.faults
-                .add("spec.load.connections", "must be at least 1");
+            self.faults.add("spec.load.connections", "must be at least 1");
         }
         if load.max_sockets < load.connections {
             self.faults.add(
@@ -48,10 +47,7 @@ impl Resolver<'_> {
     /// `None` once any phase is at fault; all are looked at.
     fn phases(&mut self, phases: &[spec::Phase]) -> Option<Vec<Phase>> {
         if phases.is_empty() {
-            self.faults.add(
-                "spec.load.phases",
-                "must have a phase, such as {duration: 60, arrivalRate: 50}",
-            );
+            self.faults.add("spec.load.phases", "must have a phase, such as {duration: 60, arrivalRate: 50}");
             return None;
         }
         let mut names = BTreeMap::new();
@@ -62,40 +58,25 @@ impl Resolver<'_> {
             if let Some(first) = names.insert(name.clone(), path.clone()) {
                 self.faults.add(
                     format!("{path}.name"),
-                    format!(
-                        "{} is the name of {first} already: give each phase its own",
-                        shown(&name)
-                    ),
+                    format!("{} is the name of {first} already: give each phase its own", shown(&name)),
                 );
             }
             if phase.max_vusers == Some(0) {
-                self.faults.add(
-                    format!("{path}.maxVusers"),
-                    "must be at least 1; leave it out for no limit",
-                );
+                self.faults.add(format!("{path}.maxVusers"), "must be at least 1; leave it out for no limit");
             }
             if let Some((duration_ms, arrivals)) = self.arrivals(&path, phase) {
-                let phase = Phase {
-                    name,
-                    duration_ms,
-                    arrivals,
-                    max_vusers: phase.max_vusers,
-                };
-                if arrivals != Arrivals::Pause
-                    && Schedule::new(std::slice::from_ref(&phase)).total() == 0
-                {
-                    self.faults
-                        .add(&path, "offers no transfer: it is too short for its rate");
+                let phase = Phase { name, duration_ms, arrivals, max_vusers: phase.max_vusers };
+                if arrivals != Arrivals::Pause && Schedule::new(std::slice::from_ref(&phase)).total() == 0 {
+                    self.faults.add(&path, "offers no transfer: it is too short for its rate");
                 }
                 resolved.push(phase);
             }
         }
-        if resolved.len() == phases.len()
-            && resolved
-                .iter()
-                .all(|phase| phase.arrivals == Arrivals::Pause)
-        {
-            self.faults.add("spec.load.phases", "are pauses only: one phase must offer something, such as {duration: 60, arrivalRate: 50}");
+        if resolved.len() == phases.len() && resolved.iter().all(|phase| phase.arrivals == Arrivals::Pause) {
+            self.faults.add(
+                "spec.load.phases",
+                "are pauses only: one phase must offer something, such as {duration: 60, arrivalRate: 50}",
+            );
         }
         (resolved.len() == phases.len()).then_some(resolved)
     }
@@ -106,11 +87,7 @@ impl Resolver<'_> {
             ("arrivalRate", phase.arrival_rate.is_some()),
             ("arrivalCount", phase.arrival_count.is_some()),
         ];
-        let given: Vec<&str> = kinds
-            .iter()
-            .filter(|(_, given)| *given)
-            .map(|(name, _)| *name)
-            .collect();
+        let given: Vec<&str> = kinds.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
         match given[..] {
             [_] => {}
             [] if phase.ramp_to.is_some() => {
@@ -121,47 +98,40 @@ impl Resolver<'_> {
                 return None;
             }
             [] => {
-                self.faults.add(path, "offers nothing: write arrivalRate (a rate), arrivalCount (a number in all) or pause");
+                self.faults
+                    .add(path, "offers nothing: write arrivalRate (a rate), arrivalCount (a number in all) or pause");
                 return None;
             }
             _ => {
-                self.faults.add(path, format!("is of two kinds, {}: keep one of them, and make the other a phase of its own", given.join(" and ")));
+                self.faults.add(
+                    path,
+                    format!(
+                        "is of two kinds, {}: keep one of them, and make the other a phase of its own",
+                        given.join(" and ")
+                    ),
+                );
                 return None;
             }
         }
         if phase.ramp_to.is_some() && phase.arrival_rate.is_none() {
-            self.faults.add(
-                format!("{path}.rampTo"),
-                format!("goes with arrivalRate, not with {}: remove it", given[0]),
-            );
+            self.faults
+                .add(format!("{path}.rampTo"), format!("goes with arrivalRate, not with {}: remove it", given[0]));
             return None;
         }
         if let Some(pause) = &phase.pause {
             if phase.duration.is_some() {
-                self.faults.add(
-                    format!("{path}.duration"),
-                    "is not for a pause, which says its own length: remove it",
-                );
+                self.faults.add(format!("{path}.duration"), "is not for a pause, which says its own length: remove it");
             }
-            return Some((
-                self.phase_length(&format!("{path}.pause"), pause)?,
-                Arrivals::Pause,
-            ));
+            return Some((self.phase_length(&format!("{path}.pause"), pause)?, Arrivals::Pause));
         }
         let Some(duration) = &phase.duration else {
-            self.faults.add(
-                format!("{path}.duration"),
-                "is missing: say how long, in seconds or as a text such as \"5m\"",
-            );
+            self.faults
+                .add(format!("{path}.duration"), "is missing: say how long, in seconds or as a text such as \"5m\"");
             return None;
         };
         let duration_ms = self.phase_length(&format!("{path}.duration"), duration);
-        let rate = phase
-            .arrival_rate
-            .map(|rate| self.rate(&format!("{path}.arrivalRate"), rate));
-        let ramp_to = phase
-            .ramp_to
-            .map(|rate| self.rate(&format!("{path}.rampTo"), rate));
+        let rate = phase.arrival_rate.map(|rate| self.rate(&format!("{path}.arrivalRate"), rate));
+        let ramp_to = phase.ramp_to.map(|rate| self.rate(&format!("{path}.rampTo"), rate));
         let arrivals = match (rate, ramp_to, phase.arrival_count) {
             (_, _, Some(0)) => {
                 self.faults.add(
@@ -201,27 +171,19 @@ impl Resolver<'_> {
         if (0.0..=MAX_RATE).contains(&rate) {
             return Some(rate);
         }
-        self.faults.add(
-            path,
-            format!("must be 0 to {MAX_RATE} transfers a second, and is {rate}"),
-        );
+        self.faults.add(path, format!("must be 0 to {MAX_RATE} transfers a second, and is {rate}"));
         None
     }
 
     fn phase_length(&mut self, path: &str, length: &IntOrString) -> Option<u64> {
         match length {
-            IntOrString::Int(seconds) if *seconds > 0 => {
-                self.bounded(path, u64::from(seconds.unsigned_abs()) * 1_000)
-            }
+            IntOrString::Int(seconds) if *seconds > 0 => self.bounded(path, u64::from(seconds.unsigned_abs()) * 1_000),
             IntOrString::Int(seconds) => {
-                self.faults
-                    .add(path, format!("must be at least 1 second, and is {seconds}"));
+                self.faults.add(path, format!("must be at least 1 second, and is {seconds}"));
                 None
             }
             // Artillery takes a number in quotes for seconds.
-            IntOrString::String(text)
-                if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) =>
-            {
+            IntOrString::String(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
                 self.duration(path, &format!("{text}s"))
             }
             IntOrString::String(text) => self.duration(path, text),
@@ -233,10 +195,7 @@ impl Resolver<'_> {
         let Some(ms) = duration_ms(text) else {
             self.faults.add(
                 path,
-                format!(
-                    "{} is not a length of time: write one such as 500ms, 90s, 5m or 1h30m",
-                    shown(text)
-                ),
+                format!("{} is not a length of time: write one such as 500ms, 90s, 5m or 1h30m", shown(text)),
             );
             return None;
         };
@@ -251,10 +210,7 @@ impl Resolver<'_> {
         if ms <= MAX_MS {
             return Some(ms);
         }
-        self.faults.add(
-            path,
-            format!("must be at most {} days", MAX_MS / (24 * 3_600 * 1_000)),
-        );
+        self.faults.add(path, format!("must be at most {} days", MAX_MS / (24 * 3_600 * 1_000)));
         None
     }
 }
@@ -266,9 +222,7 @@ fn duration_ms(mut text: &str) -> Option<u64> {
         let digits = text.find(|c: char| !c.is_ascii_digit())?;
         let number: u64 = text[..digits].parse().ok()?;
         let rest = &text[digits..];
-        let unit = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
         let scale = match &rest[..unit] {
             "ms" => 1,
             "s" => 1_000,
@@ -291,28 +245,10 @@ mod tests {
     #[test]
     fn lengths_of_time_are_numbers_with_units() {
         let read = ["500ms", "90s", "5m", "1h30m", "1m1ms"].map(duration_ms);
-        assert_eq!(
-            read,
-            [
-                Some(500),
-                Some(90_000),
-                Some(300_000),
-                Some(5_400_000),
-                Some(60_001)
-            ]
-        );
-        for bad in [
-            "",
-            "5",
-            "m",
-            "5 m",
-            "1.5s",
-            "-1s",
-            "5min",
-            "1h30",
-            "99999999999999999999s",
-            "18446744073709551615h",
-        ] {
+        assert_eq!(read, [Some(500), Some(90_000), Some(300_000), Some(5_400_000), Some(60_001)]);
+        for bad in
+            ["", "5", "m", "5 m", "1.5s", "-1s", "5min", "1h30", "99999999999999999999s", "18446744073709551615h"]
+        {
             assert_eq!(duration_ms(bad), None, "{bad}");
         }
     }

@@ -73,11 +73,7 @@ pub struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self {
-            min: 1,
-            max: 20,
-            depth_divisor: 10,
-        }
+        Self { min: 1, max: 20, depth_divisor: 10 }
     }
 }
 
@@ -98,10 +94,6 @@ pub struct Breaker {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self {
-            timeout: "5s".to_owned(),
-            error_threshold_percentage: 50,
-            reset_timeout: "30s".to_owned(),
-        }
+        Self { timeout: "5s".to_owned(), error_threshold_percentage: 50, reset_timeout: "30s".to_owned() }
     }
 }

@@ -65,18 +65,13 @@ fn every_list_map_and_text_has_a_bound() {
 #[test]
 fn every_field_is_documented_and_typed() {
     let mut bare = Vec::new();
-    walk(
-        &schema()["properties"]["spec"],
-        "spec",
-        &mut |schema, path| {
-            let documented =
-                schema["description"].is_string() || path.ends_with("[]") || path.ends_with("{}");
-            let typed = schema["type"].is_string() || schema["x-kubernetes-int-or-string"] == true;
-            if !documented || !typed {
-                bare.push(path.to_owned());
-            }
-        },
-    );
+    walk(&schema()["properties"]["spec"], "spec", &mut |schema, path| {
+        let documented = schema["description"].is_string() || path.ends_with("[]") || path.ends_with("{}");
+        let typed = schema["type"].is_string() || schema["x-kubernetes-int-or-string"] == true;
+        if !documented || !typed {
+            bare.push(path.to_owned());
+        }
+    });
     assert_eq!(bare, Vec::<String>::new());
 }
 
@@ -88,23 +83,11 @@ fn the_columns_are_those_that_users_were_promised() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|column| {
-            (
-                column["name"].as_str().unwrap(),
-                column["priority"].as_i64().unwrap_or(0),
-            )
-        })
+        .map(|column| (column["name"].as_str().unwrap(), column["priority"].as_i64().unwrap_or(0)))
         .collect();
-    let always =
-        ["Phase", "Verdict", "TPS", "Target", "Success", "P95", "Age"].map(|name| (name, 0));
+    let always = ["Phase", "Verdict", "TPS", "Target", "Success", "P95", "Age"].map(|name| (name, 0));
     let wide = ["P99", "Audit", "Workers", "Transfers", "Message"].map(|name| (name, 1));
     assert_eq!(columns, [&always[..], &wide[..]].concat());
-    assert_eq!(
-        crd["spec"]["names"]["shortNames"],
-        serde_json::json!(["bench"])
-    );
-    assert_eq!(
-        version["subresources"]["scale"]["specReplicasPath"],
-        ".spec.workers.replicas"
-    );
+    assert_eq!(crd["spec"]["names"]["shortNames"], serde_json::json!(["bench"]));
+    assert_eq!(version["subresources"]["scale"]["specReplicasPath"], ".spec.workers.replicas");
 }

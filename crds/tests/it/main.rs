@@ -37,26 +37,15 @@ spec:
 
 /// `GOOD` with `from` replaced; `from` must be there, once.
 fn changed(from: &str, to: &str) -> String {
-    assert_eq!(
-        GOOD.matches(from).count(),
-        1,
-        "{from:?} must be in the manifest once"
-    );
+    assert_eq!(GOOD.matches(from).count(), 1, "{from:?} must be in the manifest once");
     GOOD.replace(from, to)
 }
 
 /// What a test resolves with: one ConfigMap.
 fn resolved_on(run: &BenchmarkRun, on_devnet: bool) -> Result<Plan, Vec<Violation>> {
-    let config_map = |name: &str| {
-        (name == "accounts").then(|| "# ours\na.testnet\nb.testnet\n\na.testnet\n".to_owned())
-    };
-    plan(
-        run,
-        &Resolve {
-            on_devnet,
-            config_map: &config_map,
-        },
-    )
+    let config_map =
+        |name: &str| (name == "accounts").then(|| "# ours\na.testnet\nb.testnet\n\na.testnet\n".to_owned());
+    plan(run, &Resolve { on_devnet, config_map: &config_map })
 }
 
 fn resolved(text: &str) -> Result<Plan, Vec<Violation>> {

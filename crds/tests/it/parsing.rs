@@ -4,9 +4,7 @@ use crate::{GOOD, changed};
 use nearbench_crds::parse;
 
 fn faults(text: &str) -> Vec<String> {
-    parse(text)
-        .map(|_| Vec::new())
-        .unwrap_or_else(|error| error.0.iter().map(ToString::to_string).collect())
+    parse(text).map(|_| Vec::new()).unwrap_or_else(|error| error.0.iter().map(ToString::to_string).collect())
 }
 
 #[test]
@@ -23,36 +21,16 @@ fn every_fault_names_its_field_and_the_way_out() {
             "arivalRate: 202",
             "spec.load.phases[1].arivalRate: unknown field; did you mean arrivalRate?",
         ),
-        (
-            "ensure:",
-            "ensures:",
-            "spec.ensures: unknown field; did you mean ensure?",
-        ),
-        (
-            "kind: BenchmarkRun",
-            "kind: BenchmarkRan",
-            "kind: must be BenchmarkRun",
-        ),
-        (
-            "v1alpha1",
-            "v1",
-            "apiVersion: must be nearbench.dev/v1alpha1",
-        ),
-        (
-            "{name: good}",
-            "{nane: good}",
-            "metadata.name: is missing: give the run a name",
-        ),
+        ("ensure:", "ensures:", "spec.ensures: unknown field; did you mean ensure?"),
+        ("kind: BenchmarkRun", "kind: BenchmarkRan", "kind: must be BenchmarkRun"),
+        ("v1alpha1", "v1", "apiVersion: must be nearbench.dev/v1alpha1"),
+        ("{name: good}", "{nane: good}", "metadata.name: is missing: give the run a name"),
         (
             "{name: good}",
             "{name: Good_1}",
             "metadata.name: must be text of 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit",
         ),
-        (
-            "\nspec:",
-            "\nspecs: {}\nspec:",
-            "specs: unknown field; did you mean spec?",
-        ),
+        ("\nspec:", "\nspecs: {}\nspec:", "specs: unknown field; did you mean spec?"),
         (
             "profile: testnet",
             "profile: tesnet",
@@ -68,21 +46,9 @@ fn every_fault_names_its_field_and_the_way_out() {
             "count: 1.5",
             "spec.account.keys.count: must be a whole number, and is a number with a point or exponent",
         ),
-        (
-            "count: 12",
-            "count: 0",
-            "spec.account.keys.count: must be at least 1, and is 0",
-        ),
-        (
-            "count: 12",
-            "count: 12, count: 13",
-            "spec.account.keys.count: is written twice: keep one of them",
-        ),
-        (
-            "mint: '5'",
-            "mint: 5",
-            "spec.token.deploy.mint: must be a text, and is a number: put it in quotes",
-        ),
+        ("count: 12", "count: 0", "spec.account.keys.count: must be at least 1, and is 0"),
+        ("count: 12", "count: 12, count: 13", "spec.account.keys.count: is written twice: keep one of them"),
+        ("mint: '5'", "mint: 5", "spec.token.deploy.mint: must be a text, and is a number: put it in quotes"),
         (
             "mint: '5'",
             "mint: 1e3",
@@ -98,11 +64,7 @@ fn every_fault_names_its_field_and_the_way_out() {
             "mint: '-1'",
             "spec.token.deploy.mint: \"-1\" is not whole token units as decimal digits in quotes, such as \"1000000\" (no sign, point, exponent or unit)",
         ),
-        (
-            "mint: '5'",
-            "mint: ",
-            "spec.token.deploy.mint: is empty: give it a value, or leave the field out",
-        ),
+        ("mint: '5'", "mint: ", "spec.token.deploy.mint: is empty: give it a value, or leave the field out"),
         (
             "100 NEAR",
             "100",
@@ -113,11 +75,7 @@ fn every_fault_names_its_field_and_the_way_out() {
             "100 near",
             "spec.account.createFrom.initialBalance: \"100 near\" is not an amount of NEAR with its unit, such as \"100 NEAR\" or \"0.5 NEAR\"",
         ),
-        (
-            "arrivalRate: 202",
-            "arrivalRate: -1",
-            "spec.load.phases[1].arrivalRate: must be at least 0, and is -1",
-        ),
+        ("arrivalRate: 202", "arrivalRate: -1", "spec.load.phases[1].arrivalRate: must be at least 0, and is -1"),
         (
             "duration: 600",
             "duration: true",
@@ -128,28 +86,17 @@ fn every_fault_names_its_field_and_the_way_out() {
             "accountId: Bench",
             "spec.account.accountId: \"Bench\" is not a NEAR account id: 2 to 64 of a-z, 0-9, '-', '_' and '.', such as bench.testnet",
         ),
-        (
-            "  receivers: {count: 3, prefix: user}\n",
-            "",
-            "spec.receivers: is missing: The accounts that receive",
-        ),
+        ("  receivers: {count: 3, prefix: user}\n", "", "spec.receivers: is missing: The accounts that receive"),
         (
             "metric: tps.mean",
             "metric: tps.men",
             "spec.ensure.thresholds[0].metric: \"tps.men\" is not known; did you mean tps.mean? use one of",
         ),
-        (
-            "min: '200'",
-            "min: 200",
-            "spec.ensure.thresholds[0].min: must be a text, and is a number: put it in quotes",
-        ),
+        ("min: '200'", "min: 200", "spec.ensure.thresholds[0].min: must be a text, and is a number: put it in quotes"),
     ];
     for (from, to, expected) in table {
         let faults = faults(&changed(from, to));
-        assert!(
-            faults.len() == 1 && faults[0].starts_with(expected),
-            "{to:?}: {faults:#?}"
-        );
+        assert!(faults.len() == 1 && faults[0].starts_with(expected), "{to:?}: {faults:#?}");
     }
 }
 
@@ -183,27 +130,15 @@ fn no_message_shows_what_could_be_a_secret() {
     for (from, to) in [
         ("{name: funder}", format!("{{name: '{key}'}}")),
         ("{name: funder}", format!("{{key: '{key}'}}")),
-        (
-            "accountId: bench.alice.testnet",
-            format!("accountId: '{key}'"),
-        ),
+        ("accountId: bench.alice.testnet", format!("accountId: '{key}'")),
         ("name: sustain", format!("name: '{key}'")),
-        (
-            "https://rpc.testnet.near.org",
-            format!("https://user:{key}@rpc.testnet.near.org"),
-        ),
-        (
-            "https://rpc.testnet.near.org",
-            format!("https://rpc.testnet.near.org/?key={key}"),
-        ),
+        ("https://rpc.testnet.near.org", format!("https://user:{key}@rpc.testnet.near.org")),
+        ("https://rpc.testnet.near.org", format!("https://rpc.testnet.near.org/?key={key}")),
         ("{name: funder}", format!("{{'{key}': key}}")),
         ("kind: BenchmarkRun", format!("kind: '{key}'")),
     ] {
         let said = match parse(&changed(from, &to)) {
-            Ok(run) => format!(
-                "{:?}",
-                crate::resolved_on(&run, false).expect_err("a key is in the manifest")
-            ),
+            Ok(run) => format!("{:?}", crate::resolved_on(&run, false).expect_err("a key is in the manifest")),
             Err(error) => error.to_string(),
         };
         assert!(!said.contains("3D4Yud"), "{said}");
@@ -229,8 +164,5 @@ fn a_fleet_may_say_where_its_pods_go() {
     );
     assert_eq!(faults(&text), Vec::<String>::new());
     let misspelt = text.replace("operator: Exists", "operater: Exists");
-    assert_eq!(
-        faults(&misspelt),
-        ["spec.workers.tolerations[0].operater: unknown field; did you mean operator?"]
-    );
+    assert_eq!(faults(&misspelt), ["spec.workers.tolerations[0].operater: unknown field; did you mean operator?"]);
 }

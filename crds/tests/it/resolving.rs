@@ -11,91 +11,35 @@ use nearbench_crds::parse;
 fn defaults_are_filled_in() {
     let plan = resolved(GOOD).unwrap();
     assert_eq!(plan.network.chain_id, "testnet");
-    assert_eq!(
-        plan.network.endpoints[0].auth_secret.as_deref(),
-        Some("rpc")
-    );
-    assert_eq!(
-        plan.account.create_from.as_ref().unwrap().secret.as_deref(),
-        Some("funder")
-    );
+    assert_eq!(plan.network.endpoints[0].auth_secret.as_deref(), Some("rpc"));
+    assert_eq!(plan.account.create_from.as_ref().unwrap().secret.as_deref(), Some("funder"));
     assert_eq!(plan.account.min_balance.to_string(), "1 NEAR");
     assert_eq!(
-        plan.receivers
-            .iter()
-            .map(|r| r.as_str())
-            .collect::<Vec<_>>(),
-        [
-            "user-0.bench.alice.testnet",
-            "user-1.bench.alice.testnet",
-            "user-2.bench.alice.testnet"
-        ]
+        plan.receivers.iter().map(|r| r.as_str()).collect::<Vec<_>>(),
+        ["user-0.bench.alice.testnet", "user-1.bench.alice.testnet", "user-2.bench.alice.testnet"]
     );
     assert_eq!(plan.transfer_amount, Amount(1));
+    assert_eq!(plan.store, Store::Redis { secret: "redis".into() });
     assert_eq!(
-        plan.store,
-        Store::Redis {
-            secret: "redis".into()
-        }
-    );
-    assert_eq!(
-        (
-            plan.load.via,
-            plan.load.generators,
-            plan.load.timeout_ms,
-            plan.load.max_send_lag_ms
-        ),
+        (plan.load.via, plan.load.generators, plan.load.timeout_ms, plan.load.max_send_lag_ms),
         (Via::Queue, 1, 60_000, 1_000)
     );
     assert_eq!((plan.load.connections, plan.load.max_sockets), (100, 200));
     let engine = plan.engine;
     assert_eq!(
-        (
-            engine.concurrency,
-            engine.max_in_flight_per_key,
-            engine.max_tps,
-            engine.gas_per_transfer
-        ),
+        (engine.concurrency, engine.max_in_flight_per_key, engine.max_tps, engine.gas_per_transfer),
         (300, 5, 0, 3 * TGAS)
     );
-    assert_eq!(
-        (
-            engine.batch.min,
-            engine.batch.max,
-            engine.batch.depth_divisor
-        ),
-        (1, 20, 10)
-    );
+    assert_eq!((engine.batch.min, engine.batch.max, engine.batch.depth_divisor), (1, 20, 10));
     let breaker = engine.breaker;
-    assert_eq!(
-        (
-            breaker.timeout_ms,
-            breaker.error_threshold_percentage,
-            breaker.reset_timeout_ms
-        ),
-        (5_000, 50, 30_000)
-    );
-    assert_eq!(
-        (plan.cleanup, plan.workers, plan.active_deadline_ms),
-        (Cleanup::Always, 1, None)
-    );
-    let phases: Vec<_> = plan
-        .load
-        .phases
-        .iter()
-        .map(|phase| (phase.name.as_str(), phase.duration_ms, phase.arrivals))
-        .collect();
+    assert_eq!((breaker.timeout_ms, breaker.error_threshold_percentage, breaker.reset_timeout_ms), (5_000, 50, 30_000));
+    assert_eq!((plan.cleanup, plan.workers, plan.active_deadline_ms), (Cleanup::Always, 1, None));
+    let phases: Vec<_> =
+        plan.load.phases.iter().map(|phase| (phase.name.as_str(), phase.duration_ms, phase.arrivals)).collect();
     assert_eq!(
         phases,
         [
-            (
-                "ramp",
-                120_000,
-                Arrivals::Ramp {
-                    from: 50.0,
-                    to: 150.0
-                }
-            ),
+            ("ramp", 120_000, Arrivals::Ramp { from: 50.0, to: 150.0 }),
             ("sustain", 600_000, Arrivals::Rate(202.0)),
             ("phase-2", 10_000, Arrivals::Pause),
             ("few", 10_000, Arrivals::Count(20)),
@@ -108,38 +52,19 @@ fn on_devnet_any_manifest_needs_no_endpoint_and_no_secret() {
     let text = changed("keys: {count: 12}", "keys: {count: 7}")
         .replace(", deploy: {totalSupply: '1000000000', mint: '5'}", "");
     let plan = resolved_on(&parse(&text).unwrap(), true).unwrap();
-    assert_eq!(
-        (plan.network.chain_id.as_str(), plan.network.endpoints.len()),
-        ("devnet", 0)
-    );
+    assert_eq!((plan.network.chain_id.as_str(), plan.network.endpoints.len()), ("devnet", 0));
     assert_eq!(plan.account.create_from.unwrap().secret, None);
-    assert_eq!(
-        (plan.account.keys, plan.store),
-        (Keys::Generate { count: 7 }, Store::Own)
-    );
-    assert!(
-        plan.token.deploy.is_some(),
-        "devnet has no token of its own"
-    );
+    assert_eq!((plan.account.keys, plan.store), (Keys::Generate { count: 7 }, Store::Own));
+    assert!(plan.token.deploy.is_some(), "devnet has no token of its own");
 }
 
 #[test]
 fn mainnet_needs_consent_but_not_on_devnet() {
     let text = changed("profile: testnet", "profile: mainnet");
     let run = parse(&text).unwrap();
-    assert!(
-        resolved_on(&run, false).unwrap_err()[0]
-            .message
-            .contains("real funds")
-    );
+    assert!(resolved_on(&run, false).unwrap_err()[0].message.contains("real funds"));
     assert!(resolved_on(&run, true).is_ok());
-    assert!(
-        resolved(&text.replace(
-            "profile: mainnet",
-            "profile: mainnet\n    allowRealFunds: true"
-        ))
-        .is_ok()
-    );
+    assert!(resolved(&text.replace("profile: mainnet", "profile: mainnet\n    allowRealFunds: true")).is_ok());
 }
 
 #[test]
@@ -149,20 +74,12 @@ fn prepared_keys_need_no_master_key() {
         "",
     );
     let text = text.replace("keys: {count: 12}", "keys: {secretRef: {name: keys}}");
-    assert_eq!(
-        resolved(&text).unwrap().account.keys,
-        Keys::Prepared {
-            secret: "keys".into()
-        }
-    );
+    assert_eq!(resolved(&text).unwrap().account.keys, Keys::Prepared { secret: "keys".into() });
 }
 
 #[test]
 fn load_by_others_and_by_many_generators_is_legal_in_a_manifest() {
-    let text = changed(
-        "  load:",
-        "  load:\n    via: external\n    generators: {replicas: 3}",
-    );
+    let text = changed("  load:", "  load:\n    via: external\n    generators: {replicas: 3}");
     let load = resolved(&text).unwrap().load;
     assert_eq!((load.via, load.generators), (Via::External, 3));
 }
@@ -199,31 +116,15 @@ fn every_broken_rule_names_its_field_and_the_way_out() {
             "{name: sustain, pause: 5, arrivalRate: 5}",
             "spec.load.phases[1]: is of two kinds, pause and arrivalRate",
         ),
-        (
-            phase,
-            "{name: sustain, duration: 600}",
-            "spec.load.phases[1]: offers nothing: write arrivalRate",
-        ),
-        (
-            phase,
-            "{name: sustain, duration: 600, rampTo: 5}",
-            "spec.load.phases[1].arrivalRate: is missing",
-        ),
+        (phase, "{name: sustain, duration: 600}", "spec.load.phases[1]: offers nothing: write arrivalRate"),
+        (phase, "{name: sustain, duration: 600, rampTo: 5}", "spec.load.phases[1].arrivalRate: is missing"),
         (
             phase,
             "{name: sustain, duration: 600, arrivalCount: 5, rampTo: 5}",
             "spec.load.phases[1].rampTo: goes with arrivalRate",
         ),
-        (
-            phase,
-            "{name: sustain, arrivalRate: 5}",
-            "spec.load.phases[1].duration: is missing",
-        ),
-        (
-            phase,
-            "{name: sustain, pause: 5, duration: 5}",
-            "spec.load.phases[1].duration: is not for a pause",
-        ),
+        (phase, "{name: sustain, arrivalRate: 5}", "spec.load.phases[1].duration: is missing"),
+        (phase, "{name: sustain, pause: 5, duration: 5}", "spec.load.phases[1].duration: is not for a pause"),
         (
             phase,
             "{name: sustain, duration: 0, arrivalRate: 5}",
@@ -239,21 +140,13 @@ fn every_broken_rule_names_its_field_and_the_way_out() {
             "{name: sustain, duration: 5 minutes, arrivalRate: 5}",
             "spec.load.phases[1].duration: \"5 minutes\" is not a length of time",
         ),
-        (
-            phase,
-            "{name: sustain, duration: 1s, arrivalRate: 0.5}",
-            "spec.load.phases[1]: offers no transfer",
-        ),
+        (phase, "{name: sustain, duration: 1s, arrivalRate: 0.5}", "spec.load.phases[1]: offers no transfer"),
         (
             phase,
             "{name: sustain, duration: 400h, arrivalRate: 5}",
             "spec.load.phases[1].duration: must be at most 7 days",
         ),
-        (
-            "name: few",
-            "name: ramp",
-            "spec.load.phases[3].name: \"ramp\" is the name of spec.load.phases[0] already",
-        ),
+        ("name: few", "name: ramp", "spec.load.phases[3].name: \"ramp\" is the name of spec.load.phases[0] already"),
         (
             "phase: sustain",
             "phase: sustan",
@@ -264,21 +157,9 @@ fn every_broken_rule_names_its_field_and_the_way_out() {
             "metric: errors.timeout",
             "spec.ensure.thresholds[0].phase: errors.timeout is counted for the whole run",
         ),
-        (
-            ", min: '200'",
-            "",
-            "spec.ensure.thresholds[0]: bounds nothing",
-        ),
-        (
-            "min: '200'",
-            "min: '200', max: '100'",
-            "spec.ensure.thresholds[0].min: 200 is above max, 100",
-        ),
-        (
-            "  ensure:",
-            "  ensure:\n    maxErrorRate: '101'",
-            "spec.ensure.maxErrorRate: is in percent",
-        ),
+        (", min: '200'", "", "spec.ensure.thresholds[0]: bounds nothing"),
+        ("min: '200'", "min: '200', max: '100'", "spec.ensure.thresholds[0].min: 200 is above max, 100"),
+        ("  ensure:", "  ensure:\n    maxErrorRate: '101'", "spec.ensure.maxErrorRate: is in percent"),
         (
             "contractId: ft.bench.alice.testnet",
             "contractId: ft.alice.testnet",
@@ -309,11 +190,7 @@ fn every_broken_rule_names_its_field_and_the_way_out() {
             "accountId: bob.testnet",
             "spec.account.accountId: bench.alice.testnet is no direct sub-account of bob.testnet",
         ),
-        (
-            ", secretRef: {name: funder}",
-            "",
-            "spec.account.createFrom.secretRef: is missing",
-        ),
+        (", secretRef: {name: funder}", "", "spec.account.createFrom.secretRef: is missing"),
         (
             "100 NEAR",
             "0.5 NEAR",
@@ -361,16 +238,8 @@ fn every_broken_rule_names_its_field_and_the_way_out() {
             "{accountsFrom: {configMapRef: {name: others}}}",
             "spec.receivers.accountsFrom.configMapRef.name: there is no list of accounts in ConfigMap \"others\"",
         ),
-        (
-            receivers,
-            "{accounts: [a.testnet], prefix: u}",
-            "spec.receivers.prefix: goes with count",
-        ),
-        (
-            "{count: 3, prefix: user}",
-            "{count: 3, prefix: a2345678901234567890123456789012, distribution: uniform}",
-            "",
-        ),
+        (receivers, "{accounts: [a.testnet], prefix: u}", "spec.receivers.prefix: goes with count"),
+        ("{count: 3, prefix: user}", "{count: 3, prefix: a2345678901234567890123456789012, distribution: uniform}", ""),
         (
             "[{url: 'https://rpc.testnet.near.org', authSecretRef: {name: rpc}}]",
             "[]",
@@ -386,36 +255,16 @@ fn every_broken_rule_names_its_field_and_the_way_out() {
             "https://rpc.testnet.near.org:99999",
             "spec.network.endpoints[0].url: is no address of a host",
         ),
-        (
-            "  load:",
-            "  load:\n    amount: '0'",
-            "spec.load.amount: must be at least \"1\"",
-        ),
-        (
-            "  load:",
-            "  load:\n    timeout: 0s",
-            "spec.load.timeout: must be above 0",
-        ),
-        (
-            "  load:",
-            "  load:\n    connections: 300",
-            "spec.load.maxSockets: 200 is below spec.load.connections, 300",
-        ),
+        ("  load:", "  load:\n    amount: '0'", "spec.load.amount: must be at least \"1\""),
+        ("  load:", "  load:\n    timeout: 0s", "spec.load.timeout: must be above 0"),
+        ("  load:", "  load:\n    connections: 300", "spec.load.maxSockets: 200 is below spec.load.connections, 300"),
         (
             "  ensure:",
             &gas,
             "spec.engine.gasPerTransfer: 60 Tgas for each of batch.max 20 transfers are more than 1000 Tgas",
         ),
-        (
-            "  ensure:",
-            &batch,
-            "spec.engine.gasPerTransfer: 0.5 Tgas is out of reach",
-        ),
-        (
-            "  ensure:",
-            &min,
-            "spec.engine.batch.min: 9 is above batch.max, 5",
-        ),
+        ("  ensure:", &batch, "spec.engine.gasPerTransfer: 0.5 Tgas is out of reach"),
+        ("  ensure:", &min, "spec.engine.batch.min: 9 is above batch.max, 5"),
         (
             "  load:",
             "  activeDeadlineSeconds: 700\n  load:",
@@ -429,10 +278,7 @@ fn every_broken_rule_names_its_field_and_the_way_out() {
         if expected.is_empty() {
             assert_eq!(faults, Vec::<String>::new(), "{to:?}");
         } else {
-            assert!(
-                faults.len() == 1 && faults[0].starts_with(expected),
-                "{to:?}: {faults:#?}"
-            );
+            assert!(faults.len() == 1 && faults[0].starts_with(expected), "{to:?}: {faults:#?}");
         }
     }
 }
@@ -449,11 +295,8 @@ fn a_manifest_that_no_schema_checked_is_checked_all_the_same() {
     run.spec.receivers.count = Some(0);
     run.spec.token.contract_id = "FT".into();
     run.metadata.name = None;
-    let paths: Vec<String> = resolved_on(&run, false)
-        .unwrap_err()
-        .into_iter()
-        .map(|violation| violation.path)
-        .collect();
+    let paths: Vec<String> =
+        resolved_on(&run, false).unwrap_err().into_iter().map(|violation| violation.path).collect();
     for path in [
         "metadata.name",
         "spec.load.phases[0].rampTo",
@@ -465,9 +308,6 @@ fn a_manifest_that_no_schema_checked_is_checked_all_the_same() {
         "spec.receivers.count",
         "spec.token.contractId",
     ] {
-        assert!(
-            paths.iter().any(|found| found == path),
-            "{path} is not among {paths:?}"
-        );
+        assert!(paths.iter().any(|found| found == path), "{path} is not among {paths:?}");
     }
 }
