@@ -15,7 +15,7 @@ use nearbench_near::{
     keyfile::{self, ACCOUNT_FILE, KEYS_FILE},
     transport::{Response, Transport, TransportError},
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// What the funding account of a chain of the run's own owns: a thousand million NEAR, as on nearcore's localnet.
 const GENESIS_BALANCE: u128 = 1_000_000_000 * nearbench_core::amount::NEAR;
@@ -127,9 +127,13 @@ impl Chain {
         })
     }
 
-    /// What runs the chain, as far as it is known. devnet is never presented as NEAR.
-    pub(crate) fn software(&self) -> &'static str {
-        if self.is_own() { "nearbench devnet (in this process, not NEAR)" } else { "node" }
+    /// What runs the chain, by the version that its node states. devnet is never presented as NEAR.
+    pub(crate) fn software(&self, version: &str) -> &'static str {
+        match (self.is_own(), version.contains("devnet")) {
+            (true, _) => "nearbench devnet in this process (not NEAR)",
+            (false, true) => "nearbench devnet (not NEAR)",
+            (false, false) => "nearcore",
+        }
     }
 
     /// Whether the chain ends with this process.
@@ -156,11 +160,6 @@ fn generate(account: &Account, count: u32) -> Vec<Signer> {
 
 fn same_key(signer: &Signer, account: &Account) -> Result<Signer, Failure> {
     Signer::from_secret(account.clone(), &signer.secret()).map_err(Failure::run)
-}
-
-/// Where a Secret's file for the run's own access keys is.
-pub(crate) fn keys_file(folder: &std::path::Path) -> PathBuf {
-    folder.join(KEYS_FILE)
 }
 
 /// A devnet in this process as a transport: the same bytes, without HTTP.

@@ -3,9 +3,11 @@
 mod args;
 mod chain;
 mod devnet;
+mod driver;
 mod environment;
 mod exit;
 mod manifest;
+mod measurement;
 mod output;
 mod progress;
 mod provision;

@@ -2,7 +2,7 @@
 
 use crate::{
     args,
-    chain::{Chain, keys_file},
+    chain::Chain,
     exit::{self, Failure},
     manifest, output,
     progress::Progress,
@@ -15,7 +15,8 @@ use nearbench_core::{
     schedule::Schedule,
 };
 use nearbench_near::{
-    Signer, keyfile,
+    Signer,
+    keyfile::{self, KEYS_FILE},
     provision::{self, Desired, Progress as Event, Provisioned},
 };
 use std::path::Path;
@@ -69,29 +70,36 @@ pub(crate) struct KeptKeys(Option<std::path::PathBuf>);
 
 impl KeptKeys {
     /// Writes the keys that this run made, unless the chain ends with it anyway. To be called before they go on chain.
-    pub(crate) fn keep(chain: &Chain, plan: &Plan, folder: &Path) -> Result<Self, Failure> {
-        if chain.is_own() || !matches!(plan.account.keys, Keys::Generate { .. }) {
+    /// Where the folder holds the keys of a run that did not get to remove them, this run goes on with those.
+    pub(crate) fn keep(chain: &mut Chain, plan: &Plan, folder: &Path) -> Result<Self, Failure> {
+        let Keys::Generate { count } = plan.account.keys else { return Ok(Self(None)) };
+        if chain.is_own() {
             return Ok(Self(None));
         }
-        let path = keys_file(folder);
+        let path = folder.join(KEYS_FILE);
         if path.exists() {
-            return Err(Failure::input(anyhow!(
-                "{} holds the keys of an earlier run, which may still be on chain; use them (account.keys.secretRef), or \
-                 move the file away",
-                path.display()
-            )));
+            let left = keyfile::read_keys(&path, &plan.account.account_id).map_err(Failure::input)?;
+            if left.len() != count as usize {
+                return Err(Failure::input(anyhow!(
+                    "{} holds {} keys of an earlier run that may still be on chain, and spec.account.keys.count is {count}: \
+                     use the same count, or another --out",
+                    path.display(),
+                    left.len(),
+                )));
+            }
+            chain.signers.lanes = left;
+        } else {
+            keyfile::write_keys(&path, &chain.signers.lanes).map_err(Failure::run)?;
         }
-        keyfile::write_keys(&path, &chain.signers.lanes).map_err(Failure::run)?;
         Ok(Self(Some(path)))
     }
 
     /// The keys are no longer on chain.
-    pub(crate) fn forget(self) -> Result<(), Failure> {
-        match self.0 {
-            Some(path) => std::fs::remove_file(&path)
-                .with_context(|| format!("cannot remove {}", path.display()))
-                .map_err(Failure::run),
-            None => Ok(()),
+    pub(crate) fn forget(&mut self) {
+        if let Some(path) = self.0.take()
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "cannot remove the file of keys that are no longer on chain");
         }
     }
 }
@@ -106,14 +114,11 @@ pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
         )));
     }
     let mut progress = Progress::new();
-    let chain = Chain::open(&plan, &args.references).await?;
-    let kept = KeptKeys::keep(&chain, &plan, &args.keys)?;
+    let mut chain = Chain::open(&plan, &args.references).await?;
+    let kept = KeptKeys::keep(&mut chain, &plan, &args.keys)?;
     progress.stage("Provisioning");
     let done = provision(&chain, &plan, &progress).await;
     progress.finish();
-    if done.is_err() {
-        progress.step("a second try goes on where this one ended");
-    }
     let done = done?;
     let keys = kept.0.map_or_else(String::new, |path| format!("; their keys are in {}", path.display()));
     output::print(format!(

@@ -25,7 +25,7 @@ fn write(out: &mut String, report: &BenchmarkReport) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "\n  chain         {} {} ({}), protocol {}, blocks every {:.0} ms",
+        "\n  chain         {}, version {}, chain id {}, protocol {}, blocks every {:.0} ms",
         chain.software, chain.version, chain.chain_id, chain.protocol_version, chain.block_time_ms
     )?;
     writeln!(
