@@ -19,9 +19,9 @@ use std::{sync::Arc, time::Duration};
 
 /// Final blocks to wait for a block that should be among them, before asking for the outcome again.
 const FORK_PATIENCE: u64 = 10;
-/// Between two resends of the same bytes, at first and at most.
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// Between two sendings of the same bytes, at first and at most; full jitter is applied.
+pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// An attempt that is stored and not settled.
 pub(crate) struct Open {
@@ -67,7 +67,11 @@ async fn gather<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, place: P
         let at_ns = shared.tally.now_ns();
         place.take();
         lane.open().remove(open.attempt.nonce);
-        if let Some(block) = shared.finality.wait_for(landed.block, FORK_PATIENCE).await {
+        let block = match shared.finality.wait_for(landed.block, FORK_PATIENCE).await {
+            Some(block) => Some(block),
+            None => shared.finality.look_up(&shared.client, landed.block).await.unwrap_or_default(),
+        };
+        if let Some(block) = block {
             return Evidence::Landed(landed, Executed { at_ns, block_unix_ns: block.timestamp_ns });
         }
         tracing::warn!(hash = %open.attempt.hash, block = %landed.block, "its block did not become final; asking again");

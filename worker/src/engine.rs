@@ -94,7 +94,7 @@ pub struct Engine<S> {
 }
 
 /// How a drain ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drained {
     /// Everything that was accepted reached a final state by proof.
     pub complete: bool,
@@ -102,6 +102,8 @@ pub struct Drained {
     pub cancelled: u64,
     /// Left without proof either way.
     pub unknown: u64,
+    /// What stopped every lane, if something did.
+    pub fault: Option<FailureKind>,
 }
 
 impl<S: Store> Engine<S> {
@@ -190,6 +192,7 @@ impl<S: Store> Engine<S> {
                 () = tokio::time::sleep_until(deadline) => break,
             }
         }
+        let fault = self.halted();
         for lane in &self.lanes {
             lane.stop.cancel();
         }
@@ -204,6 +207,7 @@ impl<S: Store> Engine<S> {
             let _ = store.release_lane(&lane.key, lane.lease).await;
         }
         let unknown = unknown.claimed + unknown.open;
-        Ok(Drained { complete: cancelled.is_empty() && unknown == 0, cancelled: cancelled.len() as u64, unknown })
+        let complete = cancelled.is_empty() && unknown == 0;
+        Ok(Drained { complete, cancelled: cancelled.len() as u64, unknown, fault })
     }
 }

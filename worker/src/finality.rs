@@ -12,8 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Final blocks remembered, newest last: an attempt asks about a block within seconds of its execution.
 const REMEMBERED: usize = 1024;
-/// A gap in the final chain that is longer than this is not walked block by block.
-const MAX_GAP: u64 = 256;
 /// Between two looks at the chain, at least and at most.
 const MIN_POLL: Duration = Duration::from_millis(25);
 const MAX_POLL: Duration = Duration::from_secs(1);
@@ -95,6 +93,20 @@ impl Finality {
         }
     }
 
+    /// Looks a block up that the follower may have missed in a long outage; `None` where it is not final, or not
+    /// canonical.
+    ///
+    /// # Errors
+    /// When no endpoint answers.
+    pub(crate) async fn look_up(&self, client: &Client, hash: Hash) -> Result<Option<BlockRef>, RpcError> {
+        let block = client.block(At::Hash(hash)).await?.at;
+        if block.height > self.head().height {
+            return Ok(None);
+        }
+        let canonical = client.block(At::Height(block.height)).await?.at;
+        Ok((canonical.hash == hash).then_some(block))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,44 +123,48 @@ async fn follow(client: Client, seen: Arc<Mutex<Seen>>, sender: watch::Sender<Bl
     loop {
         tokio::time::sleep(wait).await;
         let known = *sender.borrow();
-        let interval = seen.lock().unwrap_or_else(PoisonError::into_inner).interval;
-        wait = poll_interval(interval);
-        match newer(&client, known).await {
-            Ok(blocks) => {
-                let Some(&newest) = blocks.first() else { continue };
-                let blocks_passed = u32::try_from(newest.height - known.height).unwrap_or(u32::MAX).max(1);
-                let observed = changed_at.elapsed() / blocks_passed;
-                changed_at = Instant::now();
-                {
-                    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                    seen.interval = (seen.interval * 3 + observed.clamp(MIN_POLL, MAX_POLL * 4)) / 4;
-                    for block in blocks.into_iter().rev() {
-                        seen.insert(block);
-                    }
-                }
-                sender.send_replace(newest);
-                // Nothing can be new before most of an interval has passed.
-                wait = interval.mul_f64(0.8);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the final block; trying again");
-                wait = MAX_POLL;
-            }
+        let blocks = newer(&client, known).await;
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        wait = poll_interval(seen.interval);
+        let Some(&newest) = blocks.first() else { continue };
+        let passed = u32::try_from(newest.height - known.height).unwrap_or(u32::MAX).max(1);
+        let observed = changed_at.elapsed() / passed;
+        changed_at = Instant::now();
+        seen.interval = (seen.interval * 3 + observed.clamp(MIN_POLL, MAX_POLL * 4)) / 4;
+        for block in blocks.into_iter().rev() {
+            seen.insert(block);
         }
+        // Nothing can be new before most of an interval has passed.
+        wait = seen.interval.mul_f64(0.8);
+        drop(seen);
+        sender.send_replace(newest);
     }
 }
 
-/// The final blocks above `known`, newest first.
-async fn newer(client: &Client, known: BlockRef) -> Result<Vec<BlockRef>, RpcError> {
-    let head = client.block(At::Final).await?.at;
+/// The final blocks above `known`, newest first, as far back as is remembered.
+async fn newer(client: &Client, known: BlockRef) -> Vec<BlockRef> {
+    let head = insist(client, At::Final).await;
     if head.height <= known.height {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let mut blocks = vec![head];
     let mut oldest = head;
-    while oldest.prev_hash != known.hash && oldest.height > known.height + 1 && head.height - oldest.height < MAX_GAP {
-        oldest = client.block(At::Hash(oldest.prev_hash)).await?.at;
+    while oldest.prev_hash != known.hash && oldest.height > known.height + 1 && blocks.len() < REMEMBERED {
+        oldest = insist(client, At::Hash(oldest.prev_hash)).await;
         blocks.push(oldest);
     }
-    Ok(blocks)
+    blocks
+}
+
+/// Reads a block, however often it takes: without final blocks nothing can be settled.
+async fn insist(client: &Client, at: At) -> BlockRef {
+    let mut wait = MIN_POLL;
+    loop {
+        match client.block(at).await {
+            Ok(block) => return block.at,
+            Err(error) => tracing::warn!(%error, "cannot read a final block; trying again"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(MAX_POLL);
+    }
 }

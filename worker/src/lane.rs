@@ -1,12 +1,15 @@
 //! One lane: the only place that signs with its key. Claims, signs, stores, sends, in the order of its nonces.
 
-use crate::{confirm, engine::Shared};
+use crate::{
+    confirm::{self, FIRST_BACKOFF, MAX_BACKOFF},
+    engine::Shared,
+};
 use nearbench_core::{
     Height, Nonce, batch,
     lane::{OpenNonces, first_nonce},
     outcome::FailureKind,
 };
-use nearbench_near::{Signer, transaction::sign_transfers};
+use nearbench_near::{SignedTx, Signer, chain::SendError, transaction::sign_transfers};
 use nearbench_store::{Attempt, Lane as StoredLane, LaneKey, LeaseId, Store};
 use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -136,15 +139,30 @@ async fn attempt<S: Store>(
             return Err(error);
         }
     };
-    // In the order of nonces: the next attempt is not sent before this one was taken or refused.
-    let sent = shared.client.send(&signed).await;
-    if let Err(error) = &sent {
-        tracing::debug!(hash = %signed.hash, %error, "not sent; the confirmation resends it");
-        shared.tally.recorder().error(error.label());
-    }
-    let open = confirm::Open { id, attempt, transfers: claim.transfers, resend_first: sent.is_err() };
+    let resend_first = !send(shared, &signed).await;
+    let open = confirm::Open { id, attempt, transfers: claim.transfers, resend_first };
     confirm::spawn(shared.clone(), lane.clone(), open, place);
     Ok(())
+}
+
+/// Hands the bytes over until the endpoint has them: the next nonce goes out only after this one, since a higher one
+/// that lands first kills it. False when the run ended before that.
+async fn send<S: Store>(shared: &Shared<S>, signed: &SignedTx) -> bool {
+    let mut backoff = FIRST_BACKOFF;
+    loop {
+        let Err(error) = shared.client.send(signed).await else { return true };
+        shared.tally.recorder().error(error.label());
+        if matches!(error, SendError::Refused(_)) {
+            // A hint. What it means is found out by the confirmation.
+            return false;
+        }
+        tracing::debug!(hash = %signed.hash, %error, "not taken; trying again");
+        let pause = tokio::time::sleep(backoff.mul_f64(shared.jitter()));
+        if shared.abandon.run_until_cancelled(pause).await.is_none() {
+            return false;
+        }
+        backoff = (backoff * 2).min(MAX_BACKOFF);
+    }
 }
 
 /// The last height at which a transaction with this base can be included (nearcore, `check_transaction_validity_period`).

@@ -1,0 +1,5 @@
+//! The engine against devnet: what it does when the chain refuses, the endpoint fails, or time runs out.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod settling;
+mod world;

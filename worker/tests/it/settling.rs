@@ -1,0 +1,70 @@
+//! Every accepted transfer ends in one state, and its tokens move once or not at all.
+
+use crate::world::{Fault, World};
+use nearbench_core::outcome::FailureKind;
+use std::time::Duration;
+
+/// Longer than any of these runs takes; a run that needs it fails by its counts.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_move_once_through_an_endpoint_that_loses_requests_and_answers() {
+    let world = World::new(3, 1_000_000).await;
+    let mut n = 0u64;
+    world.fail(move |method| {
+        n += 1;
+        match (method, n % 11) {
+            ("send_tx", 1 | 4) => Fault::Lost,
+            ("send_tx", 2 | 7) => Fault::AnswerLost,
+            ("send_tx", 9) => Fault::Busy,
+            ("tx", 3 | 8) => Fault::AnswerLost,
+            ("tx" | "block", 5) => Fault::Garbage,
+            _ => Fault::None,
+        }
+    });
+    let transfers = world.transfers(200, |_| None);
+    let outcome = world.run(transfers, 7, PATIENCE, true).await;
+    assert_eq!((outcome.counts.succeeded, outcome.counts.ended()), (200, 200), "{:?}", outcome.counts);
+    assert!(outcome.drained.complete && outcome.audit.unwrap().matches);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_fails_by_its_own_fault_takes_none_of_its_batch_with_it() {
+    let world = World::new(2, 1_000_000).await;
+    let own = |n| match n {
+        3 | 17 => Some("nobody.near"),
+        25 => Some("bench.near"),
+        _ => None,
+    };
+    let outcome = world.run(world.transfers(40, own), 10, PATIENCE, true).await;
+    assert_eq!((outcome.counts.succeeded, outcome.counts.failed), (37, 3), "{:?}", outcome.counts);
+    let audit = outcome.audit.unwrap();
+    assert!(audit.matches, "{audit:?}");
+    assert_eq!(audit.transfers_found, 37);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_is_everybodys_fails_nobody_and_stops_the_engine() {
+    let world = World::new(2, 25).await;
+    let outcome = world.run(world.transfers(40, |_| None), 10, PATIENCE, true).await;
+    let counts = outcome.counts;
+    assert_eq!(outcome.drained.fault, Some(FailureKind::SenderBalance));
+    assert_eq!((counts.failed, counts.unknown), (0, 0), "{counts:?}");
+    assert_eq!((counts.succeeded % 10, counts.succeeded + counts.cancelled), (0, 40), "{counts:?}");
+    assert!(counts.succeeded <= 25 && outcome.audit.unwrap().matches);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_proof_when_time_runs_out_is_unknown_and_never_called_failed() {
+    let world = World::new(1, 1_000_000).await;
+    // What is sent arrives, and nobody ever hears of it.
+    world.fail(|method| match method {
+        "send_tx" => Fault::None,
+        "tx" => Fault::Lost,
+        _ => Fault::None,
+    });
+    let outcome = world.run(world.transfers(12, |_| None), 3, Duration::from_secs(1), false).await;
+    let counts = outcome.counts;
+    assert_eq!((counts.failed, counts.ended()), (0, 12), "{counts:?}");
+    assert_eq!((outcome.drained.unknown, outcome.drained.complete), (counts.unknown, false));
+}

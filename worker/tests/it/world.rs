@@ -1,0 +1,228 @@
+//! A devnet with a token and lanes, behind a transport that fails as it is told to.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use nearbench_core::{
+    Account, Amount, Near, TGAS, Transfer, TransferId,
+    audit::{Audit, Expected},
+    counts::Counts,
+    ledger::Final,
+    measure::Recorder,
+    plan::{self, Arrivals, Deploy, Phase},
+    schedule::Schedule,
+    transfer::TransferState,
+};
+use nearbench_devnet::{AccountConfig, Config, Devnet};
+use nearbench_near::{
+    Client, Endpoint, Signer,
+    audit::{Scope, audit},
+    provision::{Desired, Provisioned, provision},
+    transport::{Response, Transport, TransportError},
+};
+use nearbench_store::{MemoryStore, Store};
+use nearbench_worker::{Drained, Engine, Finality, Setup, Tally};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+const TOKEN: &[u8] = include_bytes!("../../../contracts/ft/res/ft.wasm");
+
+/// What an endpoint does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Answers it.
+    None,
+    /// Never gets it.
+    Lost,
+    /// Does it; the answer is lost.
+    AnswerLost,
+    /// Answers what no node answers.
+    Garbage,
+    /// Asks to be left alone.
+    Busy,
+}
+
+type Faults = Box<dyn FnMut(&str) -> Fault + Send>;
+
+/// The chain in this process, as an endpoint that fails by a rule on methods.
+struct Faulty {
+    devnet: Devnet,
+    faults: Arc<Mutex<Faults>>,
+}
+
+impl Transport for Faulty {
+    fn call(&self, request: Bytes, timeout: Duration) -> BoxFuture<'_, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let json: serde_json::Value = serde_json::from_slice(&request).unwrap();
+            let fault = (self.faults.lock().unwrap())(json["method"].as_str().unwrap());
+            let broken = || TransportError::Broken("as told".to_owned());
+            let answer = |status, body| Response { status, retry_after: None, body };
+            match fault {
+                Fault::Lost => return Err(broken()),
+                Fault::Garbage => return Ok(answer(200, Bytes::from_static(b"{\"result\": <html>"))),
+                Fault::Busy => return Ok(answer(429, Bytes::from_static(b"slow down"))),
+                Fault::None | Fault::AnswerLost => {}
+            }
+            let done = tokio::time::timeout(timeout, self.devnet.handle(request))
+                .await
+                .map_err(|_| TransportError::Timeout(timeout))?;
+            if fault == Fault::AnswerLost { Err(broken()) } else { Ok(answer(done.status, done.body)) }
+        })
+    }
+}
+
+pub(crate) struct World {
+    faults: Arc<Mutex<Faults>>,
+    client: Client,
+    lanes: Vec<Signer>,
+    account: Account,
+    token: Account,
+    receivers: Vec<Account>,
+    provisioned: Provisioned,
+}
+
+/// What a run left behind.
+pub(crate) struct Outcome {
+    pub(crate) drained: Drained,
+    pub(crate) counts: Counts,
+    pub(crate) audit: Option<Audit>,
+}
+
+pub(crate) fn id(n: u64) -> TransferId {
+    TransferId::derive(&[9; 32], &n.to_le_bytes())
+}
+
+impl World {
+    /// A chain with fast blocks, `lanes` keys, four receivers and `tokens` to send.
+    pub(crate) async fn new(lanes: usize, tokens: u128) -> Self {
+        let account: Account = "bench.near".parse().unwrap();
+        let master = Signer::generate(account.clone(), &mut rand::rng());
+        let devnet = Devnet::start(Config {
+            block_time: Duration::from_millis(50),
+            accounts: vec![AccountConfig {
+                account_id: account.to_string(),
+                balance: 10u128.pow(30),
+                public_keys: vec![master.public_key().to_owned()],
+            }],
+            ..Config::default()
+        })
+        .await
+        .unwrap();
+        let faults: Arc<Mutex<Faults>> = Arc::new(Mutex::new(Box::new(|_| Fault::None)));
+        let transport = Arc::new(Faulty { devnet, faults: faults.clone() });
+        let endpoint = Endpoint { name: "devnet".into(), priority: 0, transport };
+        let client = Client::new(vec![endpoint], Duration::from_secs(5));
+        let lanes: Vec<_> = (0..lanes).map(|_| Signer::generate(account.clone(), &mut rand::rng())).collect();
+        let receivers: Vec<Account> = (0..4).map(|i| format!("user-{i}.near").parse().unwrap()).collect();
+        let token: Account = "ft.bench.near".parse().unwrap();
+        let desired = Desired {
+            chain_id: "devnet".to_owned(),
+            account: account.clone(),
+            create_from: None,
+            master: Some(master),
+            lane_keys: lanes.iter().map(|lane| lane.public_key().to_owned()).collect(),
+            token: token.clone(),
+            deploy: Some((Deploy { total_supply: Amount(tokens), mint: Amount(0) }, Bytes::from_static(TOKEN))),
+            receivers: receivers.clone(),
+            min_balance: Near(0),
+            tokens_needed: Amount(0),
+        };
+        let provisioned = provision(&client, &desired, &|_| {}).await.unwrap();
+        Self { faults, client, lanes, account, token, receivers, provisioned }
+    }
+
+    /// From now on the endpoint fails by this rule.
+    pub(crate) fn fail(&self, rule: impl FnMut(&str) -> Fault + Send + 'static) {
+        *self.faults.lock().unwrap() = Box::new(rule);
+    }
+
+    /// `count` transfers of one unit; `receiver` may replace whom the nth goes to.
+    pub(crate) fn transfers(&self, count: u64, receiver: impl Fn(u64) -> Option<&'static str>) -> Vec<Transfer> {
+        (0..count)
+            .map(|n| Transfer {
+                id: id(n),
+                receiver: receiver(n)
+                    .map_or_else(|| self.receivers[n as usize % 4].clone(), |name| name.parse().unwrap()),
+                amount: Amount(1),
+                sequence: n,
+                phase: 0,
+                intended_ns: 0,
+            })
+            .collect()
+    }
+
+    /// Pushes the transfers, lets the engine work for `patience`, and audits when `audited`.
+    pub(crate) async fn run(&self, transfers: Vec<Transfer>, batch: u32, patience: Duration, audited: bool) -> Outcome {
+        let total = transfers.len() as u64;
+        let phases =
+            [Phase { name: "all".to_owned(), duration_ms: 1000, arrivals: Arrivals::Count(total), max_vusers: None }];
+        let stop = CancellationToken::new();
+        let finality = Finality::follow(self.client.clone(), stop.clone()).await.unwrap();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let recorder = Recorder::new(&Schedule::new(&phases));
+        let tally = Arc::new(Tally::new(recorder, total, Instant::now(), unix, u64::MAX));
+        let store = Arc::new(MemoryStore::default());
+        for _ in &transfers {
+            tally.recorder().sent(0, 0, 0);
+            tally.recorder().accepted(0, 0, 0);
+        }
+        assert_eq!(store.push(transfers.clone(), u64::MAX).await.unwrap() as u64, total);
+        let engine = Engine::start(Setup {
+            store,
+            client: self.client.clone(),
+            finality: finality.clone(),
+            tally: tally.clone(),
+            lanes: self.lanes.iter().cloned().zip(self.provisioned.lanes.iter().map(|lane| lane.nonce)).collect(),
+            token: self.token.clone(),
+            engine: plan::Engine {
+                concurrency: 300,
+                max_in_flight_per_key: 5,
+                max_tps: 0,
+                batch: plan::Batch { min: batch, max: batch, depth_divisor: 1 },
+                breaker: plan::Breaker { timeout_ms: 5000, error_threshold_percentage: 50, reset_timeout_ms: 30_000 },
+                gas_per_transfer: 3 * TGAS,
+                max_queue_depth: u64::MAX,
+            },
+            limits: self.provisioned.limits,
+        })
+        .await
+        .unwrap();
+        let drained = engine.drain(patience).await.unwrap();
+        stop.cancel();
+        // The audit asks an endpoint that works.
+        self.fail(|_| Fault::None);
+        let counts = tally.recorder().counts();
+        let audit = if audited { Some(self.audit(&transfers, &tally).await) } else { None };
+        Outcome { drained, counts, audit }
+    }
+
+    async fn audit(&self, transfers: &[Transfer], tally: &Tally) -> Audit {
+        let ledger = tally.ledger().clone();
+        let expected = |wanted: TransferId| {
+            let transfer = transfers.iter().find(|transfer| transfer.id == wanted)?;
+            Some(Expected {
+                receiver: transfer.receiver.clone(),
+                amount: transfer.amount,
+                state: match ledger.get(transfer.sequence) {
+                    Final::Succeeded => TransferState::Finalized,
+                    Final::Failed => TransferState::Failed,
+                    Final::Open => TransferState::NeedsReview,
+                },
+            })
+        };
+        let public_keys: Vec<_> = self.lanes.iter().map(|lane| lane.public_key().to_owned()).collect();
+        let scope = Scope {
+            account: &self.account,
+            public_keys: &public_keys,
+            token: &self.token,
+            receivers: &self.receivers,
+            from: self.provisioned.height,
+            before: &self.provisioned.balances,
+        };
+        let succeeded = tally.recorder().counts().succeeded;
+        audit(&self.client, &scope, &expected, succeeded, &|_, _| {}).await.unwrap()
+    }
+}
