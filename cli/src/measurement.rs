@@ -104,6 +104,7 @@ impl Measurement<'_> {
             receivers: plan.receivers.as_slice().into(),
             amount: plan.transfer_amount,
             max_queue_depth: plan.engine.max_queue_depth,
+            max_under_way: plan.load.phases.iter().map(|phase| phase.max_vusers).collect(),
         };
 
         let before = CpuPressure::now();

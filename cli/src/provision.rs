@@ -58,6 +58,7 @@ pub(crate) fn public_keys(signers: &[Signer]) -> Vec<String> {
 /// Tells a person how it goes.
 pub(crate) fn tell(progress: &Progress, event: Event<'_>) {
     match event {
+        Event::Planned { steps: 1 } => progress.step("1 step to do"),
         Event::Planned { steps } => progress.step(&format!("{steps} steps to do")),
         Event::Done { step } => progress.step(&format!("done: {step}")),
         Event::Verified => progress.step("verified: account, keys, token and receivers are as the plan needs them"),

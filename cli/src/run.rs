@@ -44,14 +44,19 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     let stopped = driver.stopped_early();
     let error = driver.into_error();
     let Some(report) = report else {
-        let error = error.unwrap_or_else(|| Failure::run(anyhow!("it was stopped before its load; nothing was offered")));
+        let error =
+            error.unwrap_or_else(|| Failure::run(anyhow!("it was stopped before its load; nothing was offered")));
         return Err(if stopped { Failure { code: exit::INCONCLUSIVE, ..error } } else { error });
     };
     if let Some(failure) = error {
         output::error(&failure.error);
     }
     write_report(&args.out, &report)?;
-    if args.json { output::print_json(&report)? } else { output::print(summary::table(&report))? }
+    if args.json {
+        output::print_json(&report)?
+    } else {
+        output::print(summary::table(&report))?
+    }
     Ok(match report.verdict {
         Verdict::Passed => exit::PASSED,
         Verdict::Failed => exit::FAILED,
@@ -140,8 +145,7 @@ fn on_interrupt() -> CancellationToken {
 
 /// Takes the keys that this run made off the account; whether there were any.
 async fn clean_up(chain: &Chain, plan: &Plan, progress: &mut Progress) -> Result<bool, Failure> {
-    let (Keys::Generate { .. }, Some(master), false) =
-        (&plan.account.keys, &chain.signers.master, chain.is_own())
+    let (Keys::Generate { .. }, Some(master), false) = (&plan.account.keys, &chain.signers.master, chain.is_own())
     else {
         return Ok(false);
     };

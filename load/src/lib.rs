@@ -24,6 +24,8 @@ pub struct Offer {
     pub amount: Amount,
     /// Transfers in the queue above which an arrival is refused.
     pub max_queue_depth: u64,
+    /// Of each phase: transfers under way above which an arrival is not sent (Artillery's `maxVusers`).
+    pub max_under_way: Arc<[Option<u32>]>,
 }
 
 impl Offer {
@@ -35,6 +37,21 @@ impl Offer {
     /// The receiver of transfer `n`.
     pub fn receiver(&self, n: u64) -> &Account {
         &self.receivers[(n % self.receivers.len() as u64) as usize]
+    }
+
+    /// Leaves out what would exceed its phase's bound: it is never sent, and counted as such.
+    fn drop_beyond_bounds(&self, due: &mut Vec<Arrival>, recorder: &Mutex<Recorder>) {
+        let bound = |arrival: &Arrival| self.max_under_way.get(usize::from(arrival.phase)).copied().flatten();
+        if due.iter().all(|arrival| bound(arrival).is_none()) {
+            return;
+        }
+        let counts = recorder.lock().unwrap_or_else(PoisonError::into_inner).counts();
+        let mut under_way = counts.accepted.saturating_sub(counts.ended());
+        due.retain(|arrival| {
+            let fits = bound(arrival).is_none_or(|bound| under_way < u64::from(bound));
+            under_way += u64::from(fits);
+            fits
+        });
     }
 
     fn transfer(&self, arrival: &Arrival) -> Transfer {
@@ -84,6 +101,7 @@ pub async fn drive<S: Store>(
                 break;
             }
         }
+        offer.drop_beyond_bounds(&mut due, recorder);
         let transfers = due.iter().map(|arrival| offer.transfer(arrival)).collect();
         let accepted = store.push(transfers, offer.max_queue_depth).await?;
         let accepted_ns = nanos_since(start);

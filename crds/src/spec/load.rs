@@ -95,7 +95,7 @@ pub struct Phase {
     /// Send nothing for so long: seconds, or a text such as "30s".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<IntOrString>,
-    /// At most so many transfers under way in this phase.
+    /// At most so many transfers under way in this phase. What arrives beyond is not sent, and counted as not sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_vusers: Option<u32>,

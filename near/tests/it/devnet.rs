@@ -226,3 +226,56 @@ async fn what_cannot_work_is_refused_before_anything_changes() {
     let bench = stage.client.account(&good.account, At::Final).await.unwrap();
     assert_eq!(bench.value, None, "nothing was created");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_call_key_is_refused_because_it_cannot_sign_a_transfer() {
+    let stage = stage().await;
+    let mut desired = stage.desired();
+    stage.provision(&desired).await.0.unwrap();
+    let limited = Signer::generate(account("bench.root.near"), &mut StdRng::seed_from_u64(4));
+    add_function_call_key(&stage, &limited).await;
+    // A prepared key, and nobody who could add another.
+    desired.lane_keys = vec![limited.public_key().to_owned()];
+    desired.master = None;
+    let error = stage.provision(&desired).await.0.unwrap_err().to_string();
+    assert!(error.contains(limited.public_key()) && error.contains("ft_transfer"), "{error}");
+    let nonce = |key: Option<nearbench_near::chain::AccessKey>| key.map(|key| key.nonce);
+    let seen = stage.client.access_key(limited.account(), limited.public_key(), At::Final).await.unwrap().value;
+    assert_eq!(nonce(seen).unwrap() % 1_000_000, 0, "nothing was signed with it");
+}
+
+/// Lets the master key add `key` for calls of the token alone.
+async fn add_function_call_key(stage: &Stage, key: &Signer) {
+    use near_primitives::{
+        account::{AccessKey, AccessKeyPermission, FunctionCallPermission},
+        action::{Action, AddKeyAction},
+        transaction::{SignedTransaction, Transaction, TransactionV0},
+    };
+    let master = &stage.master;
+    let base = stage.client.block(At::Final).await.unwrap().at;
+    let own = stage.client.access_key(master.account(), master.public_key(), At::Final).await.unwrap();
+    let permission = AccessKeyPermission::FunctionCall(FunctionCallPermission {
+        allowance: None,
+        receiver_id: "ft.bench.root.near".to_owned(),
+        method_names: vec!["ft_transfer".to_owned()],
+    });
+    let transaction = Transaction::V0(TransactionV0 {
+        signer_id: master.account().parse().unwrap(),
+        public_key: master.public_key().parse().unwrap(),
+        nonce: own.value.unwrap().nonce + 1,
+        receiver_id: master.account().parse().unwrap(),
+        block_hash: near_primitives::hash::CryptoHash(base.hash.0),
+        actions: vec![Action::AddKey(Box::new(AddKeyAction {
+            public_key: key.public_key().parse().unwrap(),
+            access_key: AccessKey { nonce: 0, permission },
+        }))],
+    });
+    let secret: near_crypto::SecretKey = master.secret().expose().parse().unwrap();
+    let (hash, _) = transaction.get_hash_and_size();
+    let signed = SignedTransaction::new(secret.sign(hash.as_ref()), transaction);
+    let bytes = Bytes::from(borsh::to_vec(&signed).unwrap());
+    let sent = nearbench_near::SignedTx { hash: nearbench_core::Hash(hash.0), bytes };
+    stage.client.send(&sent).await.unwrap();
+    let status = stage.client.tx_status(sent.hash, master.account(), Wait::Final).await.unwrap();
+    assert!(matches!(status, TxStatus::Landed(landed) if landed.execution == Execution::Success));
+}
