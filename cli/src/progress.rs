@@ -32,6 +32,7 @@ impl Progress {
         self.last_line = None;
         self.print(&format!("==> {name}"));
         if let Some(bar) = &self.bar {
+            bar.reset_elapsed();
             bar.set_style(spinner());
             bar.set_message(name.to_owned());
         }
