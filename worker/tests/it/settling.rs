@@ -59,12 +59,13 @@ async fn what_has_no_proof_when_time_runs_out_is_unknown_and_never_called_failed
     let world = World::new(1, 1_000_000).await;
     // What is sent arrives, and nobody ever hears of it.
     world.fail(|method| match method {
-        "send_tx" => Fault::None,
+        "send_tx" => Fault::AnswerLost,
         "tx" => Fault::Lost,
         _ => Fault::None,
     });
     let outcome = world.run(world.transfers(12, |_| None), 3, Duration::from_secs(1), false).await;
     let counts = outcome.counts;
-    assert_eq!((counts.failed, counts.ended()), (0, 12), "{counts:?}");
-    assert_eq!((outcome.drained.unknown, outcome.drained.complete), (counts.unknown, false));
+    // The one attempt that went out has no proof; what was never signed is withdrawn.
+    assert_eq!((counts.unknown, counts.cancelled, counts.ended()), (3, 9, 12), "{counts:?}");
+    assert_eq!((outcome.drained.unknown, outcome.drained.cancelled, outcome.drained.complete), (3, 9, false));
 }
