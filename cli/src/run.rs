@@ -117,7 +117,10 @@ async fn stages(
                 }
             }
             Action::CleanUp => {
-                let work = clean_up(chain, plan, progress);
+                // Provisioning that did not come to its end may have keys on their way to the chain: their file stays,
+                // and the next run goes on with them.
+                let complete = provisioned.is_some();
+                let work = async { if complete { clean_up(chain, plan, progress).await } else { Ok(false) } };
                 if driver.during(Stage::CleaningUp, None, work).await == Some(true) {
                     kept.forget();
                 }
