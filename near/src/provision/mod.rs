@@ -20,11 +20,14 @@ use nearbench_core::{
     outcome::{Execution, Refusal},
     plan::{ChainLimits, Deploy},
 };
+use std::time::Duration;
 
 pub use plan::Step;
 
 /// Observations that still found something to do, at most: creating, deploying and registering take one each.
 const MAX_ROUNDS: usize = 6;
+/// Longer than a block takes to become final (some 2 s on public networks).
+const FINALITY: Duration = Duration::from_secs(3);
 
 /// What shall be on chain.
 #[derive(Clone, Debug)]
@@ -164,7 +167,14 @@ pub async fn provision(
         }
         left = steps.len();
         progress(Progress::Planned { steps: left });
-        apply::apply(client, desired, &observed, &steps, progress).await?;
+        match apply::apply(client, desired, &observed, &steps, progress).await {
+            // Something that was sent before this run, such as by one that was broken off, landed after the look at the
+            // chain: look again once it is final.
+            Err(ProvisionError::Refused { refusal: Refusal::NonceTooLow { .. }, .. }) => {
+                tokio::time::sleep(FINALITY).await;
+            }
+            done => done?,
+        }
     }
     Err(ProvisionError::Unsettled { steps: left })
 }
