@@ -346,7 +346,7 @@ impl Recorder {
 
     /// Transfers and transactions a second in the best window of all phases.
     pub(crate) fn peak(&self) -> (f64, f64) {
-        peak(self.seconds.iter().map(|second| second.executed))
+        peak(self.seconds.iter().map(|second| second.executed), self.schedule.duration_ns())
     }
 }
 
@@ -356,9 +356,9 @@ impl PhaseRecord {
         self.executed.get_mut(second as usize)
     }
 
-    /// Transfers and transactions a second in the phase's best window.
-    pub(crate) fn peak(&self) -> (f64, f64) {
-        peak(self.executed.iter().copied())
+    /// Transfers and transactions a second in the best window of a phase of this length.
+    pub(crate) fn peak(&self, length_ns: u64) -> (f64, f64) {
+        peak(self.executed.iter().copied(), length_ns)
     }
 
     fn merge(&mut self, other: &Self) {
@@ -423,15 +423,32 @@ impl Second {
     }
 }
 
-/// The most transfers a second, and the most transactions, over any ten seconds in a row.
-fn peak(seconds: impl Iterator<Item = Executed>) -> (f64, f64) {
+/// The most transfers a second, and the most transactions, over any ten seconds in a row, or over as many as what lasts
+/// `length_ns` has.
+fn peak(seconds: impl Iterator<Item = Executed>, length_ns: u64) -> (f64, f64) {
+    let width = usize::try_from(length_ns.div_ceil(NS_PER_S)).unwrap_or(PEAK_WINDOW_S).clamp(1, PEAK_WINDOW_S);
     let mut window = [Executed::default(); PEAK_WINDOW_S];
     let (mut sum, mut best) = ((0u64, 0u64), (0, 0));
     for (n, second) in seconds.enumerate() {
-        let leaving = std::mem::replace(&mut window[n % PEAK_WINDOW_S], second);
+        let leaving = std::mem::replace(&mut window[n % width], second);
         sum.0 = sum.0 + u64::from(second.transfers) - u64::from(leaving.transfers);
         sum.1 = sum.1 + u64::from(second.transactions) - u64::from(leaving.transactions);
         best = (best.0.max(sum.0), best.1.max(sum.1));
     }
-    (best.0 as f64 / PEAK_WINDOW_S as f64, best.1 as f64 / PEAK_WINDOW_S as f64)
+    (best.0 as f64 / width as f64, best.1 as f64 / width as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_of_what_is_shorter_than_its_window_is_taken_over_its_own_length() {
+        let steady = |seconds: usize| vec![Executed { transfers: 40, transactions: 4 }; seconds].into_iter();
+        assert_eq!(peak(steady(3), 3 * NS_PER_S), (40.0, 4.0));
+        assert_eq!(peak(steady(60), 60 * NS_PER_S), (40.0, 4.0));
+        // A burst of one second is spread over the window of a longer run.
+        let burst = steady(1).chain(vec![Executed::default(); 29]);
+        assert_eq!(peak(burst, 30 * NS_PER_S), (4.0, 0.4));
+    }
 }

@@ -272,7 +272,7 @@ impl Results {
             let closed = closed(phase.tally)?;
             counts += closed;
             let over_s = effective_ns(end_ns - start_ns, phase.span, interval_ns) as f64 / 1e9;
-            let (tps_peak, transactions_peak) = phase.peak();
+            let (tps_peak, transactions_peak) = phase.peak(end_ns - start_ns);
             let mean = |events: u64| {
                 if over_s > 0.0 { events as f64 / over_s } else { 0.0 }
             };
