@@ -5,11 +5,19 @@ use crate::{
     exit::Failure,
 };
 use anyhow::{Context, anyhow};
-use nearbench_core::{Plan, plan::Via};
+use nearbench_core::{
+    Plan,
+    plan::{Store, Via},
+};
+use nearbench_crds::BenchmarkRun;
 use std::{fs, io::Read, path::Path};
 
 /// The plan of the manifest in `file`; `-` is standard input.
 pub(crate) fn load(file: &Path, references: &References) -> Result<Plan, Failure> {
+    read(file, references).map(|(_, plan)| plan)
+}
+
+fn read(file: &Path, references: &References) -> Result<(BenchmarkRun, Plan), Failure> {
     let name = file.display().to_string();
     let text = if name == "-" {
         let mut text = String::new();
@@ -23,20 +31,29 @@ pub(crate) fn load(file: &Path, references: &References) -> Result<Plan, Failure
         on_devnet: references.on == Some(On::Devnet),
         config_map: &|name| fs::read_to_string(references.configmaps.join(name).join("nearbench-accounts")).ok(),
     };
-    nearbench_crds::plan(&run, &resolve).map_err(|violations| {
+    let plan = nearbench_crds::plan(&run, &resolve).map_err(|violations| {
         let lines: Vec<_> = violations.iter().map(|violation| format!("\n  {violation}")).collect();
         Failure::input(anyhow!("{name} cannot be run:{}", lines.concat()))
-    })
+    })?;
+    Ok((run, plan))
 }
 
-/// What a manifest may ask for and one process cannot do.
-pub(crate) fn check_one_process(plan: &Plan) -> Result<(), Failure> {
-    let wrong = if plan.load.via != Via::Queue {
+/// The plan of a manifest that one process is to run: what it may ask for and a process alone cannot do is refused, since
+/// a run that ignored it would be another one than was asked for.
+pub(crate) fn load_for_one_process(file: &Path, references: &References) -> Result<Plan, Failure> {
+    let (run, plan) = read(file, references)?;
+    let wrong = if run.spec.stop {
+        "spec.stop: true ends a run that is under way in a cluster; remove it to run here, and end a run with Ctrl-C"
+    } else if run.spec.suspend {
+        "spec.suspend: true holds a run in a cluster; remove it to run here"
+    } else if plan.store != Store::Own {
+        "spec.store: a run in one process keeps its queue in its own memory; remove it, or use --on devnet"
+    } else if plan.load.via != Via::Queue {
         "spec.load.via: a run in one process offers its load straight into the queue; use via: queue"
     } else if plan.load.generators != 1 {
         "spec.load.generators.replicas: a run in one process has one generator; use 1"
     } else {
-        return Ok(());
+        return Ok(plan);
     };
     Err(Failure::input(anyhow!("{wrong}")))
 }

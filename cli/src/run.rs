@@ -26,8 +26,7 @@ use std::{fs, path::Path};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
-    let plan = manifest::load(&args.file, &args.references)?;
-    manifest::check_one_process(&plan)?;
+    let plan = manifest::load_for_one_process(&args.file, &args.references)?;
     let interrupt = on_interrupt();
     let mut progress = Progress::new();
     progress.stage(&format!("{}: {}", plan.name, validate::describe(&plan)));

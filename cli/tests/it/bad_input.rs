@@ -71,6 +71,23 @@ spec:
 }
 
 #[test]
+fn what_only_a_cluster_can_do_is_refused_and_not_ignored() {
+    let (chain, folder) = (Chain::start("localnet"), Folder::new());
+    let good = manifest(&chain);
+    for (added, told) in [
+        ("  stop: true\n", "spec.stop"),
+        ("  suspend: true\n", "spec.suspend"),
+        ("  store: {redis: {secretRef: {name: redis}}}\n", "spec.store"),
+    ] {
+        folder.write("run.yaml", &format!("{good}{added}"));
+        assert_eq!(folder.nearbench(&["validate", "run.yaml"]).code, 0, "{added}");
+        let ended = folder.nearbench(&["run", "run.yaml"]);
+        assert_eq!(ended.code, 2, "{added}: {ended:?}");
+        assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_key_that_is_not_the_accounts_changes_nothing() {
     let (chain, folder) = (Chain::start("localnet"), Folder::new());
     let stranger = Signer::generate("test.near".parse().unwrap(), &mut rand::rng());
