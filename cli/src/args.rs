@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Report(Report),
     /// Print the CustomResourceDefinitions.
     Crds,
+    /// Reconcile the BenchmarkRuns of a cluster, until SIGTERM: what the chart installs.
+    Operator(Operator),
 }
 
 /// Where a manifest's references lead.
@@ -68,7 +70,17 @@ pub(crate) enum On {
 #[derive(Args, Debug)]
 pub(crate) struct Run {
     /// The manifest, a BenchmarkRun in YAML or JSON; `-` reads standard input.
-    pub(crate) file: PathBuf,
+    #[arg(required_unless_present = "plan", conflicts_with = "plan")]
+    pub(crate) file: Option<PathBuf>,
+    /// Run a resolved plan instead: the folder of a plan.json, or a plan.json.gz.
+    #[arg(long, value_name = "DIR", conflicts_with = "on")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Say how the run stands, as JSON on http://ADDR/standing, for as long as it lasts.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Put the report into this ConfigMap too, which must be there, in the namespace of this pod.
+    #[arg(long, value_name = "CONFIGMAP")]
+    pub(crate) report_to: Option<String>,
     /// Where report.json goes.
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub(crate) out: PathBuf,
@@ -133,11 +145,49 @@ pub(crate) struct Provision {
 
 #[derive(Args, Debug)]
 pub(crate) struct Report {
-    /// A report.json, or the folder that holds one.
+    /// A report.json, the folder that holds one, or run/NAME: that of a BenchmarkRun in the cluster.
     pub(crate) path: PathBuf,
+    /// The namespace of run/NAME; the kubeconfig's if it is not given.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
     /// Print it as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Operator {
+    /// The image that runs are carried out with: this one.
+    #[arg(long, env = "NEARBENCH_IMAGE")]
+    pub(crate) image: String,
+    /// When a node pulls it.
+    #[arg(long, value_enum, default_value_t = PullPolicy::IfNotPresent, env = "NEARBENCH_IMAGE_PULL_POLICY")]
+    pub(crate) image_pull_policy: PullPolicy,
+    /// Only the runs of this namespace; all without it.
+    #[arg(long, env = "NEARBENCH_NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, default_value = "0.0.0.0:8081", env = "NEARBENCH_ADMIN_ADDR")]
+    pub(crate) admin_addr: SocketAddr,
+}
+
+/// When a node pulls an image, by Kubernetes' names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+impl PullPolicy {
+    pub(crate) fn as_kubernetes(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
 }
 
 #[cfg(test)]

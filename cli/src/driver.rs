@@ -35,6 +35,11 @@ impl Driver {
         self.life.action()
     }
 
+    /// Where the run stands.
+    pub(crate) fn stage(&self) -> Stage {
+        self.life.stage()
+    }
+
     /// Whether the load was cut short, or never began.
     pub(crate) fn stopped_early(&self) -> bool {
         self.life.stopped_early()

@@ -6,13 +6,16 @@ mod devnet;
 mod driver;
 mod environment;
 mod exit;
+mod follower;
 mod manifest;
 mod measurement;
+mod operator;
 mod output;
 mod progress;
 mod provision;
 mod report;
 mod run;
+mod signal;
 mod summary;
 mod validate;
 
@@ -36,7 +39,8 @@ fn main() -> ExitCode {
             Command::Devnet(args) => devnet::run(args).await,
             Command::Validate(args) => validate::run(&args),
             Command::Provision(args) => provision::run(args).await,
-            Command::Report(args) => report::run(&args),
+            Command::Report(args) => report::run(args).await,
+            Command::Operator(args) => operator::run(args).await,
             Command::Crds => {
                 let yaml = nearbench_crds::crd_yaml().map_err(Failure::run)?;
                 output::print(yaml).map(|()| exit::PASSED)

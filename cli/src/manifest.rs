@@ -5,11 +5,9 @@ use crate::{
     exit::Failure,
 };
 use anyhow::{Context, anyhow};
-use nearbench_core::{
-    Plan,
-    plan::{Store, Via},
-};
+use nearbench_core::Plan;
 use nearbench_crds::BenchmarkRun;
+use nearbench_operator::PLAN;
 use std::{fs, io::Read, path::Path};
 
 /// The plan of the manifest in `file`; `-` is standard input.
@@ -46,14 +44,23 @@ pub(crate) fn load_for_one_process(file: &Path, references: &References) -> Resu
         "spec.stop: true ends a run that is under way in a cluster; remove it to run here, and end a run with Ctrl-C"
     } else if run.spec.suspend {
         "spec.suspend: true holds a run in a cluster; remove it to run here"
-    } else if plan.store != Store::Own {
-        "spec.store: a run in one process keeps its queue in its own memory; remove it, or use --on devnet"
-    } else if plan.load.via != Via::Queue {
-        "spec.load.via: a run in one process offers its load straight into the queue; use via: queue"
-    } else if plan.load.generators != 1 {
-        "spec.load.generators.replicas: a run in one process has one generator; use 1"
     } else {
+        nearbench_crds::one_process(&plan).map_err(|violation| Failure::input(anyhow!("{violation}")))?;
         return Ok(plan);
     };
     Err(Failure::input(anyhow!("{wrong}")))
+}
+
+/// The plan that was resolved elsewhere, in `folder`.
+pub(crate) fn load_plan(folder: &Path) -> Result<Plan, Failure> {
+    let (plain, packed) = (folder.join(PLAN), folder.join(format!("{PLAN}.gz")));
+    let path = if packed.exists() { packed } else { plain };
+    let bytes = fs::read(&path);
+    let text = match path.extension() {
+        Some(extension) if extension == "gz" => bytes.and_then(|bytes| nearbench_operator::inflate(&bytes)),
+        _ => bytes.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other)),
+    };
+    let text = text.with_context(|| format!("--plan: cannot read {}", path.display())).map_err(Failure::input)?;
+    let plan = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text));
+    plan.with_context(|| format!("--plan: {} is no plan of this version", path.display())).map_err(Failure::input)
 }

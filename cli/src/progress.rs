@@ -2,12 +2,12 @@
 //! standard output holds results only.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use nearbench_core::measure::Live;
+use nearbench_core::{lifecycle::Stage, measure::Live, standing::Standing};
 use std::{
     io::{IsTerminal, Write},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 /// Between two plain lines during the load.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -15,6 +15,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
+    standing: watch::Sender<Standing>,
 }
 
 impl Progress {
@@ -24,7 +25,17 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        Self { bar, last_line: None }
+        Self { bar, last_line: None, standing: watch::Sender::new(Standing::at(Stage::Pending)) }
+    }
+
+    /// The same for those who follow the run from elsewhere.
+    pub(crate) fn follow(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// The run's life enters a stage.
+    pub(crate) fn enter(&self, stage: Stage) {
+        self.standing.send_modify(|standing| standing.stage = stage);
     }
 
     /// A new stage of the run begins.
@@ -45,6 +56,7 @@ impl Progress {
 
     /// How the load stands in `phase`. `remaining` is the time until its schedule ends.
     pub(crate) fn load(&mut self, live: &Live, phase: &str, remaining: Duration) {
+        self.standing.send_modify(|standing| standing.under_load(phase, live));
         let eta = humantime::format_duration(Duration::from_secs(remaining.as_secs()));
         let counts = format!(
             "offered {}  succeeded {}  failed {}  in flight {}  {:.0} TPS  p95 {}  queue {}",

@@ -5,11 +5,13 @@ use crate::{
     chain::Chain,
     driver::Driver,
     exit::{self, Failure},
+    follower::{self, Delivery},
     manifest,
     measurement::{Load, Measured, Measurement},
     output,
     progress::Progress,
     provision::{self, KeptKeys},
+    signal::Ended,
     summary, validate,
 };
 use anyhow::{Context, anyhow};
@@ -26,9 +28,22 @@ use std::{fs, path::Path};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
-    let plan = manifest::load_for_one_process(&args.file, &args.references)?;
-    let interrupt = on_interrupt();
+    let plan = match (&args.plan, &args.file) {
+        (Some(folder), _) => manifest::load_plan(folder)?,
+        (None, file) => {
+            let file = file.as_deref().ok_or_else(|| Failure::input(anyhow!("name a manifest")))?;
+            manifest::load_for_one_process(file, &args.references)?
+        }
+    };
+    let interrupt = on_interrupt()?;
     let mut progress = Progress::new();
+    let delivery = match args.report_to {
+        Some(config_map) => Some(Delivery::to(config_map).await?),
+        None => None,
+    };
+    if let Some(address) = args.listen {
+        follower::serve(address, progress.follow()).await?;
+    }
     progress.stage(&format!("{}: {}", plan.name, validate::describe(&plan)));
     let mut chain = Chain::open(&plan, &args.references).await?;
     fs::create_dir_all(&args.out)
@@ -50,7 +65,10 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     if let Some(failure) = error {
         output::error(&failure.error);
     }
-    write_report(&args.out, &report)?;
+    let text = write_report(&args.out, &report)?;
+    if let Some(delivery) = delivery {
+        delivery.deliver(&text).await?;
+    }
     if args.json {
         output::print_json(&report)?
     } else {
@@ -79,6 +97,7 @@ async fn stages(
     // What a stage needs and an earlier one failed to bring is not there; that failure is told already.
     let missing = || Failure::run(anyhow!("an earlier stage failed"));
     while let Some(action) = driver.action() {
+        progress.enter(driver.stage());
         let measurement = provisioned.as_ref().map(|provisioned| Measurement { plan, chain, provisioned });
         match action {
             Action::Provision => {
@@ -129,20 +148,19 @@ async fn stages(
     report
 }
 
-/// The first Ctrl-C ends the load and lets the run drain and report; the second ends the process.
-fn on_interrupt() -> CancellationToken {
+/// The first Ctrl-C or SIGTERM ends the load and lets the run drain and report; the second ends the process.
+fn on_interrupt() -> Result<CancellationToken, Failure> {
     let interrupt = CancellationToken::new();
     let token = interrupt.clone();
+    let mut ended = Ended::listen().map_err(Failure::run)?;
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            token.cancel();
-            output::note("stopping: what was accepted is worked off and reported; Ctrl-C again ends at once");
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(exit::INCONCLUSIVE.into());
-            }
-        }
+        ended.next().await;
+        token.cancel();
+        output::note("stopping: what was accepted is worked off and reported; Ctrl-C again ends at once");
+        ended.next().await;
+        std::process::exit(exit::INCONCLUSIVE.into());
     });
-    interrupt
+    Ok(interrupt)
 }
 
 /// Takes the keys that this run made off the account; whether there were any.
@@ -160,13 +178,15 @@ async fn clean_up(chain: &Chain, plan: &Plan, progress: &mut Progress) -> Result
     Ok(true)
 }
 
-fn write_report(folder: &Path, report: &BenchmarkReport) -> Result<(), Failure> {
+/// Writes report.json; its text.
+fn write_report(folder: &Path, report: &BenchmarkReport) -> Result<String, Failure> {
     let path = folder.join("report.json");
-    let text = serde_json::to_string_pretty(report).map_err(Failure::run)?;
+    let text = serde_json::to_string_pretty(report).map_err(Failure::run)? + "\n";
     // Written beside and renamed, so that nobody reads half a report.
     let beside = folder.join(".report.json");
-    fs::write(&beside, text + "\n")
+    fs::write(&beside, &text)
         .and_then(|()| fs::rename(&beside, &path))
         .with_context(|| format!("cannot write {}", path.display()))
-        .map_err(Failure::run)
+        .map_err(Failure::run)?;
+    Ok(text)
 }

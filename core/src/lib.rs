@@ -20,6 +20,7 @@ pub mod plan;
 pub mod report;
 pub mod schedule;
 pub mod settle;
+pub mod standing;
 pub mod transfer;
 pub mod verdict;
 

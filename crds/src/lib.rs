@@ -8,6 +8,7 @@ mod check;
 mod parse;
 mod pods;
 mod resolve;
+mod rules;
 mod schema;
 mod spec;
 mod status;
@@ -15,7 +16,7 @@ mod violation;
 
 pub use parse::{ManifestError, parse};
 pub use pods::Pods;
-pub use resolve::{Resolve, plan};
+pub use resolve::{ACCOUNTS_KEY, Resolve, one_process, plan};
 pub use schema::{crd, crd_yaml};
 pub use spec::*;
 pub use status::*;

@@ -7,7 +7,7 @@ use crate::{
     violation::{Faults, Violation, closest, might_be_secret},
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
-use kube::Resource;
+use kube_core::Resource;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pods {
-    /// How many.
+    /// How many. Workers: 0 is one process that does everything, for small runs; generators: at least 1.
     #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 256))]
+    #[schemars(range(min = 0, max = 256))]
     pub replicas: u32,
     /// CPU and memory of each.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,15 +6,19 @@ mod ensure;
 mod load;
 mod receivers;
 
+pub use receivers::ACCOUNTS_KEY;
+
 use crate::{
     parse::is_name,
     spec::{self, BenchmarkRun, BenchmarkRunSpec, SecretRef},
     violation::{Faults, Violation, might_be_secret, shown},
 };
-use kube::ResourceExt;
+use kube_core::ResourceExt;
 use nearbench_core::{
     Account, Amount, Gas, Near, Plan, TGAS,
-    plan::{Batch, Breaker, CreateFrom, Deploy, Endpoint, Engine, Keys, Network, PayingAccount, Profile, Store, Token},
+    plan::{
+        Batch, Breaker, CreateFrom, Deploy, Endpoint, Engine, Keys, Network, PayingAccount, Profile, Store, Token, Via,
+    },
 };
 use std::collections::BTreeMap;
 
@@ -49,6 +53,29 @@ pub fn plan(run: &BenchmarkRun, resolve: &Resolve<'_>) -> Result<Plan, Vec<Viola
     }
 }
 
+/// Whether one process can carry a plan out with what it has itself: its memory for a queue, and its own generator.
+///
+/// # Errors
+/// The first thing that it cannot do.
+pub fn one_process(plan: &Plan) -> Result<(), Violation> {
+    let wrong = |path: &str, message: &str| Err(Violation { path: path.to_owned(), message: message.to_owned() });
+    if plan.store != Store::Own {
+        wrong(
+            "spec.store",
+            "is for a fleet, and this run is one process, which keeps its queue in its own memory: remove it",
+        )
+    } else if plan.load.via != Via::Queue {
+        wrong(
+            "spec.load.via",
+            "is for a fleet, and this run is one process, which offers its load straight into the queue: use queue",
+        )
+    } else if plan.load.generators != 1 {
+        wrong("spec.load.generators.replicas", "must be 1: this run is one process, and has one generator")
+    } else {
+        Ok(())
+    }
+}
+
 struct Resolver<'a> {
     spec: &'a BenchmarkRunSpec,
     resolve: &'a Resolve<'a>,
@@ -76,7 +103,6 @@ impl Resolver<'_> {
         if let (Some(token), Some(amount), Some(load)) = (&token, amount, &load) {
             self.supply(token, amount, load);
         }
-        self.pods("spec.workers.replicas", self.spec.workers.replicas);
         let active_deadline_ms = self.spec.active_deadline_seconds.map(|seconds| u64::from(seconds) * 1_000);
         let load_ms = load.as_ref().map_or(0, |load| load.phases.iter().map(|phase| phase.duration_ms).sum::<u64>());
         if let Some(deadline_ms) = active_deadline_ms.filter(|deadline_ms| *deadline_ms <= load_ms) {
@@ -122,12 +148,6 @@ impl Resolver<'_> {
             return None;
         }
         self.faults.take(path, Account::new(text))
-    }
-
-    fn pods(&mut self, path: &str, replicas: u32) {
-        if replicas == 0 {
-            self.faults.add(path, "must be at least 1");
-        }
     }
 
     fn network(&mut self) -> Option<Network> {

@@ -1,10 +1,10 @@
 //! The CRD: what an API server knows of a `BenchmarkRun`, generated from the types.
 
-use crate::spec::BenchmarkRun;
+use crate::{rules, spec::BenchmarkRun};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use kube::CustomResourceExt;
+use kube_core::CustomResourceExt;
 
 /// Bounds for what Kubernetes' own types leave unbounded: without them an API server refuses CEL rules as too
 /// costly. All are far above what makes sense.
@@ -12,12 +12,13 @@ const MAX_LENGTH: i64 = 1_024;
 const MAX_ITEMS: i64 = 128;
 const MAX_PROPERTIES: i64 = 128;
 
-/// The definition of `BenchmarkRun`, with a bound on every list, map and text.
+/// The definition of `BenchmarkRun`, with a bound on every list, map and text, and the rules between fields.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = BenchmarkRun::crd();
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             bound(schema);
+            rules::add(schema);
         }
     }
     crd

@@ -10,7 +10,7 @@ pub use engine::{Batch, Breaker, Engine, Finality};
 pub use load::{Ensure, Load, Phase, Threshold};
 
 use crate::{pods::Pods, status::BenchmarkRunStatus};
-use kube::CustomResource;
+use kube_derive::CustomResource;
 use nearbench_core::{
     account,
     amount::{AMOUNT_PATTERN, NEAR_PATTERN},
@@ -47,6 +47,7 @@ pub(crate) const PREFIX_PATTERN: &str = "^[a-z0-9]+([-_][a-z0-9]+)*$";
     namespaced,
     status = "BenchmarkRunStatus",
     derive = "PartialEq",
+    crates(kube_core = "::kube_core"),
     doc = "A benchmark of fungible-token transfers on a NEAR chain.",
     scale(
         spec_replicas_path = ".spec.workers.replicas",
@@ -123,7 +124,7 @@ pub struct BenchmarkRunSpec {
     /// When to remove the access keys that the run added to the account.
     #[serde(default = "always")]
     pub cleanup: Cleanup,
-    /// Hold the run before its load: it is provisioned, and waits until this is false.
+    /// Hold the run before its load, until this is false.
     #[serde(default)]
     pub suspend: bool,
     /// Stop the load now; what is under way is finished, audited and reported.
@@ -306,7 +307,7 @@ pub struct Receivers {
     pub prefix: Option<String>,
     /// These accounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1_000), inner(length(min = 2, max = 64), regex(pattern = account::PATTERN)))]
+    #[schemars(length(min = 1, max = 1_000), inner(length(min = 2, max = 64), regex(pattern = account::PATTERN)), extend("x-kubernetes-list-type" = "set"))]
     pub accounts: Option<Vec<String>>,
     /// The accounts that a ConfigMap lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,7 +17,9 @@ const MAX_MS: u64 = 7 * 24 * 3_600 * 1_000;
 impl Resolver<'_> {
     pub(super) fn load(&mut self) -> Option<Load> {
         let load = &self.spec.load;
-        self.pods("spec.load.generators.replicas", load.generators.replicas);
+        if load.generators.replicas == 0 {
+            self.faults.add("spec.load.generators.replicas", "must be at least 1, and is 0");
+        }
         let timeout_ms = self.duration("spec.load.timeout", &load.timeout);
         let max_send_lag_ms = self.duration("spec.load.maxSendLag", &load.max_send_lag);
         if load.connections == 0 {

@@ -5,6 +5,8 @@ use crate::violation::shown;
 use nearbench_core::Account;
 use std::collections::HashMap;
 
+/// The key under which a ConfigMap lists accounts, one a line.
+pub const ACCOUNTS_KEY: &str = "nearbench-accounts";
 const DEFAULT_PREFIX: &str = "user";
 const MAX_RECEIVERS: usize = 100_000;
 

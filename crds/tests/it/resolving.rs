@@ -291,7 +291,7 @@ fn a_manifest_that_no_schema_checked_is_checked_all_the_same() {
     run.spec.account.keys.count = Some(0);
     run.spec.engine.batch.max = 101;
     run.spec.engine.concurrency = 0;
-    run.spec.workers.replicas = 0;
+    run.spec.load.generators.replicas = 0;
     run.spec.receivers.count = Some(0);
     run.spec.token.contract_id = "FT".into();
     run.metadata.name = None;
@@ -304,7 +304,7 @@ fn a_manifest_that_no_schema_checked_is_checked_all_the_same() {
         "spec.account.keys.count",
         "spec.engine.batch.max",
         "spec.engine.concurrency",
-        "spec.workers.replicas",
+        "spec.load.generators.replicas",
         "spec.receivers.count",
         "spec.token.contractId",
     ] {

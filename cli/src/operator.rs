@@ -1,0 +1,27 @@
+//! `nearbench operator`: the operator as a process.
+
+use crate::{
+    args,
+    exit::{self, Failure},
+    signal::Ended,
+};
+use nearbench_operator::{Config, Image};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) async fn run(args: args::Operator) -> Result<u8, Failure> {
+    let stop = CancellationToken::new();
+    let mut ended = Ended::listen().map_err(Failure::run)?;
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        ended.next().await;
+        tracing::info!("stopping: what is under way is finished first");
+        stopping.cancel();
+    });
+    let config = Config {
+        image: Image { reference: args.image, pull_policy: args.image_pull_policy.as_kubernetes().to_owned() },
+        namespace: args.namespace,
+        admin_addr: args.admin_addr,
+    };
+    nearbench_operator::run(config, stop).await.map_err(Failure::run)?;
+    Ok(exit::PASSED)
+}

@@ -1,0 +1,96 @@
+//! What keeps a pod from doing its work, or ended it, read from its status.
+
+use crate::names::reasons;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+
+/// Why a pod is not at work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// One word.
+    pub(crate) reason: String,
+    /// The same for people.
+    pub(crate) message: String,
+}
+
+impl Trouble {
+    pub(crate) fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), message: message.into() }
+    }
+}
+
+/// What a pod waits for in the ordinary course of things.
+const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+/// Whether a pod is ready.
+pub(crate) fn ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|(status, ..)| status == "True")
+}
+
+/// What keeps `pod` from its work, or how it ended other than well; `None` while all is well.
+pub(crate) fn trouble(pod: &Pod) -> Option<Trouble> {
+    let status = pod.status.as_ref()?;
+    if status.reason.is_some() || status.message.is_some() {
+        let reason = status.reason.as_deref().unwrap_or("PodFailed");
+        return Some(Trouble::new(reason, status.message.clone().unwrap_or_default()));
+    }
+    if let Some((_, Some(reason), message)) =
+        condition(pod, "PodScheduled").filter(|(status, reason, _)| *status == "False" && reason.is_some())
+    {
+        return Some(Trouble::new(reason, message.unwrap_or("the pod cannot be placed on any node")));
+    }
+    let states = status.container_statuses.iter().flatten().filter_map(|container| container.state.as_ref());
+    for state in states {
+        if let Some(ended) = state.terminated.as_ref().filter(|ended| ended.exit_code != 0) {
+            return Some(ended_badly(pod, ended));
+        }
+        let waiting = state.waiting.as_ref();
+        if let Some((reason, waiting)) = waiting.and_then(|waiting| Some((waiting.reason.as_deref()?, waiting)))
+            && !ORDINARY.contains(&reason)
+        {
+            return Some(Trouble::new(reason, waiting.message.clone().unwrap_or_default()));
+        }
+    }
+    None
+}
+
+fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, Option<&'a str>, Option<&'a str>)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions.iter().find(|condition| condition.type_ == type_)?;
+    Some((&found.status, found.reason.as_deref(), found.message.as_deref()))
+}
+
+fn ended_badly(pod: &Pod, ended: &ContainerStateTerminated) -> Trouble {
+    let said = ended.message.as_deref().map(last_error).unwrap_or_default();
+    let exit = ended.exit_code;
+    if ended.reason.as_deref() == Some(reasons::OOM_KILLED) {
+        let limit = memory_limit(pod).map_or_else(String::new, |limit| format!(", {limit}"));
+        return Trouble::new(
+            reasons::OOM_KILLED,
+            format!(
+                "the run's process needed more memory than its limit{limit}: raise spec.workers.resources.limits.memory"
+            ),
+        );
+    }
+    // As `nearbench run` ends.
+    let reason = match exit {
+        2 => "BadInput",
+        3 => reasons::STOPPED,
+        4 => "CouldNotRun",
+        _ => ended.reason.as_deref().unwrap_or("Error"),
+    };
+    let message = if said.is_empty() { format!("the run's process ended with exit code {exit}") } else { said };
+    Trouble::new(reason, message)
+}
+
+fn memory_limit(pod: &Pod) -> Option<&str> {
+    let container = pod.spec.as_ref()?.containers.first()?;
+    Some(container.resources.as_ref()?.limits.as_ref()?.get("memory")?.0.as_str())
+}
+
+/// The error at the end of a process's log, or the log's last line.
+fn last_error(log: &str) -> String {
+    let mut lines = log.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let last = lines.next().unwrap_or_default();
+    let error = log.lines().rev().find_map(|line| line.trim().strip_prefix("error: "));
+    error.unwrap_or(last).to_owned()
+}
