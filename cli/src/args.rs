@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Provision(Provision),
     /// Print the result table of a report.
     Report(Report),
+    /// Wait for a BenchmarkRun of the cluster, and end with the exit code that `run` would have.
+    Wait(Wait),
     /// Print the CustomResourceDefinitions.
     Crds,
     /// Reconcile the BenchmarkRuns of a cluster, until SIGTERM: what the chart installs.
@@ -153,6 +155,18 @@ pub(crate) struct Report {
     /// Print it as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Wait {
+    /// run/NAME.
+    pub(crate) run: String,
+    /// Its namespace; the kubeconfig's if it is not given.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// How long.
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Args, Debug)]

@@ -18,6 +18,7 @@ mod run;
 mod signal;
 mod summary;
 mod validate;
+mod wait;
 
 use args::{Cli, Command, LogFormat};
 use clap::Parser;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
             Command::Validate(args) => validate::run(&args),
             Command::Provision(args) => provision::run(args).await,
             Command::Report(args) => report::run(args).await,
+            Command::Wait(args) => wait::run(args).await,
             Command::Operator(args) => operator::run(args).await,
             Command::Crds => {
                 let yaml = nearbench_crds::crd_yaml().map_err(Failure::run)?;

@@ -49,7 +49,8 @@ impl SecretText {
     /// Reads a file, without the line break at its end.
     ///
     /// # Errors
-    /// When the file is not there, is not text, or its mode lets group or others read it.
+    /// When the file is not there, is not text, or its mode lets group or others read it, unless it is as Kubernetes
+    /// mounts a Secret: root's, mode 0440.
     pub fn read(path: &Path) -> Result<Self, SecretError> {
         let name = || path.display().to_string();
         let unreadable = |e: std::io::Error| SecretError::Unreadable { path: name(), reason: e.to_string() };
@@ -57,9 +58,11 @@ impl SecretText {
         let metadata = file.metadata().map_err(unreadable)?;
         #[cfg(unix)]
         {
-            use std::os::unix::fs::PermissionsExt;
+            use std::os::unix::fs::{MetadataExt, PermissionsExt};
             let mode = metadata.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
+            // The files of a Secret volume are root's, and their group is the pod's own (its fsGroup).
+            let in_secret_volume = mode == 0o440 && metadata.uid() == 0;
+            if mode & 0o077 != 0 && !in_secret_volume {
                 return Err(SecretError::Exposed { path: name(), mode });
             }
         }

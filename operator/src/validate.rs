@@ -11,6 +11,12 @@ pub(crate) fn plan(run: &BenchmarkRun, accounts: Option<&str>) -> Result<Plan, V
     let config_map = |_: &str| accounts.map(str::to_owned);
     let plan = nearbench_crds::plan(run, &Resolve { on_devnet: false, config_map: &config_map })?;
     one_process(&plan).map_err(|violation| vec![violation])?;
+    if plan.workers > 1 {
+        return Err(vec![Violation {
+            path: "spec.workers.replicas".to_owned(),
+            message: format!("{} workers are a fleet, and a run is one process here: use 0", plan.workers),
+        }]);
+    }
     Ok(plan)
 }
 

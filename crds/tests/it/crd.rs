@@ -9,7 +9,7 @@ const KUBECTL_APPLY_LIMIT: usize = 262_144;
 
 #[test]
 fn the_committed_crd_is_that_of_the_types() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("generated/benchmarkruns.yaml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/nearbench/files/benchmarkruns.yaml");
     let generated = crd_yaml().unwrap();
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, &generated).unwrap();

@@ -1,6 +1,7 @@
 //! The manifest, from outside: the generated CRD, the examples, and tables of what is accepted and refused.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cases;
 mod crd;
 mod examples;
 mod parsing;

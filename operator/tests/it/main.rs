@@ -1,0 +1,7 @@
+//! The operator's decisions and objects, as values.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod building;
+mod deciding;
+mod documents;
+mod world;
