@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 #[derive(Parser, Debug)]
 #[command(name = "nearbench", version, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// How log lines look.
+    /// How log lines, errors and progress look.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "NEARBENCH_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,
     /// What is logged, such as `info` or `nearbench_worker=debug`.
@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Provision(Provision),
     /// Print the result table of a report.
     Report(Report),
-    /// Print the CustomResourceDefinitions.
+    /// Print the CustomResourceDefinition of BenchmarkRun.
     Crds,
 }
 
@@ -54,6 +54,11 @@ pub(crate) struct References {
     /// The same for ConfigMaps.
     #[arg(long, value_name = "DIR", default_value = "configmaps", env = "NEARBENCH_CONFIGMAPS")]
     pub(crate) configmaps: PathBuf,
+}
+
+/// Another chain than the manifest's.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Elsewhere {
     /// Run on a devnet of the run's own, with the limits of the manifest's profile: its endpoints and secrets are
     /// not used.
     #[arg(long, value_enum, value_name = "CHAIN")]
@@ -77,6 +82,8 @@ pub(crate) struct Run {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) references: References,
+    #[command(flatten)]
+    pub(crate) elsewhere: Elsewhere,
 }
 
 #[derive(Args, Debug)]
@@ -112,11 +119,14 @@ pub(crate) struct Validate {
     /// Manifests.
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Print the resolved plans as JSON.
+    /// Print the resolved plan as JSON: an object for one manifest; for several an array, which leaves out those with
+    /// faults.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) references: References,
+    #[command(flatten)]
+    pub(crate) elsewhere: Elsewhere,
 }
 
 #[derive(Args, Debug)]
@@ -135,7 +145,7 @@ pub(crate) struct Provision {
 pub(crate) struct Report {
     /// A report.json, or the folder that holds one.
     pub(crate) path: PathBuf,
-    /// Print it as JSON.
+    /// Print it as JSON, byte by byte as it is in the file.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -6,6 +6,7 @@ mod devnet;
 mod driver;
 mod environment;
 mod exit;
+mod interrupt;
 mod manifest;
 mod measurement;
 mod output;
@@ -13,6 +14,7 @@ mod progress;
 mod provision;
 mod report;
 mod run;
+mod secrets;
 mod summary;
 mod validate;
 
@@ -23,6 +25,9 @@ use std::{io::IsTerminal, process::ExitCode};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.log_format == LogFormat::Json {
+        output::use_json();
+    }
     if let Err(error) = log_to_stderr(&cli) {
         return ended(Err(error));
     }

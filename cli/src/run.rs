@@ -5,7 +5,8 @@ use crate::{
     chain::Chain,
     driver::Driver,
     exit::{self, Failure},
-    manifest,
+    interrupt,
+    manifest::Manifest,
     measurement::{Load, Measured, Measurement},
     output,
     progress::Progress,
@@ -17,29 +18,42 @@ use jiff::Timestamp;
 use nearbench_core::{
     Plan,
     lifecycle::{Action, Stage},
-    plan::Keys,
+    plan::{Cleanup, Keys},
     report::BenchmarkReport,
     verdict::Verdict,
 };
-use nearbench_near::provision::{Provisioned, remove_keys};
+use nearbench_near::{
+    keyfile::KEYS_FILE,
+    provision::{Progress as Event, Provisioned, remove_keys},
+};
 use std::{fs, path::Path};
 use tokio_util::sync::CancellationToken;
 
+/// What becomes of keys that a run left.
+const KEYS_WAY_OUT: &str = "run again with the same --out, and they are used, and removed at the end";
+
 pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
-    let plan = manifest::load_for_one_process(&args.file, &args.references)?;
-    let interrupt = on_interrupt();
-    let mut progress = Progress::new();
+    let Manifest { plan, remarks, .. } =
+        Manifest::load(&args.file, &args.references, Some(args.elsewhere))?.for_one_process()?;
+    output::is_folder("--out", &args.out)?;
+    let interrupt = interrupt::watch(args.out.join(KEYS_FILE), KEYS_WAY_OUT);
+    let progress = Progress::new();
     progress.stage(&format!("{}: {}", plan.name, validate::describe(&plan)));
-    let mut chain = Chain::open(&plan, &args.references).await?;
+    remarks.iter().for_each(|remark| progress.step(remark));
+    let mut chain = Chain::open(&plan, &args.references.secrets).await?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make --out {}", args.out.display()))
         .map_err(Failure::input)?;
-    let kept = KeptKeys::keep(&mut chain, &plan, &args.out)?;
+    let mut kept = KeptKeys::keep(&mut chain, &plan, &args.out)?;
 
     let started = Timestamp::now();
     let mut driver = Driver::begin(&plan, interrupt);
-    let report = stages(&mut driver, &plan, &chain, kept, started, &mut progress).await;
+    let scene = Scene { plan: &plan, chain: &chain, secrets: &args.references.secrets, progress: &progress };
+    let report = scene.stages(&mut driver, &mut kept, started).await;
     progress.finish();
+    if let Some(keys) = kept.path().filter(|_| plan.cleanup != Cleanup::Never) {
+        output::note(&interrupt::left_behind(keys, KEYS_WAY_OUT));
+    }
     let stopped = driver.stopped_early();
     let error = driver.into_error();
     let Some(report) = report else {
@@ -63,101 +77,95 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     })
 }
 
-/// Carries out stage after stage; the report, if it came to one.
-async fn stages(
-    driver: &mut Driver,
-    plan: &Plan,
-    chain: &Chain,
-    mut kept: KeptKeys,
-    started: Timestamp,
-    progress: &mut Progress,
-) -> Option<BenchmarkReport> {
-    let mut provisioned: Option<Provisioned> = None;
-    let mut load: Option<Load> = None;
-    let mut measured: Option<Measured> = None;
-    let (mut audit, mut report) = (None, None);
-    // What a stage needs and an earlier one failed to bring is not there; that failure is told already.
-    let missing = || Failure::run(anyhow!("an earlier stage failed"));
-    while let Some(action) = driver.action() {
-        let measurement = provisioned.as_ref().map(|provisioned| Measurement { plan, chain, provisioned });
-        match action {
-            Action::Provision => {
-                progress.stage("Provisioning");
-                let work = provision::provision(chain, plan, progress);
-                provisioned = driver.during(Stage::Provisioning, None, work).await;
-            }
-            Action::StartLoad | Action::StopLoad => {
-                progress.stage("Load");
-                let cut = CancellationToken::new();
-                let work = async { measurement.ok_or_else(missing)?.load(&cut, progress).await };
-                load = driver.during(Stage::Running, Some(&cut), work).await;
-            }
-            Action::Drain => {
-                progress.stage("Draining");
-                let load = load.take();
-                let work = async { measurement.ok_or_else(missing)?.drain(load.ok_or_else(missing)?).await };
-                measured = driver.during(Stage::Draining, None, work).await;
-            }
-            Action::Audit => {
-                progress.stage("Auditing");
-                let work = async {
-                    measurement.ok_or_else(missing)?.audit(measured.as_ref().ok_or_else(missing)?, progress).await
-                };
-                audit = driver.during(Stage::Auditing, None, work).await;
-            }
-            Action::Report { stopped_early } => {
-                let work = async {
-                    let measured = measured.as_ref().ok_or_else(missing)?;
-                    measurement.ok_or_else(missing)?.report(measured, audit, stopped_early, started).await
-                };
-                report = driver.during(Stage::Reporting, None, work).await;
-                if let Some(report) = &report {
-                    driver.reported(report.verdict);
+/// What every stage works with.
+struct Scene<'a> {
+    plan: &'a Plan,
+    chain: &'a Chain,
+    secrets: &'a Path,
+    progress: &'a Progress,
+}
+
+impl Scene<'_> {
+    /// Carries out stage after stage; the report, if it came to one.
+    async fn stages(&self, driver: &mut Driver, kept: &mut KeptKeys, started: Timestamp) -> Option<BenchmarkReport> {
+        let Self { plan, chain, secrets, progress } = *self;
+        let mut provisioned: Option<Provisioned> = None;
+        let mut load: Option<Load> = None;
+        let mut measured: Option<Measured> = None;
+        let (mut audit, mut report) = (None, None);
+        let mut keys_are_known = false;
+        // What a stage needs and an earlier one failed to bring is not there; that failure is told already.
+        let missing = || Failure::run(anyhow!("an earlier stage failed"));
+        while let Some(action) = driver.action() {
+            let measurement = provisioned.as_ref().map(|provisioned| Measurement { plan, chain, provisioned });
+            match action {
+                Action::Provision => {
+                    progress.stage("Provisioning");
+                    let cut = CancellationToken::new();
+                    let tell = |event: Event<'_>| provision::tell(progress, event);
+                    let work = provision::provision(chain, plan, secrets, &cut, &tell);
+                    let ended = driver.during(Stage::Provisioning, Some(&cut), work).await;
+                    // Provisioning that failed, or that went on where a broken one had stopped, may have keys on their
+                    // way to the chain: their file stays, and the next run goes on with them.
+                    keys_are_known = ended.as_ref().is_some_and(|ended| ended.is_some() || !kept.are_earlier());
+                    provisioned = ended.flatten();
                 }
-            }
-            Action::CleanUp => {
-                // Provisioning that did not come to its end may have keys on their way to the chain: their file stays,
-                // and the next run goes on with them.
-                let complete = provisioned.is_some();
-                let work = async { if complete { clean_up(chain, plan, progress).await } else { Ok(false) } };
-                if driver.during(Stage::CleaningUp, None, work).await == Some(true) {
-                    kept.forget();
+                Action::StartLoad | Action::StopLoad => {
+                    progress.stage("Load");
+                    let cut = CancellationToken::new();
+                    let work = async { measurement.ok_or_else(missing)?.load(&cut, progress).await };
+                    load = driver.during(Stage::Running, Some(&cut), work).await;
+                }
+                Action::Drain => {
+                    progress.stage("Draining");
+                    let load = load.take();
+                    let work =
+                        async { measurement.ok_or_else(missing)?.drain(load.ok_or_else(missing)?, progress).await };
+                    measured = driver.during(Stage::Draining, None, work).await;
+                }
+                Action::Audit => {
+                    progress.stage("Auditing");
+                    let work = async {
+                        measurement.ok_or_else(missing)?.audit(measured.as_ref().ok_or_else(missing)?, progress).await
+                    };
+                    audit = driver.during(Stage::Auditing, None, work).await;
+                }
+                Action::Report { stopped_early } => {
+                    let work = async {
+                        let measured = measured.as_ref().ok_or_else(missing)?;
+                        measurement.ok_or_else(missing)?.report(measured, audit, stopped_early, started).await
+                    };
+                    report = driver.during(Stage::Reporting, None, work).await;
+                    if let Some(report) = &report {
+                        driver.reported(report.verdict);
+                    }
+                }
+                Action::CleanUp => {
+                    let work = async { if keys_are_known { self.clean_up().await } else { Ok(false) } };
+                    if driver.during(Stage::CleaningUp, None, work).await == Some(true) {
+                        kept.forget();
+                    }
                 }
             }
         }
+        report
     }
-    report
-}
 
-/// The first Ctrl-C ends the load and lets the run drain and report; the second ends the process.
-fn on_interrupt() -> CancellationToken {
-    let interrupt = CancellationToken::new();
-    let token = interrupt.clone();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            token.cancel();
-            output::note("stopping: what was accepted is worked off and reported; Ctrl-C again ends at once");
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(exit::INCONCLUSIVE.into());
-            }
-        }
-    });
-    interrupt
-}
-
-/// Takes the keys that this run made off the account; whether there were any.
-async fn clean_up(chain: &Chain, plan: &Plan, progress: &mut Progress) -> Result<bool, Failure> {
-    let (Keys::Generate { .. }, Some(master), false) = (&plan.account.keys, &chain.signers.master, chain.is_own())
-    else {
-        return Ok(false);
-    };
-    progress.stage("Cleaning up");
-    let public_keys = provision::public_keys(&chain.signers.lanes);
-    remove_keys(&chain.client, master, &public_keys, &|event| provision::tell(progress, event))
-        .await
-        .context("the run's access keys were not removed from the account")
-        .map_err(Failure::run)?;
-    Ok(true)
+    /// Takes the keys that this run made off the account; whether there were any.
+    async fn clean_up(&self) -> Result<bool, Failure> {
+        let Self { plan, chain, progress, .. } = *self;
+        let (Keys::Generate { .. }, Some(master), false) = (&plan.account.keys, &chain.signers.master, chain.is_own())
+        else {
+            return Ok(false);
+        };
+        progress.stage("Cleaning up");
+        let public_keys = provision::public_keys(&chain.signers.lanes);
+        remove_keys(&chain.client, master, &public_keys, &|event| provision::tell(progress, event))
+            .await
+            .context("the run's access keys were not removed from the account")
+            .map_err(Failure::run)?;
+        Ok(true)
+    }
 }
 
 fn write_report(folder: &Path, report: &BenchmarkReport) -> Result<(), Failure> {
