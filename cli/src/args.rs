@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 #[derive(Parser, Debug)]
 #[command(name = "nearbench", version, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// How log lines look.
+    /// How log lines, errors and progress look.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "NEARBENCH_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,
     /// What is logged, such as `info` or `nearbench_worker=debug`.
@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Report(Report),
     /// Wait for a BenchmarkRun of the cluster, and end with the exit code that `run` would have.
     Wait(Wait),
-    /// Print the CustomResourceDefinitions.
+    /// Print the CustomResourceDefinition of BenchmarkRun.
     Crds,
     /// Reconcile the BenchmarkRuns of a cluster, until SIGTERM: what the chart installs.
     Operator(Operator),
@@ -58,6 +58,11 @@ pub(crate) struct References {
     /// The same for ConfigMaps.
     #[arg(long, value_name = "DIR", default_value = "configmaps", env = "NEARBENCH_CONFIGMAPS")]
     pub(crate) configmaps: PathBuf,
+}
+
+/// Another chain than the manifest's.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Elsewhere {
     /// Run on a devnet of the run's own, with the limits of the manifest's profile: its endpoints and secrets are
     /// not used.
     #[arg(long, value_enum, value_name = "CHAIN")]
@@ -91,6 +96,8 @@ pub(crate) struct Run {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) references: References,
+    #[command(flatten)]
+    pub(crate) elsewhere: Elsewhere,
 }
 
 #[derive(Args, Debug)]
@@ -126,11 +133,14 @@ pub(crate) struct Validate {
     /// Manifests.
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Print the resolved plans as JSON.
+    /// Print the resolved plan as JSON: an object for one manifest; for several an array, which leaves out those with
+    /// faults.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) references: References,
+    #[command(flatten)]
+    pub(crate) elsewhere: Elsewhere,
 }
 
 #[derive(Args, Debug)]
@@ -152,7 +162,7 @@ pub(crate) struct Report {
     /// The namespace of run/NAME; the kubeconfig's if it is not given.
     #[arg(long, short, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,
-    /// Print it as JSON.
+    /// Print it as JSON, byte by byte as it is in the file.
     #[arg(long)]
     pub(crate) json: bool,
 }

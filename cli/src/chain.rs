@@ -1,6 +1,6 @@
 //! The chain of a run, and who may sign on it: a devnet in this process, or endpoints and key files.
 
-use crate::{args::References, exit::Failure};
+use crate::{exit::Failure, secrets};
 use anyhow::Context;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -10,12 +10,10 @@ use nearbench_core::{
 };
 use nearbench_devnet::{AccountConfig, Config, Devnet};
 use nearbench_near::{
-    Client, Endpoint, SecretText, Signer,
-    http::HttpTransport,
-    keyfile::{self, ACCOUNT_FILE, KEYS_FILE},
+    Client, Endpoint, Signer,
     transport::{Response, Transport, TransportError},
 };
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 /// What the funding account of a chain of the run's own owns: a thousand million NEAR, as on nearcore's localnet.
 const GENESIS_BALANCE: u128 = 1_000_000_000 * nearbench_core::amount::NEAR;
@@ -42,13 +40,9 @@ pub(crate) struct Signers {
 }
 
 impl Chain {
-    /// Brings the chain up, or reads the key files that the plan names. Nothing is sent yet.
-    pub(crate) async fn open(plan: &Plan, references: &References) -> Result<Self, Failure> {
-        if plan.network.endpoints.is_empty() {
-            Self::own(plan).await
-        } else {
-            Self::through_endpoints(plan, references)
-        }
+    /// Brings the chain up, or reads the key files that the plan names, under `secrets`. Nothing is sent yet.
+    pub(crate) async fn open(plan: &Plan, secrets: &Path) -> Result<Self, Failure> {
+        if plan.network.endpoints.is_empty() { Self::own(plan).await } else { Self::through_endpoints(plan, secrets) }
     }
 
     async fn own(plan: &Plan) -> Result<Self, Failure> {
@@ -79,45 +73,34 @@ impl Chain {
         Ok(Self { client, signers: Signers { create_from, master: Some(master), lanes }, devnet: Some(devnet) })
     }
 
-    fn through_endpoints(plan: &Plan, references: &References) -> Result<Self, Failure> {
-        let file = |secret: &str, key: &str| references.secrets.join(secret).join(key);
+    fn through_endpoints(plan: &Plan, folder: &Path) -> Result<Self, Failure> {
         let endpoints = plan
             .network
             .endpoints
             .iter()
             .map(|endpoint| {
-                let authorization = match &endpoint.auth_secret {
-                    Some(secret) => {
-                        Some(SecretText::read(&file(secret, "nearbench-rpc-auth")).map_err(Failure::input)?)
-                    }
-                    None => None,
-                };
-                let transport = HttpTransport::new(&endpoint.url, authorization.as_ref()).map_err(Failure::input)?;
                 Ok(Endpoint {
                     name: endpoint.url.as_str().into(),
                     priority: endpoint.priority,
-                    transport: Arc::new(transport),
+                    transport: Arc::new(secrets::transport(folder, endpoint)?),
                 })
             })
             .collect::<Result<_, Failure>>()?;
         let account = &plan.account;
-        let read = |secret: &str, owner: &Account| {
-            keyfile::read_account(&file(secret, ACCOUNT_FILE), owner).map_err(Failure::input)
-        };
         let create_from = match &account.create_from {
-            Some(plan::CreateFrom { account_id, secret: Some(secret), .. }) => Some(read(secret, account_id)?),
+            Some(plan::CreateFrom { account_id, secret: Some(secret), .. }) => {
+                Some(secrets::account(folder, secrets::FUNDER, secret, account_id)?)
+            }
             _ => None,
         };
         let master = match (&account.master_key_secret, &create_from) {
-            (Some(secret), _) => Some(read(secret, &account.account_id)?),
+            (Some(secret), _) => Some(secrets::account(folder, secrets::MASTER, secret, &account.account_id)?),
             // The new account gets the funding account's public key as its master key.
             (None, Some(funder)) => Some(same_key(funder, &account.account_id)?),
             (None, None) => None,
         };
         let lanes = match &account.keys {
-            Keys::Prepared { secret } => {
-                keyfile::read_keys(&file(secret, KEYS_FILE), &account.account_id).map_err(Failure::input)?
-            }
+            Keys::Prepared { secret } => secrets::keys(folder, secret, &account.account_id)?,
             Keys::Generate { count } => generate(&account.account_id, *count),
         };
         Ok(Self {

@@ -1,7 +1,7 @@
 //! Drives a run's life: feeds `core::lifecycle` with what happens and carries out one stage's work at a time.
 //! What comes after what, and until when, is decided there and not here.
 
-use crate::exit::Failure;
+use crate::{exit::Failure, output};
 use nearbench_core::{
     lifecycle::{Action, Deadlines, Event, Lifecycle, Stage},
     plan::Plan,
@@ -70,6 +70,7 @@ impl Driver {
                 result = &mut work => return self.done(stage, result),
                 () = self.interrupt.cancelled(), if !self.interrupted => {
                     self.interrupted = true;
+                    output::note(leads_to(stage));
                     self.feed(Event::StopRequested);
                 }
                 () = until(deadline) => self.feed(Event::Tick),
@@ -108,6 +109,20 @@ impl Driver {
             self.error.get_or_insert(Failure::run(error));
         }
         self.life = life;
+    }
+}
+
+/// What the first Ctrl-C in `stage` leads to.
+fn leads_to(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Pending | Stage::Provisioning | Stage::Held => {
+            "stopping after the step under way; nothing was offered; Ctrl-C again ends at once"
+        }
+        Stage::Running => "stopping: what was accepted is worked off and reported; Ctrl-C again ends at once",
+        Stage::Draining | Stage::Auditing | Stage::Reporting => {
+            "the load is complete: the run goes on to its report; Ctrl-C again ends at once, without one"
+        }
+        Stage::CleaningUp | Stage::Finished => "the run's keys are being removed; Ctrl-C again ends at once",
     }
 }
 

@@ -7,6 +7,7 @@ mod driver;
 mod environment;
 mod exit;
 mod follower;
+mod interrupt;
 mod manifest;
 mod measurement;
 mod operator;
@@ -15,6 +16,7 @@ mod progress;
 mod provision;
 mod report;
 mod run;
+mod secrets;
 mod signal;
 mod summary;
 mod validate;
@@ -27,6 +29,9 @@ use std::{io::IsTerminal, process::ExitCode};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.log_format == LogFormat::Json {
+        output::use_json();
+    }
     if let Err(error) = log_to_stderr(&cli) {
         return ended(Err(error));
     }

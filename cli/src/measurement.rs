@@ -30,6 +30,7 @@ use nearbench_worker::{Engine, Finality, Setup, Tally};
 use rand::Rng;
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -71,7 +72,7 @@ pub(crate) struct Measured {
 
 impl Measurement<'_> {
     /// Offers the schedule until it ends, `cut` is cancelled, or nothing more can be signed.
-    pub(crate) async fn load(&self, cut: &CancellationToken, progress: &mut Progress) -> Result<Load, Failure> {
+    pub(crate) async fn load(&self, cut: &CancellationToken, progress: &Progress) -> Result<Load, Failure> {
         let Self { plan, chain, provisioned } = self;
         let schedule = Schedule::new(&plan.load.phases);
         let stop_following = CancellationToken::new();
@@ -149,9 +150,17 @@ impl Measurement<'_> {
     }
 
     /// Works off what was accepted.
-    pub(crate) async fn drain(&self, load: Load) -> Result<Measured, Failure> {
+    pub(crate) async fn drain(&self, load: Load, progress: &Progress) -> Result<Measured, Failure> {
         let Load { engine, finality, mut measured, _follower } = load;
-        engine.drain(Duration::from_millis(self.plan.load.timeout_ms)).await.map_err(Failure::run)?;
+        let mut drain = pin!(engine.drain(Duration::from_millis(self.plan.load.timeout_ms)));
+        let mut tick = tokio::time::interval(TICK);
+        let drained = loop {
+            tokio::select! {
+                drained = &mut drain => break drained,
+                _ = tick.tick() => progress.drain(&measured.tally.recorder().live(measured.tally.now_ns())),
+            }
+        };
+        drained.map_err(Failure::run)?;
         measured.block_time = finality.block_interval();
         Ok(measured)
     }

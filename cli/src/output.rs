@@ -1,8 +1,34 @@
 //! Standard output and standard error: results here, errors there.
 
 use crate::exit::Failure;
+use anyhow::anyhow;
 use serde::Serialize;
-use std::io::{ErrorKind, Write};
+use std::{
+    io::{ErrorKind, Write},
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// Whether standard error is for machines.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on each line on standard error is a JSON object, as the log's are.
+pub(crate) fn use_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
+/// Whether each line on standard error is a JSON object.
+pub(crate) fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// That `path` is a folder, or is yet to be made one.
+pub(crate) fn is_folder(option: &str, path: &Path) -> Result<(), Failure> {
+    if path.is_dir() || !path.exists() {
+        return Ok(());
+    }
+    Err(Failure::input(anyhow!("{option} {} is a file: name a folder", path.display())))
+}
 
 /// Prints a result. A reader that went away (`| head`) is no error.
 pub(crate) fn print(text: impl AsRef<str>) -> Result<(), Failure> {
@@ -21,18 +47,30 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Prints a remark to a person.
 pub(crate) fn note(text: &str) {
-    // Nothing depends on it.
-    drop(writeln!(std::io::stderr(), "{text}"));
+    line("INFO", text.trim_start_matches(['=', '>', ' ']), text);
 }
 
 /// Prints an error and what caused it, once each.
 pub(crate) fn error(error: &anyhow::Error) {
-    let mut text = format!("error: {error}");
+    let mut text = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
         if !text.contains(&cause) {
             text = format!("{text}: {cause}");
         }
     }
-    note(&text);
+    line("ERROR", &text, &format!("error: {text}"));
+}
+
+fn line(level: &str, message: &str, for_people: &str) {
+    let mut err = std::io::stderr().lock();
+    // Nothing depends on it, and nobody may be reading any more.
+    drop(if is_json() {
+        let fields = serde_json::json!({ "message": message });
+        let timestamp = jiff::Timestamp::now().to_string();
+        let line = serde_json::json!({"timestamp": timestamp, "level": level, "fields": fields, "target": "nearbench"});
+        writeln!(err, "{line}")
+    } else {
+        writeln!(err, "{for_people}")
+    });
 }

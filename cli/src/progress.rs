@@ -1,31 +1,33 @@
 //! What a person sees while waiting: bars on a terminal, plain lines elsewhere. Always on standard error, so that
 //! standard output holds results only.
 
+use crate::output;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nearbench_core::{lifecycle::Stage, measure::Live, standing::Standing};
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
 
-/// Between two plain lines during the load.
+/// Between two plain lines of the same stage.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
-    last_line: Option<Instant>,
+    last_line: Mutex<Option<Instant>>,
     standing: watch::Sender<Standing>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = (std::io::stderr().is_terminal() && !output::is_json()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr());
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        Self { bar, last_line: None, standing: watch::Sender::new(Standing::at(Stage::Pending)) }
+        Self { bar, last_line: Mutex::default(), standing: watch::Sender::new(Standing::at(Stage::Pending)) }
     }
 
     /// The same for those who follow the run from elsewhere.
@@ -39,8 +41,8 @@ impl Progress {
     }
 
     /// A new stage of the run begins.
-    pub(crate) fn stage(&mut self, name: &str) {
-        self.last_line = None;
+    pub(crate) fn stage(&self, name: &str) {
+        *self.last_line.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.print(&format!("==> {name}"));
         if let Some(bar) = &self.bar {
             bar.reset_elapsed();
@@ -55,9 +57,9 @@ impl Progress {
     }
 
     /// How the load stands in `phase`. `remaining` is the time until its schedule ends.
-    pub(crate) fn load(&mut self, live: &Live, phase: &str, remaining: Duration) {
+    pub(crate) fn load(&self, live: &Live, phase: &str, remaining: Duration) {
         self.standing.send_modify(|standing| standing.under_load(phase, live));
-        let eta = humantime::format_duration(Duration::from_secs(remaining.as_secs()));
+        let left = humantime::format_duration(Duration::from_secs(remaining.as_secs()));
         let counts = format!(
             "offered {}  succeeded {}  failed {}  in flight {}  {:.0} TPS  p95 {}  queue {}",
             live.offered,
@@ -71,18 +73,39 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_style(load_bar());
             bar.set_position(live.percent as u64);
-            bar.set_prefix(format!("{phase}  ETA {eta}"));
+            bar.set_prefix(format!("{phase}  load ends in {left}"));
             bar.set_message(counts);
-        } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
-            self.last_line = Some(Instant::now());
-            self.print(&format!("    {phase} {:>3.0} %  ETA {eta}  {counts}", live.percent));
+        } else {
+            self.now_and_then(|| format!("{phase} {:>3.0} %  load ends in {left}  {counts}", live.percent));
         }
+    }
+
+    /// How the transfers that are still under way after the load stand.
+    pub(crate) fn drain(&self, live: &Live) {
+        let Live { succeeded, failed, in_flight, queue_depth, .. } = live;
+        self.status("Draining", || {
+            format!("succeeded {succeeded}  failed {failed}  in flight {in_flight}  queue {queue_depth}")
+        });
     }
 
     /// How far the audit has walked.
     pub(crate) fn audit(&self, reached: u64, last: u64) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("Auditing: block {reached} of {last}"));
+        self.status("Auditing", || format!("block {reached} of {last}"));
+    }
+
+    fn status(&self, stage: &str, text: impl Fn() -> String) {
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{stage}: {}", text())),
+            None => self.now_and_then(text),
+        }
+    }
+
+    /// A plain line: the first of a stage at once, the next ones not too close.
+    fn now_and_then(&self, text: impl Fn() -> String) {
+        let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+            *last = Some(Instant::now());
+            self.step(&text());
         }
     }
 
@@ -96,8 +119,7 @@ impl Progress {
     fn print(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            // Nobody reads any more: the run goes on, its report matters.
-            None => drop(writeln!(std::io::stderr(), "{line}")),
+            None => output::note(line),
         }
     }
 }

@@ -4,10 +4,13 @@ use crate::{
     args,
     chain::Chain,
     exit::{self, Failure},
-    manifest, output,
+    interrupt,
+    manifest::Manifest,
+    output,
     progress::Progress,
+    secrets,
 };
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use bytes::Bytes;
 use nearbench_core::{
     Amount, Plan,
@@ -17,15 +20,26 @@ use nearbench_core::{
 use nearbench_near::{
     Signer,
     keyfile::{self, KEYS_FILE},
-    provision::{self, Desired, Progress as Event, Provisioned},
+    provision::{self, Desired, Progress as Event, ProvisionError, Provisioned},
 };
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+use tokio_util::sync::CancellationToken;
 
 /// nearbench's own token, built from `contracts/ft`.
 const TOKEN: &[u8] = include_bytes!("../../contracts/ft/res/ft.wasm");
 
-/// Makes the chain what the plan needs, and checks it.
-pub(crate) async fn provision(chain: &Chain, plan: &Plan, progress: &Progress) -> Result<Provisioned, Failure> {
+/// Makes the chain what the plan needs, and checks it. `None`: it was stopped, and nothing is under way. `tell` hears
+/// how it goes; `secrets` is where the key files are, for errors to name them.
+pub(crate) async fn provision(
+    chain: &Chain,
+    plan: &Plan,
+    secrets: &Path,
+    stop: &CancellationToken,
+    tell: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<Option<Provisioned>, Failure> {
     let signers = &chain.signers;
     let create_from = match (&plan.account.create_from, &signers.create_from) {
         (Some(CreateFrom { initial_balance, .. }), Some(funder)) => Some((funder.clone(), *initial_balance)),
@@ -44,10 +58,16 @@ pub(crate) async fn provision(chain: &Chain, plan: &Plan, progress: &Progress) -
         min_balance: plan.account.min_balance,
         tokens_needed: Amount(u128::from(transfers).saturating_mul(plan.transfer_amount.0)),
     };
-    provision::provision(&chain.client, &desired, &|event| tell(progress, event))
-        .await
-        .context("provisioning failed")
-        .map_err(Failure::run)
+    provision::provision(&chain.client, &desired, stop, tell).await.map_err(|error| {
+        let error = match &error {
+            ProvisionError::Impossible { field, reason } => match secrets::file_of(plan, secrets, field) {
+                Some(file) => format!("spec.{field} ({}): {reason}", file.display()),
+                None => error.to_string(),
+            },
+            _ => error.to_string(),
+        };
+        Failure::run(anyhow!("provisioning failed: {error}"))
+    })
 }
 
 /// The signers' public keys, in their order.
@@ -60,25 +80,30 @@ pub(crate) fn tell(progress: &Progress, event: Event<'_>) {
     match event {
         Event::Planned { steps: 1 } => progress.step("1 step to do"),
         Event::Planned { steps } => progress.step(&format!("{steps} steps to do")),
-        Event::Done { step } => progress.step(&format!("done: {step}")),
+        Event::Done { step, number, of } => progress.step(&format!("done {number}/{of}: {step}")),
         Event::Verified => progress.step("verified: account, keys, token and receivers are as the plan needs them"),
     }
 }
 
 /// The run's own keys, kept in a file for as long as they may be on chain: a run that is killed leaves them to be
 /// used or removed.
-pub(crate) struct KeptKeys(Option<std::path::PathBuf>);
+pub(crate) struct KeptKeys {
+    path: Option<std::path::PathBuf>,
+    /// Whether an earlier run left them: what it sent may still be on its way to the chain.
+    earlier: bool,
+}
 
 impl KeptKeys {
     /// Writes the keys that this run made, unless the chain ends with it anyway. To be called before they go on chain.
     /// Where the folder holds the keys of a run that did not get to remove them, this run goes on with those.
     pub(crate) fn keep(chain: &mut Chain, plan: &Plan, folder: &Path) -> Result<Self, Failure> {
-        let Keys::Generate { count } = plan.account.keys else { return Ok(Self(None)) };
+        let Keys::Generate { count } = plan.account.keys else { return Ok(Self { path: None, earlier: false }) };
         if chain.is_own() {
-            return Ok(Self(None));
+            return Ok(Self { path: None, earlier: false });
         }
         let path = folder.join(KEYS_FILE);
-        if path.exists() {
+        let earlier = path.exists();
+        if earlier {
             let left = keyfile::read_keys(&path, &plan.account.account_id).map_err(Failure::input)?;
             if left.len() != count as usize {
                 return Err(Failure::input(anyhow!(
@@ -92,12 +117,22 @@ impl KeptKeys {
         } else {
             keyfile::write_keys(&path, &chain.signers.lanes).map_err(Failure::run)?;
         }
-        Ok(Self(Some(path)))
+        Ok(Self { path: Some(path), earlier })
+    }
+
+    /// The file, as long as its keys may be on chain.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Whether an earlier run left them.
+    pub(crate) fn are_earlier(&self) -> bool {
+        self.earlier
     }
 
     /// The keys are no longer on chain.
     pub(crate) fn forget(&mut self) {
-        if let Some(path) = self.0.take()
+        if let Some(path) = self.path.take()
             && let Err(error) = std::fs::remove_file(&path)
         {
             tracing::warn!(path = %path.display(), %error, "cannot remove the file of keys that are no longer on chain");
@@ -107,23 +142,34 @@ impl KeptKeys {
 
 /// `nearbench provision`.
 pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
-    let plan = manifest::load(&args.file, &args.references)?;
+    let plan = Manifest::load(&args.file, &args.references, None)?.plan;
     if plan.network.endpoints.is_empty() {
         return Err(Failure::input(anyhow!(
             "spec.network.endpoints: there is no chain to provision; a devnet of a run's own is provisioned by the run. \
              Start one with `nearbench devnet` and name its URL"
         )));
     }
-    let mut progress = Progress::new();
-    let mut chain = Chain::open(&plan, &args.references).await?;
+    let stop = interrupt::watch(args.keys.join(KEYS_FILE), "provision again with the same --keys, and they are used")?;
+    let progress = Progress::new();
+    let mut chain = Chain::open(&plan, &args.references.secrets).await?;
+    output::is_folder("--keys", &args.keys)?;
     let kept = KeptKeys::keep(&mut chain, &plan, &args.keys)?;
     progress.stage("Provisioning");
-    let done = provision(&chain, &plan, &progress).await;
+    let changed = AtomicBool::new(false);
+    let hear = |event: Event<'_>| {
+        changed.fetch_or(matches!(event, Event::Planned { .. }), Ordering::Relaxed);
+        tell(&progress, event);
+    };
+    let done = provision(&chain, &plan, &args.references.secrets, &stop, &hear).await;
     progress.finish();
-    let done = done?;
-    let keys = kept.0.map_or_else(String::new, |path| format!("; their keys are in {}", path.display()));
+    let Some(done) = done? else {
+        let error = anyhow!("it was stopped; what was done stays, and the same command goes on from there");
+        return Err(Failure { code: exit::INCONCLUSIVE, error });
+    };
+    let keys = kept.path.map_or_else(String::new, |path| format!("; their keys are in {}", path.display()));
+    let nothing = if changed.into_inner() { "" } else { "; nothing was to do" };
     output::print(format!(
-        "{} is ready at height {}: {} lanes{keys}, {} receivers registered at {}\n",
+        "{} is ready at height {}: {} lanes{keys}, {} receivers registered at {}{nothing}\n",
         plan.account.account_id,
         done.height,
         done.lanes.len(),

@@ -7,21 +7,21 @@ use crate::{
 };
 use anyhow::{Context, anyhow};
 use nearbench_core::report::{API_VERSION, BenchmarkReport, KIND};
-use std::{fs, path::Path};
+use serde_json::{Value, error::Category};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 pub(crate) async fn run(args: args::Report) -> Result<u8, Failure> {
-    if let Some(name) = in_cluster(&args.path) {
-        let text = follower::report_of(name, args.namespace.as_deref()).await?;
-        let report = parse(&text).with_context(|| format!("run/{name} has no report")).map_err(Failure::input)?;
-        return show(&report, args.json);
-    }
-    let path = if args.path.is_dir() { args.path.join("report.json") } else { args.path.clone() };
-    let report = fs::read_to_string(&path)
-        .map_err(anyhow::Error::from)
-        .and_then(|text| parse(&text))
-        .with_context(|| format!("{} is no report", path.display()))
-        .map_err(Failure::input)?;
-    show(&report, args.json)
+    let (source, text) = match in_cluster(&args.path) {
+        Some(name) => (format!("run/{name}"), follower::report_of(name, args.namespace.as_deref()).await?),
+        None => read(&args.path).map_err(Failure::input)?,
+    };
+    let report = parse(&text).context(source).map_err(Failure::input)?;
+    // As JSON it is the document itself: a number read and written again may end in another digit.
+    output::print(if args.json { text } else { summary::table(&report) })?;
+    Ok(exit::PASSED)
 }
 
 /// The name in `run/NAME`, unless there is such a file.
@@ -30,20 +30,57 @@ fn in_cluster(path: &Path) -> Option<&str> {
     (!path.exists() && !name.contains('/')).then_some(name)
 }
 
-fn show(report: &BenchmarkReport, json: bool) -> Result<u8, Failure> {
-    if json {
-        output::print_json(report)?
-    } else {
-        output::print(summary::table(report))?
+fn read(path: &Path) -> anyhow::Result<(String, String)> {
+    let path = file(path)?;
+    let text = fs::read(&path).with_context(|| format!("cannot read the report {}", path.display()))?;
+    Ok((path.display().to_string(), String::from_utf8_lossy(&text).into_owned()))
+}
+
+fn file(path: &Path) -> anyhow::Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
     }
-    Ok(exit::PASSED)
+    let inside = path.join("report.json");
+    if inside.exists() {
+        return Ok(inside);
+    }
+    Err(anyhow!(
+        "{} holds no report.json: name the --out folder of a run that came to its end, or the file itself",
+        path.display()
+    ))
 }
 
 fn parse(text: &str) -> anyhow::Result<BenchmarkReport> {
-    let value: serde_json::Value = serde_json::from_str(text).context("it is not JSON")?;
-    let of = |field: &str| value[field].as_str().unwrap_or("nothing").to_owned();
-    if (of("apiVersion").as_str(), of("kind").as_str()) != (API_VERSION, KIND) {
-        return Err(anyhow!("it is a {} of {}; a {KIND} of {API_VERSION} is expected", of("kind"), of("apiVersion")));
+    let value: Value = serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Eof => anyhow!("it ends in the middle of the report: it was cut; copy it again, or repeat the run"),
+        _ => anyhow!(
+            "it is not JSON (line {}, column {}): name the report.json that `nearbench run` wrote",
+            error.line(),
+            error.column()
+        ),
+    })?;
+    for (field, wanted) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        match value[field].as_str() {
+            Some(found) if found == wanted => {}
+            found => {
+                let found = found.map_or_else(|| format!("lacks {field}"), |found| format!("has {field}: {found:?}"));
+                return Err(anyhow!(
+                    "it {found}, and a report has {wanted:?}: name the report.json that `nearbench run` wrote"
+                ));
+            }
+        }
     }
-    Ok(serde_path_to_error::deserialize(value)?)
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let what = error.inner().to_string();
+        // The parser's word for a missing field names it in backquotes.
+        let lacks = what.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        let within = error.path().to_string();
+        let what = match (lacks, within.as_str()) {
+            (Some(field), ".") => format!("lacks {field}"),
+            (Some(field), within) => format!("lacks {within}.{field}"),
+            (None, within) => format!("holds something unknown at {within}"),
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        anyhow!("it {what}: it is damaged, or of another version than this nearbench, {version}")
+    })
 }

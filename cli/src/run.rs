@@ -6,12 +6,12 @@ use crate::{
     driver::Driver,
     exit::{self, Failure},
     follower::{self, Delivery},
-    manifest,
+    interrupt,
+    manifest::{self, Manifest},
     measurement::{Load, Measured, Measurement},
     output,
     progress::Progress,
     provision::{self, KeptKeys},
-    signal::Ended,
     summary, validate,
 };
 use anyhow::{Context, anyhow};
@@ -19,24 +19,25 @@ use jiff::Timestamp;
 use nearbench_core::{
     Plan,
     lifecycle::{Action, Stage},
-    plan::Keys,
+    plan::{Cleanup, Keys},
     report::BenchmarkReport,
     verdict::Verdict,
 };
-use nearbench_near::provision::{Provisioned, remove_keys};
+use nearbench_near::{
+    keyfile::KEYS_FILE,
+    provision::{Progress as Event, Provisioned, remove_keys},
+};
 use std::{fs, path::Path};
 use tokio_util::sync::CancellationToken;
 
+/// What becomes of keys that a run left.
+const KEYS_WAY_OUT: &str = "run again with the same --out, and they are used, and removed at the end";
+
 pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
-    let plan = match (&args.plan, &args.file) {
-        (Some(folder), _) => manifest::load_plan(folder)?,
-        (None, file) => {
-            let file = file.as_deref().ok_or_else(|| Failure::input(anyhow!("name a manifest")))?;
-            manifest::load_for_one_process(file, &args.references)?
-        }
-    };
-    let interrupt = on_interrupt()?;
-    let mut progress = Progress::new();
+    let (plan, remarks) = what(&args)?;
+    output::is_folder("--out", &args.out)?;
+    let interrupt = interrupt::watch(args.out.join(KEYS_FILE), KEYS_WAY_OUT)?;
+    let progress = Progress::new();
     let delivery = match args.report_to {
         Some(config_map) => Some(Delivery::to(config_map).await?),
         None => None,
@@ -45,16 +46,21 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
         follower::serve(address, progress.follow()).await?;
     }
     progress.stage(&format!("{}: {}", plan.name, validate::describe(&plan)));
-    let mut chain = Chain::open(&plan, &args.references).await?;
+    remarks.iter().for_each(|remark| progress.step(remark));
+    let mut chain = Chain::open(&plan, &args.references.secrets).await?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make --out {}", args.out.display()))
         .map_err(Failure::input)?;
-    let kept = KeptKeys::keep(&mut chain, &plan, &args.out)?;
+    let mut kept = KeptKeys::keep(&mut chain, &plan, &args.out)?;
 
     let started = Timestamp::now();
     let mut driver = Driver::begin(&plan, interrupt);
-    let report = stages(&mut driver, &plan, &chain, kept, started, &mut progress).await;
+    let scene = Scene { plan: &plan, chain: &chain, secrets: &args.references.secrets, progress: &progress };
+    let report = scene.stages(&mut driver, &mut kept, started).await;
     progress.finish();
+    if let Some(keys) = kept.path().filter(|_| plan.cleanup != Cleanup::Never) {
+        output::note(&interrupt::left_behind(keys, KEYS_WAY_OUT));
+    }
     let stopped = driver.stopped_early();
     let error = driver.into_error();
     let Some(report) = report else {
@@ -81,101 +87,107 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     })
 }
 
-/// Carries out stage after stage; the report, if it came to one.
-async fn stages(
-    driver: &mut Driver,
-    plan: &Plan,
-    chain: &Chain,
-    mut kept: KeptKeys,
-    started: Timestamp,
-    progress: &mut Progress,
-) -> Option<BenchmarkReport> {
-    let mut provisioned: Option<Provisioned> = None;
-    let mut load: Option<Load> = None;
-    let mut measured: Option<Measured> = None;
-    let (mut audit, mut report) = (None, None);
-    // What a stage needs and an earlier one failed to bring is not there; that failure is told already.
-    let missing = || Failure::run(anyhow!("an earlier stage failed"));
-    while let Some(action) = driver.action() {
-        progress.enter(driver.stage());
-        let measurement = provisioned.as_ref().map(|provisioned| Measurement { plan, chain, provisioned });
-        match action {
-            Action::Provision => {
-                progress.stage("Provisioning");
-                let work = provision::provision(chain, plan, progress);
-                provisioned = driver.during(Stage::Provisioning, None, work).await;
-            }
-            Action::StartLoad | Action::StopLoad => {
-                progress.stage("Load");
-                let cut = CancellationToken::new();
-                let work = async { measurement.ok_or_else(missing)?.load(&cut, progress).await };
-                load = driver.during(Stage::Running, Some(&cut), work).await;
-            }
-            Action::Drain => {
-                progress.stage("Draining");
-                let load = load.take();
-                let work = async { measurement.ok_or_else(missing)?.drain(load.ok_or_else(missing)?).await };
-                measured = driver.during(Stage::Draining, None, work).await;
-            }
-            Action::Audit => {
-                progress.stage("Auditing");
-                let work = async {
-                    measurement.ok_or_else(missing)?.audit(measured.as_ref().ok_or_else(missing)?, progress).await
-                };
-                audit = driver.during(Stage::Auditing, None, work).await;
-            }
-            Action::Report { stopped_early } => {
-                let work = async {
-                    let measured = measured.as_ref().ok_or_else(missing)?;
-                    measurement.ok_or_else(missing)?.report(measured, audit, stopped_early, started).await
-                };
-                report = driver.during(Stage::Reporting, None, work).await;
-                if let Some(report) = &report {
-                    driver.reported(report.verdict);
+/// What is to be run, by a plan or a manifest, and what is to be said about it.
+fn what(args: &args::Run) -> Result<(Plan, Vec<String>), Failure> {
+    if let Some(folder) = &args.plan {
+        return Ok((manifest::load_plan(folder)?, Vec::new()));
+    }
+    let file = args.file.as_deref().ok_or_else(|| Failure::input(anyhow!("name a manifest")))?;
+    let Manifest { plan, remarks, .. } =
+        Manifest::load(file, &args.references, Some(args.elsewhere))?.for_one_process()?;
+    Ok((plan, remarks))
+}
+
+/// What every stage works with.
+struct Scene<'a> {
+    plan: &'a Plan,
+    chain: &'a Chain,
+    secrets: &'a Path,
+    progress: &'a Progress,
+}
+
+impl Scene<'_> {
+    /// Carries out stage after stage; the report, if it came to one.
+    async fn stages(&self, driver: &mut Driver, kept: &mut KeptKeys, started: Timestamp) -> Option<BenchmarkReport> {
+        let Self { plan, chain, secrets, progress } = *self;
+        let mut provisioned: Option<Provisioned> = None;
+        let mut load: Option<Load> = None;
+        let mut measured: Option<Measured> = None;
+        let (mut audit, mut report) = (None, None);
+        let mut keys_are_known = false;
+        // What a stage needs and an earlier one failed to bring is not there; that failure is told already.
+        let missing = || Failure::run(anyhow!("an earlier stage failed"));
+        while let Some(action) = driver.action() {
+            progress.enter(driver.stage());
+            let measurement = provisioned.as_ref().map(|provisioned| Measurement { plan, chain, provisioned });
+            match action {
+                Action::Provision => {
+                    progress.stage("Provisioning");
+                    let cut = CancellationToken::new();
+                    let tell = |event: Event<'_>| provision::tell(progress, event);
+                    let work = provision::provision(chain, plan, secrets, &cut, &tell);
+                    let ended = driver.during(Stage::Provisioning, Some(&cut), work).await;
+                    // Provisioning that failed, or that went on where a broken one had stopped, may have keys on their
+                    // way to the chain: their file stays, and the next run goes on with them.
+                    keys_are_known = ended.as_ref().is_some_and(|ended| ended.is_some() || !kept.are_earlier());
+                    provisioned = ended.flatten();
                 }
-            }
-            Action::CleanUp => {
-                // Provisioning that did not come to its end may have keys on their way to the chain: their file stays,
-                // and the next run goes on with them.
-                let complete = provisioned.is_some();
-                let work = async { if complete { clean_up(chain, plan, progress).await } else { Ok(false) } };
-                if driver.during(Stage::CleaningUp, None, work).await == Some(true) {
-                    kept.forget();
+                Action::StartLoad | Action::StopLoad => {
+                    progress.stage("Load");
+                    let cut = CancellationToken::new();
+                    let work = async { measurement.ok_or_else(missing)?.load(&cut, progress).await };
+                    load = driver.during(Stage::Running, Some(&cut), work).await;
+                }
+                Action::Drain => {
+                    progress.stage("Draining");
+                    let load = load.take();
+                    let work =
+                        async { measurement.ok_or_else(missing)?.drain(load.ok_or_else(missing)?, progress).await };
+                    measured = driver.during(Stage::Draining, None, work).await;
+                }
+                Action::Audit => {
+                    progress.stage("Auditing");
+                    let work = async {
+                        measurement.ok_or_else(missing)?.audit(measured.as_ref().ok_or_else(missing)?, progress).await
+                    };
+                    audit = driver.during(Stage::Auditing, None, work).await;
+                }
+                Action::Report { stopped_early } => {
+                    let work = async {
+                        let measured = measured.as_ref().ok_or_else(missing)?;
+                        measurement.ok_or_else(missing)?.report(measured, audit, stopped_early, started).await
+                    };
+                    report = driver.during(Stage::Reporting, None, work).await;
+                    if let Some(report) = &report {
+                        driver.reported(report.verdict);
+                    }
+                }
+                Action::CleanUp => {
+                    let work = async { if keys_are_known { self.clean_up().await } else { Ok(false) } };
+                    if driver.during(Stage::CleaningUp, None, work).await == Some(true) {
+                        kept.forget();
+                    }
                 }
             }
         }
+        report
     }
-    report
-}
 
-/// The first Ctrl-C or SIGTERM ends the load and lets the run drain and report; the second ends the process.
-fn on_interrupt() -> Result<CancellationToken, Failure> {
-    let interrupt = CancellationToken::new();
-    let token = interrupt.clone();
-    let mut ended = Ended::listen().map_err(Failure::run)?;
-    tokio::spawn(async move {
-        ended.next().await;
-        token.cancel();
-        output::note("stopping: what was accepted is worked off and reported; Ctrl-C again ends at once");
-        ended.next().await;
-        std::process::exit(exit::INCONCLUSIVE.into());
-    });
-    Ok(interrupt)
-}
-
-/// Takes the keys that this run made off the account; whether there were any.
-async fn clean_up(chain: &Chain, plan: &Plan, progress: &mut Progress) -> Result<bool, Failure> {
-    let (Keys::Generate { .. }, Some(master), false) = (&plan.account.keys, &chain.signers.master, chain.is_own())
-    else {
-        return Ok(false);
-    };
-    progress.stage("Cleaning up");
-    let public_keys = provision::public_keys(&chain.signers.lanes);
-    remove_keys(&chain.client, master, &public_keys, &|event| provision::tell(progress, event))
-        .await
-        .context("the run's access keys were not removed from the account")
-        .map_err(Failure::run)?;
-    Ok(true)
+    /// Takes the keys that this run made off the account; whether there were any.
+    async fn clean_up(&self) -> Result<bool, Failure> {
+        let Self { plan, chain, progress, .. } = *self;
+        let (Keys::Generate { .. }, Some(master), false) = (&plan.account.keys, &chain.signers.master, chain.is_own())
+        else {
+            return Ok(false);
+        };
+        progress.stage("Cleaning up");
+        let public_keys = provision::public_keys(&chain.signers.lanes);
+        remove_keys(&chain.client, master, &public_keys, &|event| provision::tell(progress, event))
+            .await
+            .context("the run's access keys were not removed from the account")
+            .map_err(Failure::run)?;
+        Ok(true)
+    }
 }
 
 /// Writes report.json; its text.

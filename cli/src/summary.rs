@@ -21,7 +21,8 @@ fn write(out: &mut String, report: &BenchmarkReport) -> std::fmt::Result {
     let (measures, chain) = (&results.measures, &environment.chain);
     writeln!(out, "{}: {}", run.name, word(*verdict))?;
     for reason in reasons {
-        writeln!(out, "  because  {reason}")?;
+        let word = if *verdict == Verdict::Passed { "note   " } else { "because" };
+        writeln!(out, "  {word}  {reason}")?;
     }
     writeln!(
         out,
@@ -58,7 +59,9 @@ fn write(out: &mut String, report: &BenchmarkReport) -> std::fmt::Result {
         let errors: Vec<_> = results.errors.iter().map(|(label, count)| format!("{label} {count}")).collect();
         writeln!(out, "\n  errors        {}", errors.join(", "))?;
     }
-    if !ensure.is_empty() {
+    if ensure.is_empty() {
+        writeln!(out, "\n  thresholds    none is set")?;
+    } else {
         writeln!(out, "\n  thresholds")?;
         for check in ensure {
             let phase = check.phase.as_ref().map_or_else(String::new, |phase| format!(" in {phase}"));

@@ -3,23 +3,64 @@
 use crate::{
     args,
     exit::{self, Failure},
-    manifest, output,
+    manifest::Manifest,
+    output, secrets,
 };
 use nearbench_core::{Plan, schedule::Schedule};
+use std::path::Path;
 
 pub(crate) fn run(args: &args::Validate) -> Result<u8, Failure> {
-    let mut code = exit::PASSED;
+    let (mut code, mut plans) = (exit::PASSED, Vec::new());
     for file in &args.files {
-        match manifest::load(file, &args.references) {
-            Ok(plan) if args.json => output::print_json(&plan)?,
-            Ok(plan) => output::print(format!("{}: valid: {}\n", file.display(), describe(&plan)))?,
+        match check(args, file) {
+            Ok(manifest) => {
+                if !args.json {
+                    output::print(valid(file, &manifest))?;
+                }
+                plans.push(manifest.plan);
+            }
             Err(failure) => {
                 output::error(&failure.error);
                 code = failure.code;
             }
         }
     }
+    if args.json {
+        match (&plans[..], args.files.len()) {
+            ([plan], 1) => output::print_json(plan)?,
+            ([], 1) => {}
+            _ => output::print_json(&plans)?,
+        }
+    }
     Ok(code)
+}
+
+fn check(args: &args::Validate, file: &Path) -> Result<Manifest, Failure> {
+    let manifest = Manifest::load(file, &args.references, Some(args.elsewhere))?;
+    let absent = secrets::check(&manifest.plan, &args.references.secrets)
+        .map_err(|failure| Failure { error: failure.error.context(file.display().to_string()), ..failure })?;
+    for remark in &manifest.remarks {
+        output::note(&format!("{}: note: {remark}", file.display()));
+    }
+    for secret in &absent {
+        output::note(&format!(
+            "{}: note: {secret}; the Secret must be in the cluster, or here for a run",
+            file.display()
+        ));
+    }
+    Ok(manifest)
+}
+
+fn valid(file: &Path, manifest: &Manifest) -> String {
+    let (file, what) = (file.display(), describe(&manifest.plan));
+    let mut text = match &manifest.cluster_only[..] {
+        [] => format!("{file}: valid: {what}\n"),
+        _ => format!("{file}: valid in a cluster; `nearbench run` refuses it here: {what}\n"),
+    };
+    for refusal in &manifest.cluster_only {
+        text.push_str(&format!("  {refusal}\n"));
+    }
+    text
 }
 
 /// What the run would do, in a line.
@@ -32,6 +73,15 @@ pub(crate) fn describe(plan: &Plan) -> String {
         schedule.target_rate(),
         plan.account.account_id,
         plan.receivers.len(),
-        plan.network.chain_id,
+        chain(plan),
     )
+}
+
+fn chain(plan: &Plan) -> String {
+    let profile = format!("{:?}", plan.network.profile).to_lowercase();
+    match plan.network.chain_id.as_str() {
+        id if id == profile => profile,
+        "devnet" => format!("devnet, in place of {profile}"),
+        id => format!("{profile} (chain id {id})"),
+    }
 }

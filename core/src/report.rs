@@ -44,7 +44,7 @@ pub struct BenchmarkReport {
     pub ensure: Vec<Check>,
     /// What the run is worth.
     pub verdict: Verdict,
-    /// Why the verdict is not `Passed`; empty where it is.
+    /// Why the verdict is not `Passed`; where it is, that no threshold was set, or empty.
     pub reasons: Vec<String>,
 }
 

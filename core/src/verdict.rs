@@ -39,7 +39,7 @@ pub struct Conduct {
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
-    /// Why it is not `Passed`.
+    /// Why it is not `Passed`, or that nothing was asked of it.
     pub reasons: Vec<String>,
 }
 
@@ -60,7 +60,12 @@ pub fn judge(results: &Results, checks: &[Check], conduct: &Conduct) -> Judgemen
     } else {
         Verdict::Passed
     };
-    Judgement { verdict, reasons: [wrong, doubts, broken].concat() }
+    let mut reasons = [wrong, doubts, broken].concat();
+    if verdict == Verdict::Passed && checks.is_empty() {
+        reasons
+            .push("no threshold is set (ensure.thresholds): the load was as scheduled and the chain agrees".to_owned());
+    }
+    Judgement { verdict, reasons }
 }
 
 fn contradictions(results: &Results) -> Vec<String> {

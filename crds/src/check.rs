@@ -4,7 +4,9 @@
 //! it can be put right.
 
 use crate::{
-    spec::{DECIMAL_PATTERN, DURATION_PATTERN, GAS_PATTERN, NAME_PATTERN, PHASE_NAME_PATTERN, PREFIX_PATTERN},
+    spec::{
+        DECIMAL_PATTERN, DURATION_PATTERN, GAS_PATTERN, NAME_PATTERN, PHASE_NAME_PATTERN, PREFIX_PATTERN, URL_PATTERN,
+    },
     violation::{Faults, closest, shown},
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -17,10 +19,11 @@ use nearbench_core::{
 use serde_json::{Map, Value};
 
 /// What a text must be, by the pattern that it must match.
-const MEANINGS: [(&str, &str); 9] = [
-    (DURATION_PATTERN, "a length of time, such as 500ms, 90s, 5m or 1h30m"),
+const MEANINGS: [(&str, &str); 10] = [
+    (DURATION_PATTERN, "a length of time with its unit, such as 500ms, 90s, 5m or 1h30m"),
     (DECIMAL_PATTERN, "a decimal number in quotes, such as \"200\" or \"99.5\""),
     (GAS_PATTERN, "an amount of gas with its unit, such as 3 Tgas"),
+    (URL_PATTERN, "an address that begins with http:// or https://, such as https://rpc.testnet.near.org"),
     (NAME_PATTERN, "a Kubernetes name: a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"),
     (PHASE_NAME_PATTERN, "a name of a-z, 0-9, '-' and '_', beginning and ending with a letter or digit"),
     (PREFIX_PATTERN, "the head of an account id: a-z and 0-9, with single '-' or '_' between"),
@@ -43,6 +46,8 @@ pub(crate) fn check(schema: &JSONSchemaProps, value: &Value, path: &str, faults:
     if schema.x_kubernetes_int_or_string == Some(true) {
         if !(value.is_string() || value.is_i64() || value.is_u64()) {
             faults.add(path, format!("must be a whole number or a text, and is {}", kind(value)));
+        } else if value.is_number() && value.as_i64().is_none_or(|number| i32::try_from(number).is_err()) {
+            faults.add(path, format!("{value} is too large"));
         }
         return;
     }
@@ -56,7 +61,7 @@ pub(crate) fn check(schema: &JSONSchemaProps, value: &Value, path: &str, faults:
         _ => true,
     };
     if !right_type {
-        faults.add(path, wrong_type(schema.type_.as_deref().unwrap_or_default(), value));
+        faults.add(path, wrong_type(schema, value));
         return;
     }
     match value {
@@ -68,9 +73,13 @@ pub(crate) fn check(schema: &JSONSchemaProps, value: &Value, path: &str, faults:
     }
 }
 
-fn wrong_type(wanted: &str, value: &Value) -> String {
-    let kind = kind(value);
+fn wrong_type(schema: &JSONSchemaProps, value: &Value) -> String {
+    let (wanted, kind) = (schema.type_.as_deref().unwrap_or_default(), kind(value));
     match (wanted, value) {
+        // In quotes it would still not be what it must be.
+        ("string", Value::Number(_) | Value::Bool(_)) if !matches(schema, &value.to_string()) => {
+            format!("must be {}, and is {kind}", meaning(schema))
+        }
         ("string", Value::Number(_) | Value::Bool(_)) => {
             format!("must be a text, and is {kind}: put it in quotes")
         }
@@ -109,22 +118,25 @@ fn check_text(schema: &JSONSchemaProps, text: &str, path: &str, faults: &mut Fau
         return;
     }
     let length = text.chars().count() as i64;
-    if let Some(pattern) = &schema.pattern
-        && !regex_lite::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
-    {
-        let meaning = MEANINGS.iter().find(|(known, _)| known == pattern).map(|(_, meaning)| *meaning);
-        faults.add(
-            path,
-            format!(
-                "{} is not {}",
-                shown(text),
-                meaning.map_or(format!("a text that matches {pattern}"), str::to_owned)
-            ),
-        );
+    if !matches(schema, text) {
+        faults.add(path, format!("{} is not {}", shown(text), meaning(schema)));
     } else if schema.min_length.is_some_and(|min| length < min) || schema.max_length.is_some_and(|max| length > max) {
         let (min, max) = (schema.min_length.unwrap_or(0), schema.max_length.unwrap_or(i64::MAX));
         faults.add(path, format!("must have {min} to {max} characters, and has {length}"));
     }
+}
+
+/// Whether a text is of the schema's form.
+fn matches(schema: &JSONSchemaProps, text: &str) -> bool {
+    let pattern = schema.pattern.as_deref();
+    pattern.is_none_or(|pattern| regex_lite::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text)))
+}
+
+/// What a text of the schema's form is.
+fn meaning(schema: &JSONSchemaProps) -> String {
+    let pattern = schema.pattern.as_deref().unwrap_or_default();
+    let known = MEANINGS.iter().find(|(known, _)| *known == pattern);
+    known.map_or_else(|| format!("a text that matches {pattern}"), |(_, meaning)| (*meaning).to_owned())
 }
 
 fn check_number(schema: &JSONSchemaProps, number: f64, path: &str, faults: &mut Faults) {

@@ -4,7 +4,7 @@ use crate::{
     check::check,
     schema::crd,
     spec::{BenchmarkRun, NAME_PATTERN},
-    violation::{Faults, Violation, closest, might_be_secret},
+    violation::{Faults, Violation, closest, might_be_secret, shown_value},
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use kube_core::Resource;
@@ -47,13 +47,21 @@ pub fn parse(text: &str) -> Result<BenchmarkRun, ManifestError> {
 fn read(text: &str, faults: &mut Faults) -> Option<BenchmarkRun> {
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
+        // Such a number is refused below, where its field is known.
+        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
-    let documents: Vec<Node> = faults.take("", serde_saphyr::from_multiple_with_options(text, options))?;
+    let documents: Vec<Node> = match serde_saphyr::from_multiple_with_options(text, options) {
+        Ok(documents) => documents,
+        Err(error) => {
+            faults.add("", format!("this is neither YAML nor JSON: {error}; a manifest begins with {EXAMPLE}"));
+            return None;
+        }
+    };
     let count = documents.len();
     let mut documents = documents.into_iter();
     let (Some(document), None) = (documents.next(), documents.next()) else {
-        faults.add("", format!("a manifest is one document, and here are {count}: write one BenchmarkRun a file"));
+        faults.add("", format!("a manifest is one document, and here are {count}: write one BenchmarkRun a file, beginning with {EXAMPLE}"));
         return None;
     };
     let value = document.into_value("", faults);
@@ -70,6 +78,9 @@ fn read(text: &str, faults: &mut Faults) -> Option<BenchmarkRun> {
     }
 }
 
+/// How a manifest begins, for who wrote something else.
+const EXAMPLE: &str = "`apiVersion: nearbench.dev/v1alpha1`, as examples/quickstart.yaml does";
+
 /// The schema of `spec`. Making it takes a while.
 static SPEC: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(|| {
     let mut version = crd().spec.versions.into_iter().next()?;
@@ -80,7 +91,8 @@ static SPEC: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(|| {
 fn root(value: &Value, faults: &mut Faults) {
     const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
     let Value::Object(fields) = value else {
-        faults.add("", "a manifest is a map with apiVersion, kind, metadata and spec");
+        faults
+            .add("", format!("a manifest is a map with apiVersion, kind, metadata and spec, beginning with {EXAMPLE}"));
         return;
     };
     for field in fields.keys().filter(|field| !FIELDS.contains(&field.as_str())) {
@@ -91,16 +103,15 @@ fn root(value: &Value, faults: &mut Faults) {
         faults.add(field, format!("unknown field; {meant}"));
     }
     for (field, wanted) in [("apiVersion", BenchmarkRun::api_version(&())), ("kind", BenchmarkRun::kind(&()))] {
-        if fields.get(field).and_then(Value::as_str) != Some(&wanted) {
-            faults.add(field, format!("must be {wanted}"));
+        match fields.get(field) {
+            Some(Value::String(text)) if *text == wanted => {}
+            Some(other) => faults.add(field, format!("must be {wanted}, and is {}", shown_value(other))),
+            None => faults.add(field, format!("is missing: write {field}: {wanted}")),
         }
     }
     match fields.get("metadata").and_then(|metadata| metadata.get("name")) {
         Some(Value::String(name)) if is_name(name) => {}
-        Some(_) => faults.add(
-            "metadata.name",
-            "must be text of 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit",
-        ),
+        Some(other) => faults.add("metadata.name", format!("{NAME_RULE}, and is {}", shown_value(other))),
         None => faults.add("metadata.name", "is missing: give the run a name"),
     }
     match (&*SPEC, fields.get("spec")) {
@@ -109,6 +120,10 @@ fn root(value: &Value, faults: &mut Faults) {
     }
 }
 
+/// What [`is_name`] asks for.
+pub(crate) const NAME_RULE: &str =
+    "must be text of 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit";
+
 pub(crate) fn is_name(name: &str) -> bool {
     name.len() <= 63 && regex_lite::Regex::new(NAME_PATTERN).is_ok_and(|pattern| pattern.is_match(name))
 }
@@ -116,6 +131,8 @@ pub(crate) fn is_name(name: &str) -> bool {
 /// A document as written, doubled keys included.
 enum Node {
     Leaf(Value),
+    /// A number that is none, such as `.nan` and `.inf`.
+    NotFinite(f64),
     List(Vec<Node>),
     Map(Vec<(String, Node)>),
 }
@@ -124,6 +141,11 @@ impl Node {
     fn into_value(self, path: &str, faults: &mut Faults) -> Value {
         match self {
             Self::Leaf(value) => value,
+            Self::NotFinite(number) => {
+                faults.add(path, format!("must be a finite number, and is {number}"));
+                // A number that no bound refuses: the fault is told already.
+                Value::from(1)
+            }
             Self::List(items) => {
                 let value = |(n, item): (usize, Self)| item.into_value(&format!("{path}[{n}]"), faults);
                 Value::Array(items.into_iter().enumerate().map(value).collect())
@@ -183,7 +205,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(Node::Leaf(value.into()))
+        Ok(if value.is_finite() { Node::Leaf(value.into()) } else { Node::NotFinite(value) })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {

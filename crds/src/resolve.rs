@@ -9,7 +9,7 @@ mod receivers;
 pub use receivers::ACCOUNTS_KEY;
 
 use crate::{
-    parse::is_name,
+    parse::{NAME_RULE, is_name},
     spec::{self, BenchmarkRun, BenchmarkRunSpec, SecretRef},
     violation::{Faults, Violation, might_be_secret, shown},
 };
@@ -53,27 +53,19 @@ pub fn plan(run: &BenchmarkRun, resolve: &Resolve<'_>) -> Result<Plan, Vec<Viola
     }
 }
 
-/// Whether one process can carry a plan out with what it has itself: its memory for a queue, and its own generator.
-///
-/// # Errors
-/// The first thing that it cannot do.
-pub fn one_process(plan: &Plan) -> Result<(), Violation> {
-    let wrong = |path: &str, message: &str| Err(Violation { path: path.to_owned(), message: message.to_owned() });
-    if plan.store != Store::Own {
-        wrong(
-            "spec.store",
-            "is for a fleet, and this run is one process, which keeps its queue in its own memory: remove it",
-        )
-    } else if plan.load.via != Via::Queue {
-        wrong(
+/// What one process cannot do of a plan: it has its own memory for a queue, and one generator.
+pub fn one_process(plan: &Plan) -> Vec<Violation> {
+    let rules = [
+        (plan.store != Store::Own, "spec.store", "one process keeps its queue in its own memory; remove it"),
+        (
+            plan.load.via != Via::Queue,
             "spec.load.via",
-            "is for a fleet, and this run is one process, which offers its load straight into the queue: use queue",
-        )
-    } else if plan.load.generators != 1 {
-        wrong("spec.load.generators.replicas", "must be 1: this run is one process, and has one generator")
-    } else {
-        Ok(())
-    }
+            "one process offers its load straight into the queue; use queue",
+        ),
+        (plan.load.generators != 1, "spec.load.generators.replicas", "one process has one generator; use 1"),
+    ];
+    let broken = rules.into_iter().filter(|(asked, ..)| *asked);
+    broken.map(|(_, path, message)| Violation { path: path.to_owned(), message: message.to_owned() }).collect()
 }
 
 struct Resolver<'a> {
@@ -86,10 +78,7 @@ impl Resolver<'_> {
     /// Every part is resolved before any is missed, so that all faults are found.
     fn plan(mut self, name: String) -> Option<Plan> {
         if !is_name(&name) {
-            self.faults.add(
-                "metadata.name",
-                "must be 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit",
-            );
+            self.faults.add("metadata.name", format!("{NAME_RULE}, and is {}", shown(&name)));
         }
         let network = self.network();
         let account = self.account();
@@ -366,7 +355,10 @@ impl Resolver<'_> {
             self.faults.add(*path, "must be at least 1");
         }
         if batch.min > batch.max {
-            self.faults.add("spec.engine.batch.min", format!("{} is above batch.max, {}", batch.min, batch.max));
+            self.faults.add(
+                "spec.engine.batch.min",
+                format!("{0} is above batch.max, {1}: write min: {1}, or max: {0}", batch.min, batch.max),
+            );
         }
         if batch.max > MAX_ACTIONS {
             self.faults.add(
@@ -380,10 +372,13 @@ impl Resolver<'_> {
             self.faults.add(
                 "spec.engine.gasPerTransfer",
                 format!(
-                    "{} for each of batch.max {} transfers are more than {} Tgas, the most in a transaction: lower one of them",
+                    "{} for each of batch.max {} transfers are more than {} Tgas, the most in a transaction: write {} Tgas \
+                     at most, or batch.max: {}",
                     engine.gas_per_transfer,
                     batch.max,
                     MAX_PREPAID_GAS / TGAS,
+                    MAX_PREPAID_GAS / u64::from(batch.max.clamp(1, MAX_ACTIONS)) / TGAS,
+                    gas.map_or(1, |gas| MAX_PREPAID_GAS / gas),
                 ),
             );
         }
@@ -419,7 +414,7 @@ impl Resolver<'_> {
         let gas = (tgas * TGAS as f64).round() as Gas;
         if !(MIN_GAS..=MAX_PREPAID_GAS).contains(&gas) {
             let (min, max) = (MIN_GAS / TGAS, MAX_PREPAID_GAS / TGAS);
-            self.faults.add(PATH, format!("{text} is out of reach: an ft_transfer needs {min} Tgas, and a transaction takes {max} Tgas at most"));
+            self.faults.add(PATH, format!("{text} is out of reach: write {min} Tgas, which an ft_transfer needs, to {max} Tgas, the most in a transaction, such as 3 Tgas"));
             return None;
         }
         Some(gas)
@@ -440,7 +435,7 @@ fn check_url(url: &str) -> Result<(), &'static str> {
     let rest = url
         .strip_prefix("https://")
         .or_else(|| url.strip_prefix("http://"))
-        .ok_or("is no http or https address: write one such as https://rpc.testnet.near.org")?;
+        .ok_or("must begin with http:// or https://, such as https://rpc.testnet.near.org")?;
     let (host, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if host.contains('@') || tail.contains(['?', '#']) {
         return Err("must not hold credentials or a query: put credentials into a Secret and name it in authSecretRef");

@@ -25,6 +25,8 @@ pub(crate) const DURATION_PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h))+$";
 pub(crate) const DECIMAL_PATTERN: &str = r"^[0-9]{1,15}(\.[0-9]{1,9})?$";
 /// Gas.
 pub(crate) const GAS_PATTERN: &str = r"^[0-9]{1,4}(\.[0-9]{1,3})? Tgas$";
+/// Addresses of endpoints.
+pub(crate) const URL_PATTERN: &str = "^https?://[^ ]+$";
 /// Names of Kubernetes objects (RFC 1123 subdomain).
 pub(crate) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// Names of phases.
@@ -174,7 +176,7 @@ pub struct Network {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Endpoint {
     /// Its address, http or https, without credentials: those belong into `authSecretRef`.
-    #[schemars(length(min = 8, max = 512), regex(pattern = "^https?://[^ ]+$"))]
+    #[schemars(length(min = 8, max = 512), regex(pattern = URL_PATTERN))]
     pub url: String,
     /// Endpoints of the lowest number are used first; the others take over when those fail.
     #[serde(default)]

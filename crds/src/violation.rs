@@ -1,5 +1,6 @@
 //! Faults of a manifest: where, what, and the way out.
 
+use serde_json::Value;
 use std::fmt;
 
 /// One fault.
@@ -49,6 +50,17 @@ pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 /// Whether a text could hold a key or a password.
 pub(crate) fn might_be_secret(text: &str) -> bool {
     ["ed25519:", "secp256k1:", "://", "@", "Bearer "].iter().any(|mark| text.contains(mark))
+}
+
+/// A value as a message may show it.
+pub(crate) fn shown_value(value: &Value) -> String {
+    match value {
+        Value::String(text) => shown(text),
+        Value::Null => "empty".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a map".to_owned(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
 }
 
 /// A text as a message may show it: not when it could be a secret, or is long.

@@ -10,14 +10,14 @@ use nearbench_crds::{BenchmarkRun, Resolve, Violation, one_process};
 pub(crate) fn plan(run: &BenchmarkRun, accounts: Option<&str>) -> Result<Plan, Vec<Violation>> {
     let config_map = |_: &str| accounts.map(str::to_owned);
     let plan = nearbench_crds::plan(run, &Resolve { on_devnet: false, config_map: &config_map })?;
-    one_process(&plan).map_err(|violation| vec![violation])?;
+    let mut beyond = one_process(&plan);
     if plan.workers > 1 {
-        return Err(vec![Violation {
+        beyond.push(Violation {
             path: "spec.workers.replicas".to_owned(),
-            message: format!("{} workers are a fleet, and a run is one process here: use 0", plan.workers),
-        }]);
+            message: format!("{} workers are a fleet, and a run is one process here; use 0", plan.workers),
+        });
     }
-    Ok(plan)
+    if beyond.is_empty() { Ok(plan) } else { Err(beyond) }
 }
 
 /// The ConfigMap that the plan of `run` depends on.

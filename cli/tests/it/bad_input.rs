@@ -21,10 +21,8 @@ spec:
     )
 }
 
-#[test]
-fn what_the_manifest_says_wrong_is_told_with_its_path() {
-    let folder = Folder::new();
-    let good = r#"
+/// A manifest that works on a chain of the run's own.
+const OWN_CHAIN: &str = r#"
 apiVersion: nearbench.dev/v1alpha1
 kind: BenchmarkRun
 metadata: {name: bad}
@@ -35,6 +33,11 @@ spec:
   receivers: {count: 3, prefix: user}
   load: {phases: [{name: hold, duration: 1, arrivalRate: 5}]}
 "#;
+
+#[test]
+fn what_the_manifest_says_wrong_is_told_with_its_path() {
+    let folder = Folder::new();
+    let good = OWN_CHAIN;
     for (from, to, told) in [
         ("arrivalRate: 5", "arivalRate: 5", &["spec.load.phases[0]", "arivalRate", "arrivalRate"][..]),
         ("arrivalRate: 5", "arrivalRate: 0", &["spec.load.phases[0].arrivalRate"]),
@@ -73,14 +76,20 @@ spec:
 #[test]
 fn what_only_a_cluster_can_do_is_refused_and_not_ignored() {
     let (chain, folder) = (Chain::start("localnet"), Folder::new());
-    let good = manifest(&chain);
+    let good = manifest(&chain)
+        .replace("load: {phases: [", "load:\n    phases: [")
+        .replace("arrivalRate: 5}]}", "arrivalRate: 5}]");
     for (added, told) in [
         ("  stop: true\n", "spec.stop"),
         ("  suspend: true\n", "spec.suspend"),
         ("  store: {redis: {secretRef: {name: redis}}}\n", "spec.store"),
+        ("    via: http\n", "spec.load.via"),
+        ("    generators: {replicas: 2}\n", "spec.load.generators.replicas"),
     ] {
         folder.write("run.yaml", &format!("{good}{added}"));
-        assert_eq!(folder.nearbench(&["validate", "run.yaml"]).code, 0, "{added}");
+        let valid = folder.nearbench(&["validate", "run.yaml"]);
+        assert_eq!(valid.code, 0, "{added}: {valid:?}");
+        assert!(valid.stdout.contains("refuses it here") && valid.stdout.contains(told), "{}", valid.stdout);
         let ended = folder.nearbench(&["run", "run.yaml"]);
         assert_eq!(ended.code, 2, "{added}: {ended:?}");
         assert!(ended.stderr.contains(told), "{}", ended.stderr);
@@ -93,12 +102,14 @@ fn a_key_that_is_not_the_accounts_changes_nothing() {
     let stranger = Signer::generate("test.near".parse().unwrap(), &mut rand::rng());
     chain.secret(&folder, "master", &stranger);
     folder.write("run.yaml", &manifest(&chain));
-    let before = chain.root_nonce();
+    let before = chain.root_nonce("test.near");
     let ended = folder.nearbench(&["run", "run.yaml"]);
     assert!([2, 4].contains(&ended.code), "{ended:?}");
-    assert!(ended.stderr.contains("test.near") && ended.stderr.contains(stranger.public_key()), "{}", ended.stderr);
+    for told in ["spec.account.masterKeySecretRef (secrets/master/", "test.near", stranger.public_key()] {
+        assert!(ended.stderr.contains(told), "{told}: {}", ended.stderr);
+    }
     assert!(!ended.stderr.contains(stranger.secret().expose()));
-    assert_eq!(chain.root_nonce(), before);
+    assert_eq!(chain.root_nonce("test.near"), before);
 }
 
 #[test]
@@ -121,7 +132,7 @@ fn a_key_file_that_others_may_read_or_that_is_not_there_changes_nothing() {
 fn a_token_that_is_not_there_and_an_endpoint_of_another_chain_change_nothing() {
     let (chain, folder) = (Chain::start("localnet"), Folder::new());
     chain.secret(&folder, "master", &chain.root);
-    let before = chain.root_nonce();
+    let before = chain.root_nonce("test.near");
     let no_token = manifest(&chain).replace(", deploy: {totalSupply: \"1000000\", mint: \"500000\"}", "");
     folder.write("run.yaml", &no_token);
     let ended = folder.nearbench(&["run", "run.yaml"]);
@@ -132,7 +143,7 @@ fn a_token_that_is_not_there_and_an_endpoint_of_another_chain_change_nothing() {
     let ended = folder.nearbench(&["run", "run.yaml"]);
     assert!([2, 4].contains(&ended.code), "{ended:?}");
     assert!(ended.stderr.contains("testnet") && ended.stderr.contains("localnet"), "{}", ended.stderr);
-    assert_eq!(chain.root_nonce(), before);
+    assert_eq!(chain.root_nonce("test.near"), before);
 }
 
 #[test]
@@ -143,4 +154,87 @@ fn an_endpoint_where_nobody_listens_is_named() {
     let ended = folder.nearbench(&["run", "run.yaml"]);
     assert_eq!(ended.code, 4, "{ended:?}");
     assert!(ended.stderr.contains("127.0.0.1:9"), "{}", ended.stderr);
+}
+
+#[test]
+fn validate_looks_into_the_secrets_that_are_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let (chain, folder) = (Chain::start("localnet"), Folder::new());
+    folder.write("run.yaml", &manifest(&chain));
+    let absent = folder.nearbench(&["validate", "run.yaml"]);
+    assert_eq!(absent.code, 0, "{absent:?}");
+    assert!(absent.stderr.contains("secrets/master"), "a missing folder is worth a note: {}", absent.stderr);
+
+    let file = "secrets/master/nearbench-account.json";
+    let refused = |why: &str| {
+        let ended = folder.nearbench(&["validate", "run.yaml"]);
+        assert_eq!(ended.code, 2, "{ended:?}");
+        for told in ["spec.account.masterKeySecretRef", file, why] {
+            assert!(ended.stderr.contains(told), "{told}: {}", ended.stderr);
+        }
+    };
+    folder.write(file, "{");
+    refused("not near-cli's");
+    chain.secret(&folder, "master", &Signer::generate("other.near".parse().unwrap(), &mut rand::rng()));
+    refused("other.near");
+    chain.secret(&folder, "master", &chain.root);
+    assert_eq!(folder.nearbench(&["validate", "run.yaml"]).code, 0);
+    std::fs::set_permissions(folder.path().join(file), std::fs::Permissions::from_mode(0o644)).unwrap();
+    refused("chmod 600");
+}
+
+#[test]
+fn what_is_no_manifest_or_no_folder_is_told_with_the_way_out() {
+    let folder = Folder::new();
+    std::fs::write(folder.path().join("latin.yaml"), b"name: \xe9").unwrap();
+    folder.write("open.yaml", "a: [1");
+    folder.write("file", "");
+    for (arguments, told) in [
+        (&["validate", "latin.yaml"][..], "latin.yaml is not UTF-8 text"),
+        (&["validate", "open.yaml"], "neither YAML nor JSON"),
+        (&["validate", "."], ". is a folder: name the manifest in it"),
+        (&["run", "quick.yaml", "--out", "file"], "--out file is a file: name a folder"),
+    ] {
+        folder.write("quick.yaml", OWN_CHAIN);
+        let ended = folder.nearbench(arguments);
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.stderr.contains(told), "{told}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn validate_prints_one_json_value_and_errors_are_json_where_logs_are() {
+    let folder = Folder::new();
+    folder.write("good.yaml", OWN_CHAIN);
+    folder.write("bad.yaml", &OWN_CHAIN.replace("count: 2", "count: 0"));
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let one = folder.nearbench(&["validate", "--json", "good.yaml"]);
+    assert_eq!(json(&one.stdout)["name"], "bad");
+    let ended = folder.nearbench(&["--log-format", "json", "validate", "--json", "good.yaml", "bad.yaml", "good.yaml"]);
+    assert_eq!((ended.code, json(&ended.stdout).as_array().unwrap().len()), (2, 2));
+    let error = json(&ended.stderr);
+    assert_eq!(error["level"], "ERROR");
+    assert!(error["fields"]["message"].as_str().unwrap().contains("spec.account.keys.count"), "{error}");
+}
+
+#[test]
+fn what_is_no_report_is_told_in_a_users_words() {
+    let folder = Folder::new();
+    folder.write("empty/other.json", "");
+    let head = r#"{"apiVersion": "nearbench.dev/v1alpha1", "kind": "BenchmarkReport""#;
+    for (text, told) in [
+        ("{}", "it lacks apiVersion"),
+        (head, "it ends in the middle"),
+        (&format!("{head}}}"), "it lacks run: it is damaged"),
+        (&format!("{head}, \"run\": {{}}}}"), "it lacks run.name: it is damaged"),
+        (&format!("{head}, \"run\": 5}}"), "something unknown at run"),
+        ("name: x", "it is not JSON"),
+    ] {
+        folder.write("report.json", text);
+        let ended = folder.nearbench(&["report", "report.json"]);
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.stderr.contains("report.json") && ended.stderr.contains(told), "{told}: {}", ended.stderr);
+    }
+    let ended = folder.nearbench(&["report", "empty"]);
+    assert!(ended.code == 2 && ended.stderr.contains("empty holds no report.json"), "{ended:?}");
 }

@@ -4,6 +4,7 @@ use nearbench_devnet::{AccountConfig, Config, Devnet};
 use nearbench_near::Signer;
 use std::{
     fs,
+    io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -53,6 +54,26 @@ impl Folder {
         }
     }
 
+    /// The same, with a Ctrl-C for each of `marks` once standard error says it, in that order, and `ready` then holds.
+    pub(crate) fn interrupted(&self, arguments: &[&str], marks: &[&str], ready: &dyn Fn() -> bool) -> Ended {
+        let mut child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut marks, mut stderr) = (marks.iter().peekable(), String::new());
+        for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
+            if marks.next_if(|mark| line.contains(**mark)).is_some() {
+                while !ready() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+                assert!(kill.unwrap().success());
+            }
+            stderr += &(line + "\n");
+        }
+        assert_eq!(marks.next(), None, "it was said: {stderr}");
+        let output = child.wait_with_output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        Ended { code: output.status.code().unwrap(), stdout, stderr }
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nearbench"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null()).env_clear();
@@ -70,12 +91,16 @@ pub(crate) struct Chain {
 
 impl Chain {
     pub(crate) fn start(chain_id: &str) -> Self {
+        Self::with_blocks_every(chain_id, Duration::from_millis(60))
+    }
+
+    pub(crate) fn with_blocks_every(chain_id: &str, block_time: Duration) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let root = Signer::generate("test.near".parse().unwrap(), &mut rand::rng());
         let (devnet, url) = runtime.block_on(async {
             let devnet = Devnet::start(Config {
                 chain_id: chain_id.to_owned(),
-                block_time: Duration::from_millis(60),
+                block_time,
                 accounts: vec![AccountConfig {
                     account_id: "test.near".to_owned(),
                     balance: 1_000_000 * 10u128.pow(24),
@@ -104,12 +129,24 @@ impl Chain {
         folder.write(&format!("secrets/{name}/nearbench-account.json"), &text.to_string());
     }
 
-    /// The nonce of the root key: it moves with everything that the root account signs.
-    pub(crate) fn root_nonce(&self) -> u64 {
-        let request = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "query", "params": {
-            "request_type": "view_access_key", "finality": "optimistic",
-            "account_id": "test.near", "public_key": self.root.public_key()}});
+    /// The nonce of the root key on an account: it moves with everything that is signed with it there.
+    pub(crate) fn root_nonce(&self, account: &str) -> u64 {
+        let answer = self.query(serde_json::json!({"request_type": "view_access_key", "finality": "optimistic",
+            "account_id": account, "public_key": self.root.public_key()}));
+        answer["nonce"].as_u64().unwrap()
+    }
+
+    /// The public keys of an account.
+    pub(crate) fn keys(&self, account: &str) -> Vec<String> {
+        let answer = self.query(serde_json::json!({"request_type": "view_access_key_list", "finality": "final",
+            "account_id": account}));
+        let keys = answer["keys"].as_array().unwrap().iter();
+        keys.map(|key| key["public_key"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn query(&self, params: serde_json::Value) -> serde_json::Value {
+        let request = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "query", "params": params});
         let answer = self._runtime.block_on(self.devnet.handle(request.to_string().into()));
-        serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["result"]["nonce"].as_u64().unwrap()
+        serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["result"].clone()
     }
 }

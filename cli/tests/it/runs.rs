@@ -1,7 +1,7 @@
 //! Whole runs. Their counts and audits are asserted, never a latency, a TPS or a verdict of a busy machine.
 
 use crate::harness::{Chain, Folder};
-use std::{io::BufRead, process::Stdio};
+use std::time::Duration;
 
 const SMALL: &str = r#"
 apiVersion: nearbench.dev/v1alpha1
@@ -47,13 +47,13 @@ fn a_small_run_on_a_chain_of_its_own_moves_every_transfer_once() {
 
     let printed = folder.nearbench(&["report", "out"]);
     assert_eq!((printed.code, &printed.stdout), (0, &ended.stdout), "a report reads as the run printed it");
+    let file = std::fs::read_to_string(folder.path().join("out/report.json")).unwrap();
+    assert_eq!(folder.nearbench(&["report", "out", "--json"]).stdout, file, "to the last digit");
 }
 
-#[test]
-fn a_run_through_an_endpoint_makes_its_account_and_cleans_its_keys() {
-    let chain = Chain::start("localnet");
-    let folder = Folder::new();
-    chain.secret(&folder, "root", &chain.root);
+/// Writes `SMALL` as run.yaml, to be run through `chain`'s endpoint, with its account made by the root account.
+fn through(chain: &Chain, folder: &Folder, receivers: u32) {
+    chain.secret(folder, "root", &chain.root);
     let manifest = SMALL
         .replace(
             "network: {profile: devnet}",
@@ -64,8 +64,16 @@ fn a_run_through_an_endpoint_makes_its_account_and_cleans_its_keys() {
             "accountId: bench.test.near, \
              createFrom: {accountId: test.near, secretRef: {name: root}, initialBalance: \"100 NEAR\"}, ",
         )
-        .replace("ft.bench.near", "ft.bench.test.near");
+        .replace("ft.bench.near", "ft.bench.test.near")
+        .replace("receivers: {count: 5,", &format!("receivers: {{count: {receivers},"));
     folder.write("run.yaml", &manifest);
+}
+
+#[test]
+fn a_run_through_an_endpoint_makes_its_account_and_cleans_its_keys() {
+    let chain = Chain::start("localnet");
+    let folder = Folder::new();
+    through(&chain, &folder, 5);
     let ended = folder.nearbench(&["run", "run.yaml", "--json"]);
     assert!([0, 1, 3].contains(&ended.code), "{ended:?}");
     let printed: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
@@ -83,24 +91,89 @@ fn a_run_through_an_endpoint_makes_its_account_and_cleans_its_keys() {
 fn an_interrupted_run_drains_and_reports_that_it_was_stopped() {
     let folder = Folder::new();
     folder.write("run.yaml", &SMALL.replace("duration: 3, arrivalRate: 40", "duration: 600, arrivalRate: 40"));
-    let mut running =
-        folder.command(&["run", "run.yaml"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let lines = std::io::BufReader::new(running.stderr.take().unwrap()).lines();
-    let mut interrupted = false;
     // The first progress line of the load has counts in it.
-    for line in lines.map_while(Result::ok) {
-        if !interrupted && line.contains("offered") {
-            interrupted = true;
-            let kill = std::process::Command::new("kill").args(["-INT", &running.id().to_string()]).status();
-            assert!(kill.unwrap().success());
-        }
-    }
-    assert!(interrupted);
-    assert_eq!(running.wait().unwrap().code(), Some(3));
+    let ended = folder.interrupted(&["run", "run.yaml"], &["offered"], &|| true);
+    assert_eq!(ended.code, 3, "{ended:?}");
     let report = folder.report();
     assert_eq!(report["verdict"], "Inconclusive");
     assert_eq!(report["results"]["audit"]["matches"], true);
     assert_eq!(report["results"]["accepted"], report["results"]["succeeded"]);
+}
+
+const PAYER: &str = "bench.test.near";
+
+/// A chain on which a run has nothing to provision but its keys, slow enough to be interrupted meanwhile.
+fn slow() -> (Chain, Folder) {
+    let (chain, folder) = (Chain::with_blocks_every("localnet", Duration::from_millis(300)), Folder::new());
+    through(&chain, &folder, 5);
+    let ended = folder.nearbench(&["provision", "run.yaml"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    (chain, folder)
+}
+
+/// Interrupts a run while its keys are on their way: in a block, and not yet in a final one.
+fn interrupted(chain: &Chain, folder: &Folder, marks: &[&str]) -> String {
+    let before = chain.root_nonce(PAYER);
+    let ended = folder.interrupted(&["run", "run.yaml"], marks, &|| chain.root_nonce(PAYER) > before);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.stderr.contains("stopping after the step under way; nothing was offered"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("==> Load"), "{}", ended.stderr);
+    ended.stderr
+}
+
+fn assert_no_key_is_left(chain: &Chain, folder: &Folder, before: &[String]) {
+    assert_eq!(chain.keys(PAYER), before);
+    assert!(!folder.path().join("out/nearbench-keys.json").exists());
+}
+
+fn assert_runs(folder: &Folder) {
+    let ended = folder.nearbench(&["run", "run.yaml"]);
+    assert!([0, 1, 3].contains(&ended.code), "{ended:?}");
+    assert_counts(&folder.report(), 175);
+}
+
+#[test]
+fn a_run_stopped_in_provisioning_waits_for_what_it_sent_and_removes_its_keys() {
+    let (chain, folder) = slow();
+    let before = chain.keys(PAYER);
+    let told = interrupted(&chain, &folder, &["1 step to do"]);
+    assert!(told.contains("done 1/1: adding 3 access keys"), "it waits for them: {told}");
+    assert!(told.contains("done 1/1: removing 3 access keys"), "and takes them away: {told}");
+    assert_no_key_is_left(&chain, &folder, &before);
+    assert_runs(&folder);
+    assert_no_key_is_left(&chain, &folder, &before);
+}
+
+#[test]
+fn a_run_ended_at_once_in_provisioning_names_its_keys_and_the_next_one_removes_them() {
+    let (chain, folder) = slow();
+    let before = chain.keys(PAYER);
+    let told = interrupted(&chain, &folder, &["1 step to do", "stopping"]);
+    assert!(told.contains("out/nearbench-keys.json") && told.contains("run again with the same --out"), "{told}");
+    assert!(folder.path().join("out/nearbench-keys.json").exists());
+    assert_runs(&folder);
+    assert_no_key_is_left(&chain, &folder, &before);
+}
+
+#[test]
+fn a_run_interrupted_after_its_load_is_reported_as_a_whole_one() {
+    let folder = Folder::new();
+    folder.write("run.yaml", SMALL);
+    let ended = folder.interrupted(&["run", "run.yaml"], &["==> Draining"], &|| true);
+    assert!(ended.stderr.contains("the load is complete"), "{}", ended.stderr);
+    let report = folder.report();
+    assert_counts(&report, 175);
+    assert!(!report["reasons"].to_string().contains("stopped"), "{}", report["reasons"]);
+}
+
+#[test]
+fn provisioning_twice_ends_well_and_says_that_nothing_was_to_do() {
+    let (chain, folder) = (Chain::start("localnet"), Folder::new());
+    through(&chain, &folder, 5);
+    for nothing in [false, true] {
+        let ended = folder.nearbench(&["provision", "run.yaml"]);
+        assert_eq!((ended.code, ended.stdout.contains("nothing was to do")), (0, nothing), "{ended:?}");
+    }
 }
 
 #[test]

@@ -100,7 +100,8 @@ pub(super) fn limited_by(
             Limit::Keys,
             lanes_full,
             LANES_FULL_PERCENT,
-            "of the time transfers waited while every key had its fill of transactions under way",
+            "of the time transfers waited while every key had its fill of transactions under way: raise account.keys.count, \
+             engine.maxInFlightPerKey or engine.batch.max, or lower engine.batch.depthDivisor",
         ),
     ];
     for (what, measured, bound, meaning) in rules {

@@ -89,8 +89,17 @@ fn the_error_rate_is_that_of_all_offered_transfers() {
 
 #[test]
 fn a_good_run_passes() {
-    let judgement = judge(&ideal_results(), &[], &CONDUCT);
+    let results = ideal_results();
+    let checks = evaluate(&threshold("tps.mean", Some("sustain"), Some(100.0), None), &results);
+    let judgement = judge(&results, &checks, &CONDUCT);
     assert_eq!((judgement.verdict, judgement.reasons), (Verdict::Passed, Vec::new()));
+}
+
+#[test]
+fn a_run_that_passes_without_any_threshold_says_so() {
+    let judgement = judge(&ideal_results(), &[], &CONDUCT);
+    assert_eq!((judgement.verdict, judgement.reasons.len()), (Verdict::Passed, 1));
+    assert!(judgement.reasons[0].contains("no threshold is set"), "{:?}", judgement.reasons);
 }
 
 #[test]

@@ -156,7 +156,10 @@ fn what_limits_a_run_is_named_with_its_evidence() {
     );
     assert_eq!(limit(&slow, Signals { store_wait: Some(60.0), lanes_full: Some(99.0), ..none }).what, Limit::Store);
     let keys = limit(&slow, Signals { lanes_full: Some(99.0), ..none });
-    assert!(keys.what == Limit::Keys && keys.evidence.contains("99 %"), "{keys:?}");
+    assert!(
+        keys.what == Limit::Keys && keys.evidence.contains("99 %") && keys.evidence.contains("account.keys.count"),
+        "{keys:?}"
+    );
     assert_eq!(limit(&slow, none).what, Limit::Nothing);
     assert_eq!(limit(&ideal(&schedule, |_| S), Signals { chunk_fill: Some(95.0), ..none }).what, Limit::Nothing);
     assert_eq!(limit(&Recorder::new(&schedule), none).what, Limit::Generator);

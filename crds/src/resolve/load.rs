@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 /// Transfers a second.
 const MAX_RATE: f64 = 1_000_000.0;
 /// A phase, and every other time.
-const MAX_MS: u64 = 7 * 24 * 3_600 * 1_000;
+const MAX_HOURS: u64 = 7 * 24;
+const MAX_MS: u64 = MAX_HOURS * 3_600 * 1_000;
 
 impl Resolver<'_> {
     pub(super) fn load(&mut self) -> Option<Load> {
@@ -159,7 +160,7 @@ impl Resolver<'_> {
                 if rate == 0.0 {
                     self.faults.add(
                         format!("{path}.arrivalRate"),
-                        "must be above 0: write pause for a phase that offers nothing",
+                        "is 0, which only a ramp may begin with: write a rate above 0, or pause for a phase that offers nothing",
                     );
                     return None;
                 }
@@ -179,10 +180,8 @@ impl Resolver<'_> {
 
     fn phase_length(&mut self, path: &str, length: &IntOrString) -> Option<u64> {
         match length {
-            IntOrString::Int(seconds) if *seconds > 0 => self.bounded(path, u64::from(seconds.unsigned_abs()) * 1_000),
             IntOrString::Int(seconds) => {
-                self.faults.add(path, format!("must be at least 1 second, and is {seconds}"));
-                None
+                self.bounded(path, u64::try_from(*seconds).unwrap_or(0) * 1_000, &seconds.to_string())
             }
             // Artillery takes a number in quotes for seconds.
             IntOrString::String(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
@@ -197,22 +196,22 @@ impl Resolver<'_> {
         let Some(ms) = duration_ms(text) else {
             self.faults.add(
                 path,
-                format!("{} is not a length of time: write one such as 500ms, 90s, 5m or 1h30m", shown(text)),
+                format!(
+                    "{} is not a length of time: write one such as 500ms, 90s, 5m or 1h30m, at most {MAX_HOURS}h",
+                    shown(text)
+                ),
             );
             return None;
         };
-        if ms == 0 {
-            self.faults.add(path, "must be above 0");
-            return None;
-        }
-        self.bounded(path, ms)
+        self.bounded(path, ms, text)
     }
 
-    fn bounded(&mut self, path: &str, ms: u64) -> Option<u64> {
-        if ms <= MAX_MS {
+    /// `written` is what the manifest says.
+    fn bounded(&mut self, path: &str, ms: u64, written: &str) -> Option<u64> {
+        if (1..=MAX_MS).contains(&ms) {
             return Some(ms);
         }
-        self.faults.add(path, format!("must be at most {} days", MAX_MS / (24 * 3_600 * 1_000)));
+        self.faults.add(path, format!("must be above 0 and at most {MAX_HOURS}h, and is {written}"));
         None
     }
 }

@@ -22,13 +22,14 @@ fn every_fault_names_its_field_and_the_way_out() {
             "spec.load.phases[1].arivalRate: unknown field; did you mean arrivalRate?",
         ),
         ("ensure:", "ensures:", "spec.ensures: unknown field; did you mean ensure?"),
-        ("kind: BenchmarkRun", "kind: BenchmarkRan", "kind: must be BenchmarkRun"),
-        ("v1alpha1", "v1", "apiVersion: must be nearbench.dev/v1alpha1"),
+        ("kind: BenchmarkRun", "kind: BenchmarkRan", "kind: must be BenchmarkRun, and is \"BenchmarkRan\""),
+        ("kind: BenchmarkRun\n", "", "kind: is missing: write kind: BenchmarkRun"),
+        ("v1alpha1", "v1", "apiVersion: must be nearbench.dev/v1alpha1, and is \"nearbench.dev/v1\""),
         ("{name: good}", "{nane: good}", "metadata.name: is missing: give the run a name"),
         (
             "{name: good}",
             "{name: Good_1}",
-            "metadata.name: must be text of 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit",
+            "metadata.name: must be text of 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit, and is \"Good_1\"",
         ),
         ("\nspec:", "\nspecs: {}\nspec:", "specs: unknown field; did you mean spec?"),
         (
@@ -52,7 +53,7 @@ fn every_fault_names_its_field_and_the_way_out() {
         (
             "mint: '5'",
             "mint: 1e3",
-            "spec.token.deploy.mint: must be a text, and is a number with a point or exponent: put it in quotes",
+            "spec.token.deploy.mint: must be whole token units as decimal digits in quotes, such as \"1000000\" (no sign, point, exponent or unit), and is a number with a point or exponent",
         ),
         (
             "mint: '5'",
@@ -68,12 +69,33 @@ fn every_fault_names_its_field_and_the_way_out() {
         (
             "100 NEAR",
             "100",
-            "spec.account.createFrom.initialBalance: must be a text, and is a number: put it in quotes",
+            "spec.account.createFrom.initialBalance: must be an amount of NEAR with its unit, such as \"100 NEAR\" or \"0.5 NEAR\", and is a number",
         ),
         (
             "100 NEAR",
             "100 near",
             "spec.account.createFrom.initialBalance: \"100 near\" is not an amount of NEAR with its unit, such as \"100 NEAR\" or \"0.5 NEAR\"",
+        ),
+        (
+            "arrivalRate: 202",
+            "arrivalRate: .nan",
+            "spec.load.phases[1].arrivalRate: must be a finite number, and is NaN",
+        ),
+        (
+            "arrivalRate: 202",
+            "arrivalRate: -.inf",
+            "spec.load.phases[1].arrivalRate: must be a finite number, and is -inf",
+        ),
+        ("duration: 600", "duration: 9999999999", "spec.load.phases[1].duration: 9999999999 is too large"),
+        (
+            "  load:",
+            "  load:\n    timeout: 60",
+            "spec.load.timeout: must be a length of time with its unit, such as 500ms, 90s, 5m or 1h30m, and is a number",
+        ),
+        (
+            "https://rpc.testnet.near.org",
+            "rpc.testnet.near.org",
+            "spec.network.endpoints[0].url: \"rpc.testnet.near.org\" is not an address that begins with http:// or https://",
         ),
         ("arrivalRate: 202", "arrivalRate: -1", "spec.load.phases[1].arrivalRate: must be at least 0, and is -1"),
         (
@@ -113,7 +135,8 @@ fn a_text_that_is_no_single_map_is_refused() {
     assert!(faults("")[0].contains("here are 0"));
     assert!(faults(&format!("{GOOD}---\n{GOOD}"))[0].contains("here are 2"));
     assert!(faults("- 1")[0].contains("a manifest is a map"));
-    assert!(faults("a: [1")[0].contains("line 1"));
+    let broken = &faults("a: [1")[0];
+    assert!(broken.contains("neither YAML nor JSON") && broken.contains("line 1"), "{broken}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn every_broken_rule_names_its_field_and_the_way_out() {
         (
             phase,
             "{name: sustain, duration: 600, arrivalRate: 0}",
-            "spec.load.phases[1].arrivalRate: must be above 0: write pause",
+            "spec.load.phases[1].arrivalRate: is 0, which only a ramp may begin with: write a rate above 0, or pause",
         ),
         (
             phase,
@@ -128,12 +128,12 @@ fn every_broken_rule_names_its_field_and_the_way_out() {
         (
             phase,
             "{name: sustain, duration: 0, arrivalRate: 5}",
-            "spec.load.phases[1].duration: must be at least 1 second",
+            "spec.load.phases[1].duration: must be above 0 and at most 168h, and is 0",
         ),
         (
             phase,
             "{name: sustain, duration: -5, arrivalRate: 5}",
-            "spec.load.phases[1].duration: must be at least 1 second, and is -5",
+            "spec.load.phases[1].duration: must be above 0 and at most 168h, and is -5",
         ),
         (
             phase,
@@ -144,7 +144,7 @@ fn every_broken_rule_names_its_field_and_the_way_out() {
         (
             phase,
             "{name: sustain, duration: 400h, arrivalRate: 5}",
-            "spec.load.phases[1].duration: must be at most 7 days",
+            "spec.load.phases[1].duration: must be above 0 and at most 168h, and is 400h",
         ),
         ("name: few", "name: ramp", "spec.load.phases[3].name: \"ramp\" is the name of spec.load.phases[0] already"),
         (
@@ -256,15 +256,15 @@ fn every_broken_rule_names_its_field_and_the_way_out() {
             "spec.network.endpoints[0].url: is no address of a host",
         ),
         ("  load:", "  load:\n    amount: '0'", "spec.load.amount: must be at least \"1\""),
-        ("  load:", "  load:\n    timeout: 0s", "spec.load.timeout: must be above 0"),
+        ("  load:", "  load:\n    timeout: 0s", "spec.load.timeout: must be above 0 and at most 168h, and is 0s"),
         ("  load:", "  load:\n    connections: 300", "spec.load.maxSockets: 200 is below spec.load.connections, 300"),
         (
             "  ensure:",
             &gas,
-            "spec.engine.gasPerTransfer: 60 Tgas for each of batch.max 20 transfers are more than 1000 Tgas",
+            "spec.engine.gasPerTransfer: 60 Tgas for each of batch.max 20 transfers are more than 1000 Tgas, the most in a transaction: write 50 Tgas at most, or batch.max: 16",
         ),
         ("  ensure:", &batch, "spec.engine.gasPerTransfer: 0.5 Tgas is out of reach"),
-        ("  ensure:", &min, "spec.engine.batch.min: 9 is above batch.max, 5"),
+        ("  ensure:", &min, "spec.engine.batch.min: 9 is above batch.max, 5: write min: 5, or max: 9"),
         (
             "  load:",
             "  activeDeadlineSeconds: 700\n  load:",

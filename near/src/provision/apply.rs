@@ -27,20 +27,32 @@ use nearbench_core::{
     plan::Deploy,
 };
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 /// Transactions under way at once. They are sent in the order of their nonces.
 const IN_FLIGHT: usize = 8;
 /// How often a transaction's bytes are sent before its outcome counts as unknown; each waits some 10 s.
 const TRIES: usize = 12;
 
-/// Takes the steps, each signed by who may.
+/// Where steps stand among all of a provisioning, who hears of them, and what ends them.
+pub(super) struct Course<'a> {
+    /// Once cancelled, nothing more is sent.
+    pub(super) stop: &'a CancellationToken,
+    pub(super) progress: &'a (dyn Fn(Progress<'_>) + Sync),
+    /// Steps that are done already.
+    pub(super) before: usize,
+    /// Steps in all.
+    pub(super) of: usize,
+}
+
+/// Takes the steps, each signed by who may, until all are done or the course ends; how many were.
 pub(super) async fn apply(
     client: &Client,
     desired: &Desired,
     observed: &Observed,
     steps: &[Step],
-    progress: &(dyn Fn(Progress<'_>) + Sync),
-) -> Result<(), ProvisionError> {
+    course: &Course<'_>,
+) -> Result<usize, ProvisionError> {
     let parent = desired.create_from.as_ref().zip(observed.parent.as_ref());
     let parent = parent.and_then(|((signer, _), (_, key))| Some((signer, key.as_ref()?.nonce)));
     let master = desired.master.as_ref().zip(observed.master.as_ref()).map(|(signer, key)| (signer, key.nonce));
@@ -53,7 +65,7 @@ pub(super) async fn apply(
         let (receiver, actions) = actions(desired, step);
         signed.push((step, signer, sign_actions(signer, &receiver, &actions, nonce + offset, &observed.base)));
     }
-    submit(client, signed, progress).await
+    submit(client, &signed, course).await
 }
 
 /// Takes steps that remove keys.
@@ -63,7 +75,7 @@ pub(super) async fn removals(
     nonce: Nonce,
     base: &BlockRef,
     steps: &[Step],
-    progress: &(dyn Fn(Progress<'_>) + Sync),
+    course: &Course<'_>,
 ) -> Result<(), ProvisionError> {
     let signed = (1..).zip(steps).map(|(offset, step)| {
         let actions = match step {
@@ -72,42 +84,46 @@ pub(super) async fn removals(
         };
         (step, master, sign_actions(master, master.account(), &actions, nonce + offset, base))
     });
-    submit(client, signed.collect(), progress).await
+    submit(client, &signed.collect::<Vec<_>>(), course).await.map(drop)
 }
 
 async fn submit(
     client: &Client,
-    signed: Vec<(&Step, &Signer, SignedTx)>,
-    progress: &(dyn Fn(Progress<'_>) + Sync),
-) -> Result<(), ProvisionError> {
+    signed: &[(&Step, &Signer, SignedTx)],
+    course: &Course<'_>,
+) -> Result<usize, ProvisionError> {
+    let mut done = 0;
     for group in signed.chunks(IN_FLIGHT) {
+        if course.stop.is_cancelled() {
+            break;
+        }
+        let (mut sent, mut refused) = (0, None);
         for (step, _, tx) in group {
             match client.send(tx).await {
-                Ok(()) => {}
+                // What got no answer is sent again while its outcome is awaited.
+                Ok(()) | Err(SendError::Unanswered(_)) => sent += 1,
                 Err(SendError::Refused(refusal)) => {
-                    return Err(ProvisionError::Refused { step: step.to_string(), refusal });
+                    refused = Some(ProvisionError::Refused { step: step.to_string(), refusal });
+                    break;
                 }
-                // It is sent again while its outcome is awaited.
-                Err(SendError::Unanswered(_)) => {}
             }
         }
-        stream::iter(group)
-            .map(|(step, signer, tx)| confirm(client, step, signer.account(), tx, progress))
-            .buffer_unordered(IN_FLIGHT)
-            .try_collect::<()>()
-            .await?;
+        let mut confirmed = stream::iter(&group[..sent])
+            .map(|(step, signer, tx)| async move { confirm(client, step, signer.account(), tx).await.map(|()| *step) })
+            .buffered(IN_FLIGHT);
+        while let Some(step) = confirmed.try_next().await? {
+            done += 1;
+            (course.progress)(Progress::Done { step, number: course.before + done, of: course.of });
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
     }
-    Ok(())
+    Ok(done)
 }
 
 /// Awaits a transaction's end; the same bytes go out again as long as nobody knows them.
-async fn confirm(
-    client: &Client,
-    step: &Step,
-    sender: &Account,
-    tx: &SignedTx,
-    progress: &(dyn Fn(Progress<'_>) + Sync),
-) -> Result<(), ProvisionError> {
+async fn confirm(client: &Client, step: &Step, sender: &Account, tx: &SignedTx) -> Result<(), ProvisionError> {
     let mut trouble = None;
     for _ in 0..TRIES {
         match client.resend_and_learn(tx, sender).await {
@@ -124,10 +140,7 @@ async fn confirm(
             }
         }
         match finished(client, sender, tx).await {
-            Ok(Some(Execution::Success)) => {
-                progress(Progress::Done { step });
-                return Ok(());
-            }
+            Ok(Some(Execution::Success)) => return Ok(()),
             Ok(Some(execution)) => {
                 return Err(ProvisionError::Failed { step: step.to_string(), execution });
             }
@@ -162,7 +175,7 @@ fn actions(desired: &Desired, step: &Step) -> (Account, Vec<Action>) {
         }
         Step::AddKeys(keys) => (desired.account.clone(), public_keys(keys).map(add_key).collect()),
         Step::RemoveKeys(keys) => (desired.account.clone(), public_keys(keys).map(delete_key).collect()),
-        Step::Register { accounts, deposit } => {
+        Step::Register { accounts, deposit, .. } => {
             let register = |account| {
                 let args = json!({ "account_id": account, "registration_only": true });
                 call("storage_deposit", &args, REGISTRATION_GAS, *deposit)

@@ -21,8 +21,11 @@ use nearbench_core::{
     plan::{ChainLimits, Deploy},
 };
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
+use apply::Course;
 pub use plan::Step;
+use plan::Todo;
 
 /// Observations that still found something to do, at most: creating, deploying and registering take one each.
 const MAX_ROUNDS: usize = 6;
@@ -79,7 +82,7 @@ pub struct Lane {
 /// How provisioning goes.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
-    /// So many steps were found to be needed.
+    /// So many steps are needed in all, those included that follow from others.
     Planned {
         /// How many.
         steps: usize,
@@ -88,6 +91,10 @@ pub enum Progress<'a> {
     Done {
         /// Which.
         step: &'a Step,
+        /// Its number, from 1.
+        number: usize,
+        /// Of how many.
+        of: usize,
     },
     /// Nothing is left to do, and everything was checked.
     Verified,
@@ -103,12 +110,12 @@ pub enum ProvisionError {
     #[error(transparent)]
     Rpc(#[from] RpcError),
     /// The token does not answer as one.
-    #[error("the token does not answer: {0}; check token.contractId")]
+    #[error("the token does not answer: {0}; check spec.token.contractId")]
     Token(#[from] ViewError),
     /// What is desired cannot be reached from what is there.
-    #[error("{field}: {reason}")]
+    #[error("spec.{field}: {reason}")]
     Impossible {
-        /// The manifest's field.
+        /// The manifest's field, below `spec`.
         field: &'static str,
         /// What is wrong, and the way out.
         reason: String,
@@ -143,37 +150,46 @@ pub enum ProvisionError {
     },
 }
 
-/// Makes the chain as desired and verifies it.
+/// Makes the chain as desired and verifies it. `None`: `stop` was cancelled, and the outcome of everything that was
+/// sent is known; it takes the time of the transactions under way, some minutes at most.
 ///
 /// # Errors
 /// One error that names the manifest's field or the step, and the way out.
 pub async fn provision(
     client: &Client,
     desired: &Desired,
+    stop: &CancellationToken,
     progress: &(dyn Fn(Progress<'_>) + Sync),
-) -> Result<Provisioned, ProvisionError> {
+) -> Result<Option<Provisioned>, ProvisionError> {
     plan::check(desired)?;
     client.check_chain_id(&desired.chain_id).await?;
-    let mut left = 0;
+    let (mut done, mut left) = (0, 0);
     for _ in 0..MAX_ROUNDS {
         let observed = observe::observe(client, desired).await?;
-        let steps = plan::plan(desired, &observed)?;
+        let Todo { now: steps, later } = plan::plan(desired, &observed)?;
         if steps.is_empty() {
             let lanes = plan::verify(desired, &observed)?;
             let token = Token { client, contract: &desired.token, at: At::Hash(observed.base.hash) };
             let balances = token.balances(&desired.account, &desired.receivers).await?;
             progress(Progress::Verified);
-            return Ok(Provisioned { lanes, limits: observed.limits, height: observed.base.height, balances });
+            return Ok(Some(Provisioned { lanes, limits: observed.limits, height: observed.base.height, balances }));
         }
-        left = steps.len();
-        progress(Progress::Planned { steps: left });
-        match apply::apply(client, desired, &observed, &steps, progress).await {
+        left = steps.len() + later;
+        if done == 0 {
+            progress(Progress::Planned { steps: left });
+        }
+        let course = Course { stop, progress, before: done, of: done + left };
+        match apply::apply(client, desired, &observed, &steps, &course).await {
             // Something that was sent before this run, such as by one that was broken off, landed after the look at the
             // chain: look again once it is final.
             Err(ProvisionError::Refused { refusal: Refusal::NonceTooLow { .. }, .. }) => {
                 tokio::time::sleep(FINALITY).await;
             }
-            done => done?,
+            Ok(applied) => done += applied,
+            Err(error) => return Err(error),
+        }
+        if stop.is_cancelled() {
+            return Ok(None);
         }
     }
     Err(ProvisionError::Unsettled { steps: left })
@@ -195,12 +211,16 @@ pub async fn remove_keys(
     let keys = observe::access_keys(client, master.account(), public_keys, at).await?;
     let there = public_keys.iter().zip(&keys).filter(|(_, key)| key.is_some());
     let there: Vec<_> = there.map(|(public_key, _)| public_key.clone()).collect();
+    if there.is_empty() {
+        return Ok(());
+    }
     let Some(nonce) = client.access_key(master.account(), master.public_key(), at).await?.value.map(|key| key.nonce)
     else {
-        return Err(plan::no_such_key("account.masterKeySecretRef", master));
+        return Err(plan::no_such_key("account", master));
     };
     let limits = client.limits().await?;
     let steps: Vec<_> =
         there.chunks(limits.max_actions.max(1) as usize).map(|keys| Step::RemoveKeys(keys.to_vec())).collect();
-    apply::removals(client, master, nonce, &base, &steps, progress).await
+    let course = Course { stop: &CancellationToken::new(), progress, before: 0, of: steps.len() };
+    apply::removals(client, master, nonce, &base, &steps, &course).await
 }

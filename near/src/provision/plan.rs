@@ -44,6 +44,10 @@ pub enum Step {
         accounts: Vec<Account>,
         /// What each costs.
         deposit: Near,
+        /// How many will be registered once this step and those before it are done.
+        through: usize,
+        /// Of how many that are to be.
+        of: usize,
     },
     /// Access keys that go.
     RemoveKeys(Vec<String>),
@@ -53,14 +57,25 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateAccount => f.write_str("creating the account"),
-            Self::AddKeys(keys) => write!(f, "adding {} access keys", keys.len()),
+            Self::AddKeys(keys) => write!(f, "adding {}", counted(keys.len(), "access key")),
             Self::DeployToken { balance } => write!(f, "deploying the token with {balance}"),
-            Self::Register { accounts, .. } => {
-                write!(f, "registering {} accounts at the token", accounts.len())
-            }
-            Self::RemoveKeys(keys) => write!(f, "removing {} access keys", keys.len()),
+            Self::Register { through, of, .. } => write!(f, "registering receivers at the token, {through}/{of}"),
+            Self::RemoveKeys(keys) => write!(f, "removing {}", counted(keys.len(), "access key")),
         }
     }
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What is left to do.
+#[derive(Debug)]
+pub(super) struct Todo {
+    /// The steps that can be taken now.
+    pub(super) now: Vec<Step>,
+    /// How many are known to follow from a later observation.
+    pub(super) later: usize,
 }
 
 fn impossible(field: &'static str, reason: String) -> ProvisionError {
@@ -75,18 +90,18 @@ pub(super) fn no_such_key(field: &'static str, signer: &Signer) -> ProvisionErro
     )
 }
 
-/// The steps that can be taken now. Later ones follow from a later observation.
+/// What is to be done from here on.
 ///
 /// # Errors
 /// When the end cannot be reached from here, whatever is done: found before the first step.
-pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<Vec<Step>, ProvisionError> {
+pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<Todo, ProvisionError> {
     let price = |bytes: u128| Near(bytes.saturating_mul(observed.storage_price.0));
     check_keys(desired, observed)?;
     check_tokens(desired, observed)?;
 
     let missing_keys: Vec<_> = desired.lane_keys.iter().zip(&observed.lanes).filter(|(_, key)| key.is_none()).collect();
     let keys = missing_keys.iter().map(|(public_key, _)| (*public_key).clone()).collect::<Vec<_>>();
-    let (deploy, unregistered, deposit) = match (&observed.token, &desired.deploy) {
+    let (deploy, unregistered, deposit): (_, Vec<Account>, _) = match (&observed.token, &desired.deploy) {
         (Some(TokenState::Contract { registration_price, sender_registered, receivers_registered, .. }), _) => {
             let sender = std::iter::once((&desired.account, sender_registered));
             let missing =
@@ -110,31 +125,57 @@ pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<Vec<Step>, 
         check_funds(desired, observed, Near(deposits))?;
     }
 
-    if observed.account.is_none() {
-        return Ok(vec![Step::CreateAccount]);
+    if desired.master.is_none() {
+        check_nothing_needs_a_master(desired, &keys, deploy.is_some(), &unregistered)?;
     }
     let max_actions = observed.limits.max_actions.max(1) as usize;
-    let mut steps: Vec<_> = keys.chunks(max_actions).map(|keys| Step::AddKeys(keys.to_vec())).collect();
-    match deploy {
-        Some(deploy) => steps.push(deploy),
-        None => {
-            let by_gas = (observed.limits.max_total_prepaid_gas / REGISTRATION_GAS).max(1) as usize;
-            let batches = unregistered.chunks(REGISTRATIONS.min(max_actions).min(by_gas));
-            steps.extend(batches.map(|accounts| Step::Register { accounts: accounts.to_vec(), deposit }));
-        }
+    let by_gas = (observed.limits.max_total_prepaid_gas / REGISTRATION_GAS).max(1) as usize;
+    let (mut through, of) = (0, unregistered.len());
+    let registrations = unregistered.chunks(REGISTRATIONS.min(max_actions).min(by_gas)).map(|accounts| {
+        through += accounts.len();
+        Step::Register { accounts: accounts.to_vec(), deposit, through, of }
+    });
+    let mut all: Vec<_> = observed.account.is_none().then_some(Step::CreateAccount).into_iter().collect();
+    all.extend(keys.chunks(max_actions).map(|keys| Step::AddKeys(keys.to_vec())));
+    // Nothing can be done in an account that is not there yet, nor at a token.
+    let mut now = if observed.account.is_none() { all.len().min(1) } else { usize::MAX };
+    if let Some(deploy) = deploy {
+        all.push(deploy);
+        now = now.min(all.len());
     }
-    if !steps.is_empty() && desired.master.is_none() {
-        let needed: Vec<_> = steps.iter().map(Step::to_string).collect();
-        return Err(impossible(
-            "account.masterKeySecretRef",
+    all.extend(registrations);
+    let later = all.split_off(now.min(all.len())).len();
+    Ok(Todo { now: all, later })
+}
+
+/// Without a master key the chain must be as it is needed already.
+fn check_nothing_needs_a_master(
+    desired: &Desired,
+    keys: &[String],
+    deploys: bool,
+    unregistered: &[Account],
+) -> Result<(), ProvisionError> {
+    let account = &desired.account;
+    let (field, missing) = match (keys, unregistered) {
+        ([key, ..], _) => ("account.keys.secretRef", format!("{key} is no access key of {account} on this chain")),
+        ([], _) if deploys => ("token.contractId", format!("there is no token at {} on this chain", desired.token)),
+        ([], [first, ..]) => (
+            "receivers",
             format!(
-                "{} needs a master key of {} and none is given: name its Secret, or prepare the chain beforehand",
-                needed.join(", "),
-                desired.account
+                "not registered at {} yet: {}, such as {first}",
+                desired.token,
+                counted(unregistered.len(), "account")
             ),
-        ));
-    }
-    Ok(steps)
+        ),
+        ([], []) => return Ok(()),
+    };
+    Err(impossible(
+        field,
+        format!(
+            "{missing}, and prepared keys alone change nothing: prepare it with `nearbench provision` and a manifest that \
+             names account.masterKeySecretRef"
+        ),
+    ))
 }
 
 /// What provisioning promises, read from an observation that leaves nothing to do.
@@ -154,32 +195,34 @@ pub(super) fn verify(desired: &Desired, observed: &Observed) -> Result<Vec<Lane>
     }
     let lane = |(public_key, key): (&String, &Option<AccessKey>)| {
         let nonce = key.as_ref().map(|key| key.nonce).ok_or_else(|| {
-            impossible("account.keys", format!("{public_key} is no access key of {}", desired.account))
+            impossible("account.keys", format!("{public_key} is no longer an access key of {}", desired.account))
         })?;
         Ok(Lane { public_key: public_key.clone(), nonce })
     };
     desired.lane_keys.iter().zip(&observed.lanes).map(lane).collect()
 }
 
+/// `why` says what the key is for, and that only a full-access key can do that.
 fn check_full_access(
     field: &'static str,
     account: &Account,
     public_key: &str,
     key: &AccessKey,
+    why: &str,
 ) -> Result<(), ProvisionError> {
     let what = match &key.permission {
         Permission::FullAccess => return Ok(()),
         Permission::FunctionCall { receiver } => format!("is a function-call key for {receiver}"),
         Permission::Other(name) => format!("is a key of kind {name}"),
     };
-    Err(impossible(
-        field,
-        format!(
-            "{public_key} of {account} {what}, which cannot sign ft_transfer: NEP-141 demands 1 yoctoNEAR with it, and only a \
-         full-access key may attach a deposit; use a full-access key"
-        ),
-    ))
+    Err(impossible(field, format!("{public_key} of {account} {what}, {why}; use a full-access key")))
 }
+
+const LANE_KEY: &str = "which cannot sign ft_transfer: NEP-141 demands 1 yoctoNEAR with it, and only a full-access key may \
+                        attach a deposit";
+const MASTER_KEY: &str =
+    "and a master key must be full-access: it adds keys, deploys the token and registers receivers";
+const FUNDING_KEY: &str = "and a funding account's key must be full-access: it makes the new account";
 
 /// What is wrong whatever the chain looks like.
 ///
@@ -187,9 +230,10 @@ fn check_full_access(
 /// Names the first key that is none.
 pub(super) fn check(desired: &Desired) -> Result<(), ProvisionError> {
     match desired.lane_keys.iter().find(|text| text.parse::<near_crypto::PublicKey>().is_err()) {
-        Some(text) => {
-            Err(impossible("account.keys", format!("{text:?} is no public key: write it as ed25519: and base58")))
-        }
+        Some(text) => Err(impossible(
+            "account.keys.secretRef",
+            format!("{text:?} is no public key: write it as ed25519: and base58"),
+        )),
         None => Ok(()),
     }
 }
@@ -198,22 +242,31 @@ fn check_keys(desired: &Desired, observed: &Observed) -> Result<(), ProvisionErr
     let account = &desired.account;
     for (public_key, key) in desired.lane_keys.iter().zip(&observed.lanes) {
         if let Some(key) = key {
-            check_full_access("account.keys", account, public_key, key)?;
+            check_full_access("account.keys.secretRef", account, public_key, key, LANE_KEY)?;
         }
     }
     if observed.account.is_some() {
+        // An account that the run makes has its funder's key as its master key.
+        let made = desired.create_from.is_some();
+        let field = if made { "account.createFrom.secretRef" } else { "account.masterKeySecretRef" };
         return match (&desired.master, &observed.master) {
-            (Some(master), None) => Err(no_such_key("account.masterKeySecretRef", master)),
-            (Some(master), Some(key)) => {
-                check_full_access("account.masterKeySecretRef", account, master.public_key(), key)
-            }
+            (Some(master), None) if made => Err(impossible(
+                field,
+                format!(
+                    "{account} is there already, and {} is no access key of it: name its own key in \
+                     account.masterKeySecretRef instead of createFrom, or another account",
+                    master.public_key()
+                ),
+            )),
+            (Some(master), None) => Err(no_such_key(field, master)),
+            (Some(master), Some(key)) => check_full_access(field, account, master.public_key(), key, MASTER_KEY),
             (None, _) => Ok(()),
         };
     }
     let (Some((parent, _)), Some((state, key))) = (&desired.create_from, &observed.parent) else {
         return Err(impossible(
             "account.accountId",
-            format!("{account} does not exist on this chain: correct it, or set account.createFrom"),
+            format!("{account} does not exist on this chain: correct it, or set spec.account.createFrom"),
         ));
     };
     if !account.is_direct_child_of(parent.account()) {
@@ -232,7 +285,9 @@ fn check_keys(desired: &Desired, observed: &Observed) -> Result<(), ProvisionErr
             format!("{} does not exist on this chain", parent.account()),
         )),
         (_, None) => Err(no_such_key("account.createFrom.secretRef", parent)),
-        (_, Some(key)) => check_full_access("account.createFrom.secretRef", parent.account(), parent.public_key(), key),
+        (_, Some(key)) => {
+            check_full_access("account.createFrom.secretRef", parent.account(), parent.public_key(), key, FUNDING_KEY)
+        }
     }?;
     if desired.master.is_none() {
         return Err(impossible(
@@ -258,7 +313,7 @@ fn check_tokens(desired: &Desired, observed: &Observed) -> Result<(), ProvisionE
         (None, None) => {
             return Err(impossible(
                 "token.contractId",
-                format!("there is no token at {token} on this chain: correct it, or set token.deploy"),
+                format!("there is no token at {token} on this chain: correct it, or set spec.token.deploy"),
             ));
         }
         (None, Some(_)) if !token.is_direct_child_of(account) => {
@@ -281,7 +336,7 @@ fn check_tokens(desired: &Desired, observed: &Observed) -> Result<(), ProvisionE
         return Err(impossible(
             "token",
             format!(
-                "{account} has {have} units of {token} and the load moves {needed}: give it more (token.deploy.mint), or lower the load"
+                "{account} has {have} units of {token} and the load moves {needed}: give it more (spec.token.deploy.mint), or lower the load"
             ),
         ));
     }
@@ -407,10 +462,50 @@ mod tests {
     fn a_run_without_a_master_key_can_use_what_is_there_and_add_nothing() {
         let (mut desired, mut observed) = done(1, 1);
         (desired.master, observed.master) = (None, None);
-        assert_eq!(plan(&desired, &observed).unwrap(), []);
+        assert_eq!(plan(&desired, &observed).unwrap().now, []);
+        let refused = |observed: &Observed| plan(&desired, observed).unwrap_err().to_string();
+        let mut unregistered = observed.clone();
+        if let Some(TokenState::Contract { receivers_registered, .. }) = &mut unregistered.token {
+            receivers_registered[0] = false;
+        }
+        let error = refused(&unregistered);
+        assert!(error.starts_with("spec.receivers: ") && error.contains("nearbench provision"), "{error}");
         observed.lanes[0] = None;
-        let error = plan(&desired, &observed).unwrap_err().to_string();
-        assert!(error.contains("account.masterKeySecretRef") && error.contains("adding 1 access keys"), "{error}");
+        let error = refused(&observed);
+        assert!(error.starts_with("spec.account.keys.secretRef: ed25519:0 is no access key of bench.near"), "{error}");
+    }
+
+    #[test]
+    fn a_master_key_must_be_full_access_and_is_blamed_where_it_is_named() {
+        let (mut desired, mut observed) = done(1, 1);
+        observed.master =
+            Some(AccessKey { nonce: 5, permission: Permission::FunctionCall { receiver: "ft.near".to_owned() } });
+        let refused = |desired: &Desired, observed: &Observed| plan(desired, observed).unwrap_err().to_string();
+        let error = refused(&desired, &observed);
+        assert!(error.starts_with("spec.account.masterKeySecretRef: "), "{error}");
+        assert!(error.contains("a master key must be full-access") && !error.contains("ft_transfer"), "{error}");
+        let funder = Signer::generate(account("near"), &mut StdRng::seed_from_u64(2));
+        desired.create_from = Some((funder, Near(nearbench_core::amount::NEAR)));
+        for master in [observed.master.clone(), None] {
+            observed.master = master;
+            let error = refused(&desired, &observed);
+            assert!(error.starts_with("spec.account.createFrom.secretRef: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_steps_that_follow_from_others_are_counted_from_the_start() {
+        let (mut desired, mut observed) = done(120, 3);
+        let funder = Signer::generate(account("near"), &mut StdRng::seed_from_u64(2));
+        desired.create_from = Some((funder, Near(50 * nearbench_core::amount::NEAR)));
+        let state =
+            AccountState { balance: Near(100 * nearbench_core::amount::NEAR), storage_bytes: 9, has_code: false };
+        observed.parent = Some((Some(state), key(1)));
+        (observed.account, observed.token, observed.lanes) = (None, None, vec![None; 3]);
+        let counted = |observed: &Observed| plan(&desired, observed).map(|todo| (todo.now.len(), todo.later)).unwrap();
+        assert_eq!(counted(&observed), (1, 5), "the account; keys, token and three batches of receivers");
+        (observed.account, observed.master) = (Some(state), key(1));
+        assert_eq!(counted(&observed), (2, 3), "keys and token; the receivers");
     }
 
     #[test]
@@ -420,7 +515,7 @@ mod tests {
         assert!(plan(&desired, &observed).unwrap_err().to_string().contains("holds no contract"));
         let (desired, mut observed) = done(1, 1);
         observed.account = observed.account.map(|state| AccountState { balance: Near(1), ..state });
-        assert_eq!(plan(&desired, &observed).unwrap(), []);
+        assert_eq!(plan(&desired, &observed).unwrap().now, []);
         assert!(verify(&desired, &observed).unwrap_err().to_string().contains("account.minBalance"));
     }
 
@@ -443,7 +538,9 @@ mod tests {
             (*receivers_registered, *sender_registered) = (registered.clone(), sender);
 
             let (mut added, mut enrolled) = (Vec::new(), Vec::new());
-            for step in plan(&desired, &observed).unwrap() {
+            let todo = plan(&desired, &observed).unwrap();
+            prop_assert_eq!(todo.later, 0);
+            for step in todo.now {
                 match step {
                     Step::AddKeys(keys) => {
                         prop_assert!((1..=max_actions).contains(&(keys.len() as u64)));

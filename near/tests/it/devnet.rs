@@ -23,6 +23,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tokio_util::sync::CancellationToken;
 
 const WASM: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/ft/res/ft.wasm"));
 
@@ -90,12 +91,12 @@ impl Stage {
     async fn provision(&self, desired: &Desired) -> (Result<Provisioned, ProvisionError>, Vec<String>) {
         let steps = Mutex::new(Vec::new());
         let progress = |progress: Progress<'_>| {
-            if let Progress::Done { step } = progress {
-                steps.lock().unwrap().push(step.to_string());
+            if let Progress::Done { step, number, of } = progress {
+                steps.lock().unwrap().push(format!("{number}/{of} {step}"));
             }
         };
-        let result = provision(&self.client, desired, &progress).await;
-        (result, steps.into_inner().unwrap())
+        let result = provision(&self.client, desired, &CancellationToken::new(), &progress).await;
+        (result.map(|provisioned| provisioned.expect("nobody stops it")), steps.into_inner().unwrap())
     }
 
     async fn head(&self) -> u64 {
@@ -120,7 +121,14 @@ async fn a_chain_is_provisioned_once_used_and_audited() {
     let desired = stage.desired();
     let (provisioned, steps) = stage.provision(&desired).await;
     let before = provisioned.unwrap();
-    assert_eq!(steps.len(), 5, "account, keys, token, two batches of receivers: {steps:?}");
+    let expected = [
+        "1/5 creating the account",
+        "2/5 adding 3 access keys",
+        "3/5 deploying the token with ",
+        "4/5 registering receivers at the token, 50/60",
+        "5/5 registering receivers at the token, 60/60",
+    ];
+    assert!(steps.len() == 5 && expected.iter().zip(&steps).all(|(head, step)| step.starts_with(head)), "{steps:?}");
     assert_eq!(before.balances.sender, Amount(1_000_500));
     assert_eq!(before.balances.total_supply, Amount(1_000_500));
     assert_eq!(before.balances.receivers, vec![Amount(0); 60]);
@@ -188,6 +196,25 @@ async fn a_chain_is_provisioned_once_used_and_audited() {
         assert_eq!(stage.client.access_key(sender, key, At::Final).await.unwrap().value, None);
     }
     remove_keys(&stage.client, &stage.master, &desired.lane_keys, &|_| {}).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_provisioning_knows_the_end_of_all_that_it_sent() {
+    let stage = stage().await;
+    let desired = stage.desired();
+    let stop = CancellationToken::new();
+    // Somebody stops it while the keys and the token, sent together, are under way.
+    let progress = |progress: Progress<'_>| {
+        if let Progress::Done { number: 2, .. } = progress {
+            stop.cancel();
+        }
+    };
+    assert_eq!(provision(&stage.client, &desired, &stop, &progress).await.unwrap(), None);
+    let key = stage.client.access_key(&desired.account, &desired.lane_keys[0], At::Final).await.unwrap();
+    let token = stage.client.account(&desired.token, At::Final).await.unwrap();
+    assert!(key.value.is_some() && token.value.is_some_and(|account| account.has_code));
+    let (_, steps) = stage.provision(&desired).await;
+    assert_eq!(steps.len(), 2, "only the receivers are left to do: {steps:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -130,7 +130,7 @@ impl World {
             min_balance: Near(0),
             tokens_needed: Amount(0),
         };
-        let provisioned = provision(&client, &desired, &|_| {}).await.unwrap();
+        let provisioned = provision(&client, &desired, &CancellationToken::new(), &|_| {}).await.unwrap().unwrap();
         Self { faults, client, lanes, account, token, receivers, provisioned }
     }
 
