@@ -33,27 +33,34 @@ pub(crate) async fn run(args: args::Devnet) -> Result<u8, Failure> {
              run's token and receivers; give at least {LOWEST_BALANCE}"
         )));
     }
-    let root = RootKey::read(&account, args.secret.join(ACCOUNT_FILE))?;
-    let config = Config {
+    let mut config = Config {
         chain_id: args.chain_id.clone(),
         protocol_version: args.protocol_version,
         block_time: args.block_time,
-        accounts: vec![AccountConfig {
-            account_id: account.to_string(),
-            balance: balance.0,
-            public_keys: vec![root.signer.public_key().to_owned()],
-        }],
+        accounts: vec![AccountConfig { account_id: account.to_string(), balance: balance.0, public_keys: Vec::new() }],
         home: args.home,
         ..Config::default()
     };
-    config.check().map_err(|error| refused(error, &root))?;
-    let listener = tokio::net::TcpListener::bind(args.rpc_addr)
-        .await
-        .with_context(|| format!("cannot serve on --rpc-addr {}; is another devnet there?", args.rpc_addr))
-        .map_err(Failure::run)?;
+    // The flags first: whose key is needed, they say.
+    match config.check() {
+        Err(DevnetError::Home(HomeError::Differs { differences, .. })) if differences.iter().all(is_key) => {}
+        checked => checked.map_err(refused)?,
+    }
+    let root = RootKey::read(&account, args.secret.join(ACCOUNT_FILE))?;
+    for account in &mut config.accounts {
+        account.public_keys = vec![root.signer.public_key().to_owned()];
+    }
+    config.check().map_err(|error| root.refused(error))?;
+    let listener = tokio::net::TcpListener::bind(args.rpc_addr).await.map_err(|error| {
+        Failure::run(anyhow!(
+            "cannot serve on --rpc-addr {}: {error}; end what serves there, or give another address, such as \
+             127.0.0.1:0 for a free port",
+            args.rpc_addr
+        ))
+    })?;
     let address = listener.local_addr().map_err(Failure::run)?;
     let written = root.write()?;
-    let devnet = Devnet::start(config).await.map_err(|error| refused(error, &root))?;
+    let devnet = Devnet::start(config).await.map_err(|error| root.refused(error))?;
     written.keep();
     // From here on a signal ends the chain in order. Before, being killed is safe as well.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::run)?;
@@ -109,6 +116,27 @@ impl RootKey {
         Ok(Self { signer, path, is_new })
     }
 
+    /// Why the chain does not start with this key.
+    fn refused(&self, error: DevnetError) -> Failure {
+        let DevnetError::Home(HomeError::Differs { home, differences }) = &error else {
+            return refused(error);
+        };
+        let Some(Difference { made_with: Some(key), .. }) = differences.iter().find(|difference| is_key(difference))
+        else {
+            return refused(error);
+        };
+        let found = match self.is_new {
+            true => "is not there".to_owned(),
+            false => format!("holds {}", self.signer.public_key()),
+        };
+        Failure::input(anyhow!(
+            "the chain in --home {} was made with the key {key}, but {} {found}; give the --secret that has it, or \
+             another --home",
+            home.display(),
+            self.path.display()
+        ))
+    }
+
     /// Writes a new key. It is there before the chain is: a chain whose key is lost is of no use.
     fn write(&self) -> Result<Written, Failure> {
         if !self.is_new {
@@ -143,13 +171,18 @@ impl Drop for Written {
 }
 
 /// Why the chain does not start, in the words of the command line.
-fn refused(error: DevnetError, root: &RootKey) -> Failure {
+fn refused(error: DevnetError) -> Failure {
     match error {
         DevnetError::Config(ConfigError { field, value, reason, way_out }) => {
             Failure::input(anyhow!("{} is {value:?}: {reason}; {way_out}", flag(&field)))
         }
         DevnetError::Home(HomeError::Differs { home, differences }) => {
-            let differences: Vec<_> = differences.iter().map(|difference| differs(difference, root)).collect();
+            let differs = |Difference { field, given, made_with }: &Difference| {
+                let (given, made_with) = (value(field, given.as_deref()), value(field, made_with.as_deref()));
+                format!("{} {made_with} (not {given})", flag(field))
+            };
+            let differences: Vec<_> =
+                differences.iter().filter(|difference| !is_key(difference)).map(differs).collect();
             Failure::input(anyhow!(
                 "the chain in --home {} was made with {}; give the same, or another --home",
                 home.display(),
@@ -163,16 +196,9 @@ fn refused(error: DevnetError, root: &RootKey) -> Failure {
     }
 }
 
-fn differs(Difference { field, given, made_with }: &Difference, root: &RootKey) -> String {
-    let flag = flag(field);
-    let made_with = value(field, made_with.as_deref());
-    match flag {
-        "--secret" if root.is_new => format!("the key {made_with} (--secret: {} is not there)", root.path.display()),
-        "--secret" => {
-            format!("the key {made_with} (--secret: {} holds {})", root.path.display(), root.signer.public_key())
-        }
-        flag => format!("{flag} {made_with} (not {})", value(field, given.as_deref())),
-    }
+/// Whether it is the account's key that differs, which no flag says but the file that `--secret` names.
+fn is_key(difference: &Difference) -> bool {
+    difference.field.contains(".public_keys")
 }
 
 fn value(field: &str, text: Option<&str>) -> String {
@@ -191,7 +217,6 @@ fn flag(field: &str) -> &str {
         "block_time" => "--block-time",
         field if field.ends_with(".account_id") => "--account",
         field if field.ends_with(".balance") => "--balance",
-        field if field.contains(".public_keys") => "--secret",
         field => field,
     }
 }

@@ -144,7 +144,8 @@ impl Config {
 }
 
 /// What may be a chain's name, for the way out of a wrong one.
-const OWN_CHAIN_IDS: &str = "use another, such as devnet or localnet, as the manifest's profiles of these names expect";
+const OWN_CHAIN_IDS: &str =
+    "use any other, such as devnet or localnet, which the manifest's profiles of these names expect";
 
 /// A time such as `600ms`, or `1500000ns` where it is not whole.
 fn milliseconds(time: Duration) -> String {
