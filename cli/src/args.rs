@@ -105,22 +105,23 @@ pub(crate) struct Devnet {
     /// The address to serve JSON-RPC on.
     #[arg(long, default_value = "127.0.0.1:3030")]
     pub(crate) rpc_addr: SocketAddr,
-    /// Keep the chain in this folder and go on with it at the next start. Without it the chain lives in memory.
+    /// Keep the chain in this folder and go on with it at the next start, which takes the same flags. Without it the
+    /// chain lives in memory.
     #[arg(long, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
-    /// Between two blocks.
+    /// Between two blocks, 1ms to 1h.
     #[arg(long, default_value = "600ms", value_parser = humantime::parse_duration)]
     pub(crate) block_time: Duration,
     /// The protocol version, 84 to 88.
     #[arg(long, default_value_t = 86)]
     pub(crate) protocol_version: u32,
-    /// The chain id.
+    /// The chain id: any but those of NEAR's networks.
     #[arg(long, default_value = "devnet")]
     pub(crate) chain_id: String,
     /// The account that owns everything at genesis.
     #[arg(long, default_value = "test.near")]
     pub(crate) account: String,
-    /// What it owns.
+    /// What it owns, at least 10 NEAR.
     #[arg(long, default_value = "1000000000 NEAR")]
     pub(crate) balance: String,
     /// Where its key is, as a Secret: DIR/nearbench-account.json. It is made (mode 0600) if it is not there.

@@ -1,4 +1,4 @@
-//! The values a chain publishes: blocks, chunks, outcomes. No behaviour beyond naming and hashing.
+//! The values a chain publishes: blocks, chunks, outcomes. No behaviour beyond naming, hashing and adding up.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use near_primitives::transaction::{ExecutionOutcomeWithId, SignedTransaction};
 use near_primitives::types::{Balance, EpochId, Gas, ShardId};
 use near_primitives::views::{ExecutionOutcomeView, ExecutionOutcomeWithIdView};
 
-/// One block with its chunk. Immutable once published.
+/// One block with its chunks. Immutable once published.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Block {
     /// Height; genesis is 0 and none is skipped.
     pub height: u64,
-    /// SHA-256 over every other field, the chunk's by its own hash.
+    /// SHA-256 over every other field, the chunks by their own hashes.
     pub hash: CryptoHash,
     /// Hash of the block one below; all zero in genesis.
     pub prev_hash: CryptoHash,
     /// Nanoseconds since the Unix epoch.
     pub timestamp_ns: u64,
-    /// Price of gas in the chunk of the next block, in yoctoNEAR per gas.
+    /// Price of gas in the chunks of the next block, in yoctoNEAR per gas.
     pub gas_price: Balance,
     /// Tokens in existence after this block, in yoctoNEAR.
     pub total_supply: Balance,
@@ -31,7 +31,7 @@ pub struct Block {
     pub next_epoch_id: EpochId,
     /// Number of the epoch, from 0.
     pub epoch_height: u64,
-    /// Seed of the randomness that contracts of the next chunk see.
+    /// Seed of the randomness that contracts of the next chunks see.
     pub random_value: CryptoHash,
     /// The latest final block as of this one (height - 2).
     pub last_final_hash: CryptoHash,
@@ -39,20 +39,52 @@ pub struct Block {
     pub last_ds_final_hash: CryptoHash,
     /// Protocol version of the chain.
     pub protocol_version: u32,
-    /// What was executed.
-    pub chunk: Chunk,
+    /// What was executed: a chunk for each shard, in the order of the layout.
+    pub chunks: Vec<Chunk>,
 }
 
 impl Block {
-    /// This block with its hash and its chunk's, once all else is there.
+    /// This block with its hash and its chunks', once all else is there.
     pub(crate) fn sealed(mut self) -> Self {
-        self.chunk = self.chunk.sealed(self.height);
+        let height = self.height;
+        self.chunks = self.chunks.into_iter().map(|chunk| chunk.sealed(height)).collect();
+        let chunks: Vec<_> = self.chunks.iter().map(|chunk| chunk.hash).collect();
         self.hash = CryptoHash::hash_borsh((
             (self.height, self.prev_hash, self.timestamp_ns, self.gas_price, self.total_supply),
             (self.epoch_id, self.next_epoch_id, self.epoch_height, self.random_value),
-            (self.last_final_hash, self.last_ds_final_hash, self.protocol_version, self.chunk.hash),
+            (self.last_final_hash, self.last_ds_final_hash, self.protocol_version, chunks),
         ));
         self
+    }
+
+    /// The chunk of a shard.
+    pub fn chunk(&self, shard_id: ShardId) -> Option<&Chunk> {
+        self.chunks.iter().find(|chunk| chunk.shard_id == shard_id)
+    }
+
+    /// The chunk of a hash.
+    pub fn chunk_by_hash(&self, hash: &CryptoHash) -> Option<&Chunk> {
+        self.chunks.iter().find(|chunk| chunk.hash == *hash)
+    }
+
+    /// The transactions of all chunks.
+    pub fn transactions(&self) -> impl Iterator<Item = &Arc<SignedTransaction>> {
+        self.chunks.iter().flat_map(|chunk| &chunk.transactions)
+    }
+
+    /// The receipts that arrived in all chunks.
+    pub fn receipts(&self) -> impl Iterator<Item = &Receipt> {
+        self.chunks.iter().flat_map(|chunk| &chunk.receipts)
+    }
+
+    /// Gas burnt in all chunks.
+    pub fn gas_used(&self) -> Gas {
+        self.chunks.iter().fold(Gas::ZERO, |sum, chunk| sum.saturating_add(chunk.gas_used))
+    }
+
+    /// One commitment to what `root` says of each chunk.
+    pub fn commitment(&self, root: impl Fn(&Chunk) -> CryptoHash) -> CryptoHash {
+        CryptoHash::hash_borsh(self.chunks.iter().map(root).collect::<Vec<_>>())
     }
 }
 
@@ -98,7 +130,7 @@ pub struct Chunk {
     pub encoded_length: u64,
 }
 
-/// What a block's chunk led to: everything an RPC may be asked for by id.
+/// What a block's chunks led to: everything an RPC may be asked for by id.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct OutcomeRecord {
     /// Id (transaction hash or receipt id) and outcome.
@@ -126,6 +158,6 @@ impl OutcomeRecord {
 pub struct TransactionRecord {
     /// The transaction.
     pub transaction: Arc<SignedTransaction>,
-    /// Height and hash of the block that included it; `None` while it is fixed in the next chunk.
+    /// Height and hash of the block that included it; `None` while it is fixed in a chunk of the next block.
     pub included: Option<(u64, CryptoHash)>,
 }

@@ -1,10 +1,12 @@
-//! The chain: pool, chunk under way, head, history and recent states, driven by a shell that owns time.
+//! The chain: shards with their pools, receipts and recent states, the block under way, head and history, driven by a
+//! shell that owns time.
 //!
-//! Block h + 1 comes about in three steps: [`Chain::fix_chunk`] takes its transactions out of the pool,
-//! [`ChunkJob::execute`] runs them off any lock, [`Chain::publish`] shows the results. One chunk is under way at a
-//! time. No clock, no task and no lock inside; what a transaction does is the runtime's to say.
+//! Block h + 1 comes about in three steps: [`Chain::fix_chunks`] takes its transactions out of the pools,
+//! [`BlockJob::execute`] runs them off any lock, [`Chain::publish`] shows the results. One block is under way at a
+//! time. A transaction goes to its signer's shard, a receipt to its receiver's; which that is the layout of the genesis
+//! says, and nothing else here knows how many shards there are. No clock, no task and no lock inside; what a transaction does is the runtime's to say.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,9 +16,8 @@ use near_primitives::congestion_info::{
 use near_primitives::errors::InvalidTxError;
 use near_primitives::hash::CryptoHash;
 use near_primitives::receipt::{Receipt, ReceiptEnum};
-use near_primitives::shard_layout::ShardLayout;
 use near_primitives::transaction::SignedTransaction;
-use near_primitives::types::{Balance, EpochId, Gas, ShardId};
+use near_primitives::types::{AccountId, Balance, EpochId, Gas, ShardId};
 
 use crate::block::{Block, Chunk, OutcomeRecord, TransactionRecord};
 use crate::genesis::{Genesis, GenesisError};
@@ -25,7 +26,7 @@ use crate::pool::{Inserted, Offered, Pool};
 use crate::runtime::chunk::{ChunkResult, ChunkUnderWay};
 use crate::runtime::verify::verify_and_charge;
 use crate::runtime::view::ViewContext;
-use crate::runtime::{BlockContext, Rules, genesis_state, validate_transaction};
+use crate::runtime::{BlockContext, Rules, genesis_states, validate_transaction};
 use crate::state::{ShardState, StateView, Update};
 
 /// Versions of the state that are kept.
@@ -56,10 +57,10 @@ pub enum ChainError {
     /// Compiled contracts need a temporary directory.
     #[error("no temporary directory for compiled contracts: {0}; set TMPDIR to a folder that can be written")]
     ContractCache(#[source] std::io::Error),
-    /// The executed chunk was not made for the next block of this chain.
-    #[error("the chunk was executed for height {executed}, the next block has height {next}")]
+    /// The executed chunks were not made for the next block of this chain.
+    #[error("the chunks were executed for height {executed}, the next block has height {next}")]
     WrongHeight {
-        /// Height the chunk was fixed for.
+        /// Height the chunks were fixed for.
         executed: u64,
         /// Height of the block to publish.
         next: u64,
@@ -79,45 +80,89 @@ pub enum ChainError {
     },
 }
 
-/// A chunk whose contents are fixed, to be executed off any lock.
-pub struct ChunkJob {
+/// How a chain goes on that was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// Height of the latest block that was recorded.
+    pub height: u64,
+    /// Bytes of the next block's record, which was never finished and is cut off; usually none.
+    pub cut_off: u64,
+}
+
+/// The chunks of the next block, their contents fixed, to be executed off any lock.
+pub struct BlockJob {
     height: u64,
+    chunks: Vec<ChunkJob>,
+}
+
+struct ChunkJob {
+    shard_id: ShardId,
     transactions: Vec<Arc<SignedTransaction>>,
     incoming: Arc<Vec<Receipt>>,
     chunk: ChunkUnderWay,
 }
 
-/// The results of a chunk, not yet visible to anyone.
-pub struct ExecutedChunk {
+/// The results of a block's chunks, not yet visible to anyone.
+pub struct ExecutedBlock {
     height: u64,
+    chunks: Vec<ExecutedChunk>,
+}
+
+struct ExecutedChunk {
+    shard_id: ShardId,
     transactions: Vec<Arc<SignedTransaction>>,
     incoming: Arc<Vec<Receipt>>,
     result: ChunkResult,
 }
 
-impl ChunkJob {
-    /// Height of the block the chunk will be in.
+impl BlockJob {
+    /// Height of the block the chunks will be in.
     pub fn height(&self) -> u64 {
         self.height
     }
 
-    /// The transactions that are in it.
-    pub fn transactions(&self) -> &[Arc<SignedTransaction>] {
-        &self.transactions
+    /// The transactions that are in the chunks.
+    pub fn transactions(&self) -> impl Iterator<Item = &Arc<SignedTransaction>> {
+        self.chunks.iter().flat_map(|chunk| &chunk.transactions)
     }
 
-    /// Executes the chunk. CPU only.
-    pub fn execute(self) -> ExecutedChunk {
-        let Self { height, transactions, incoming, chunk } = self;
-        let result = chunk.execute(&incoming);
-        ExecutedChunk { height, transactions, incoming, result }
+    /// Executes the chunks. CPU only.
+    pub fn execute(self) -> ExecutedBlock {
+        ExecutedBlock { height: self.height, chunks: self.chunks.into_iter().map(ChunkJob::execute).collect() }
     }
 }
 
-impl ExecutedChunk {
-    /// Height of the block the chunk will be in.
+impl ChunkJob {
+    fn execute(self) -> ExecutedChunk {
+        let Self { shard_id, transactions, incoming, chunk } = self;
+        let result = chunk.execute(&incoming);
+        ExecutedChunk { shard_id, transactions, incoming, result }
+    }
+}
+
+impl ExecutedBlock {
+    /// Height of the block the chunks will be in.
     pub fn height(&self) -> u64 {
         self.height
+    }
+}
+
+/// What a shard holds between two blocks. Delayed and postponed receipts are in its state.
+struct Shard {
+    pool: Pool,
+    /// The latest states, up to the head's.
+    states: VecDeque<ShardState>,
+    /// Receipts that its next chunk executes, in order.
+    incoming: Arc<Vec<Receipt>>,
+}
+
+impl Shard {
+    fn at_genesis(state: ShardState) -> Self {
+        Self { pool: Pool::default(), states: VecDeque::from([state]), incoming: Arc::default() }
+    }
+
+    fn state(&self) -> &ShardState {
+        self.states.back().expect("a shard has its genesis state")
     }
 }
 
@@ -125,64 +170,59 @@ impl ExecutedChunk {
 pub struct Chain {
     genesis: Genesis,
     rules: Arc<Rules>,
-    shard_id: ShardId,
-    pool: Pool,
+    shards: BTreeMap<ShardId, Shard>,
     history: History,
-    /// The latest states, up to the head's.
-    states: VecDeque<ShardState>,
-    /// Receipts that the next chunk executes.
-    incoming: Arc<Vec<Receipt>>,
-    /// Action receipts that exist and were not executed yet.
+    /// Action receipts of all shards that exist and were not executed yet, to be found by their id.
     waiting: HashMap<CryptoHash, Arc<Receipt>>,
-    /// Transactions of the chunk under way.
+    /// Transactions of the block under way.
     fixed: HashMap<CryptoHash, Arc<SignedTransaction>>,
+    resumed: Option<Resumed>,
 }
 
 impl Chain {
     /// A chain at its genesis, whose history goes into an anonymous temporary file.
     pub fn new(genesis: Genesis) -> Result<Self, ChainError> {
-        let (rules, state) = begin(&genesis)?;
-        Self::at_genesis(genesis, rules, state, History::anonymous()?)
+        let (rules, states) = begin(&genesis)?;
+        Self::at_genesis(genesis, rules, states, History::anonymous()?)
     }
 
     /// The chain recorded in `home`, or a new one there. Recorded blocks are executed again and must come out equal.
     pub fn open(genesis: Genesis, home: &Path) -> Result<Self, ChainError> {
-        let (rules, state) = begin(&genesis)?;
+        let (rules, states) = begin(&genesis)?;
         let history = History::open(home, genesis.hash())?;
-        Self::at_genesis(genesis, rules, state, history)
+        Self::at_genesis(genesis, rules, states, history)
     }
 
     fn at_genesis(
         genesis: Genesis,
         rules: Arc<Rules>,
-        state: ShardState,
+        states: BTreeMap<ShardId, ShardState>,
         history: History,
     ) -> Result<Self, ChainError> {
-        let shard_id = ShardLayout::single_shard().shard_ids().next().expect("the layout has one shard");
         let mut chain = Self {
             genesis,
             rules,
-            shard_id,
-            pool: Pool::default(),
+            shards: states.into_iter().map(|(shard_id, state)| (shard_id, Shard::at_genesis(state))).collect(),
             history,
-            states: VecDeque::new(),
-            incoming: Arc::default(),
             waiting: HashMap::new(),
             fixed: HashMap::new(),
+            resumed: None,
         };
-        let body = Body { block: chain.genesis_block(&state)?, outcomes: Vec::new(), other_executed: Vec::new() };
+        let body = Body { block: chain.genesis_block()?, outcomes: Vec::new(), other_executed: Vec::new() };
         let recorded = chain.history.next_recorded()?;
         chain.check(recorded.as_ref(), &body.block)?;
-        chain.history.push(body, recorded.is_some())?;
-        chain.states.push_back(state);
+        let is_recorded = recorded.is_some();
+        chain.history.push(body, is_recorded)?;
         while let Some(recorded) = chain.history.next_recorded()? {
-            let transactions = recorded.block.chunk.transactions.clone();
-            let job = chain.next_chunk(|chunk| {
-                let converted = transactions.iter().filter(|transaction| chunk.convert(transaction).is_ok());
-                converted.cloned().collect()
+            let job = chain.next_chunks(|before, chunk| {
+                let of_shard = recorded.block.chunk(before.shard_id).into_iter();
+                let transactions = of_shard.flat_map(|chunk| &chunk.transactions);
+                transactions.filter(|transaction| chunk.convert(transaction).is_ok()).cloned().collect()
             });
             chain.extend(job.execute(), recorded.block.timestamp_ns, Some(&recorded))?;
         }
+        let resumed = Resumed { height: chain.head().height, cut_off: chain.history.cut_off() };
+        chain.resumed = is_recorded.then_some(resumed);
         Ok(chain)
     }
 
@@ -202,26 +242,34 @@ impl Chain {
         &self.genesis
     }
 
-    /// The only shard.
-    pub fn shard_id(&self) -> ShardId {
-        self.shard_id
+    /// What was recorded when the chain was opened; `None` for a new one.
+    pub fn resumed(&self) -> Option<Resumed> {
+        self.resumed
     }
 
     /// Checks a transaction as an RPC node does and takes it into the pool. Nonces that are too large pass: only the
     /// chunk knows its height. Source: nearcore `chain/client/src/rpc_handler.rs`.
     pub fn submit(&mut self, tx: SignedTransaction) -> Result<Submitted, InvalidTxError> {
+        let head = self.head();
         self.check_validity_period(&tx)?;
-        self.check_congestion(self.head().chunk.congestion)?;
+        let receiver_shard = self.shard_of(tx.transaction.receiver_id());
+        self.check_congestion(head.chunk(receiver_shard).expect("a block has a chunk for each shard"))?;
         let tx = validate_transaction(&self.rules, tx)?.into_signed_tx();
-        let state = Update::new(self.state().clone());
-        verify_and_charge(&self.rules, &state, &tx.transaction, self.head().gas_price, None)?;
+        let signer_shard = self.shard_of(tx.transaction.signer_id());
+        let shard = self.shards.get_mut(&signer_shard).expect("the layout lists every shard");
+        let state = Update::new(shard.state().clone());
+        verify_and_charge(&self.rules, &state, &tx.transaction, head.gas_price, None)?;
         if self.fixed.contains_key(tx.hash()) {
             return Ok(Submitted::Duplicate);
         }
-        Ok(match self.pool.insert(Arc::new(tx)) {
+        Ok(match shard.pool.insert(Arc::new(tx)) {
             Inserted::New => Submitted::New,
             Inserted::Duplicate | Inserted::Full => Submitted::Duplicate,
         })
+    }
+
+    fn shard_of(&self, account_id: &AccountId) -> ShardId {
+        self.rules.layout.account_id_to_shard_id(account_id)
     }
 
     /// The base block must be on this chain and not too old.
@@ -233,12 +281,13 @@ impl Chain {
         Ok(())
     }
 
-    fn check_congestion(&self, congestion: CongestionInfo) -> Result<(), InvalidTxError> {
-        let control = CongestionControl::new(self.rules.config.congestion_control_config, congestion, 0);
+    /// The shard of the chunk must have room for more receipts.
+    fn check_congestion(&self, chunk: &Chunk) -> Result<(), InvalidTxError> {
+        let control = CongestionControl::new(self.rules.config.congestion_control_config, chunk.congestion, 0);
         let ShardAcceptsTransactions::No(reason) = control.shard_accepts_transactions() else {
             return Ok(());
         };
-        let shard_id = self.shard_id.into();
+        let shard_id = chunk.shard_id.into();
         Err(match reason {
             RejectTransactionReason::IncomingCongestion { congestion_level }
             | RejectTransactionReason::OutgoingCongestion { congestion_level }
@@ -251,23 +300,32 @@ impl Chain {
         })
     }
 
-    /// Takes the next block's transactions out of the pool. Those that are invalid by now are dropped silently.
-    pub fn fix_chunk(&mut self) -> ChunkJob {
-        let config = &self.rules.config;
-        let before: u64 = self.head().chunk.transactions.iter().map(|tx| tx.get_size()).sum();
-        // The transactions of two consecutive chunks share one limit.
-        let mut room = (config.witness_config.combined_transactions_size_limit as u64).saturating_sub(before);
-        let congested = self.check_congestion(self.head().chunk.congestion).is_err();
-        let mut pool = std::mem::take(&mut self.pool);
-        let valid = |chain: &Self, tx: &SignedTransaction| !congested && chain.check_validity_period(tx).is_ok();
+    /// Takes the next block's transactions out of the pools. Those that are invalid by now are dropped silently.
+    pub fn fix_chunks(&mut self) -> BlockJob {
+        let head = self.head();
+        let congested: HashSet<ShardId> =
+            head.chunks.iter().filter(|chunk| self.check_congestion(chunk).is_err()).map(|c| c.shard_id).collect();
+        let mut pools: BTreeMap<ShardId, Pool> =
+            self.shards.iter_mut().map(|(&shard_id, shard)| (shard_id, std::mem::take(&mut shard.pool))).collect();
         let chain = &*self;
-        let job = chain.next_chunk(|chunk| {
+        let valid = |tx: &SignedTransaction| {
+            let receiver_shard = chain.shard_of(tx.transaction.receiver_id());
+            !congested.contains(&receiver_shard) && chain.check_validity_period(tx).is_ok()
+        };
+        let job = chain.next_chunks(|before, chunk| {
+            let size_before: u64 = before.transactions.iter().map(|tx| tx.get_size()).sum();
+            // The transactions of two consecutive chunks share one limit.
+            let limit = chain.rules.config.witness_config.combined_transactions_size_limit as u64;
+            let mut room = limit.saturating_sub(size_before);
             let mut taken = Vec::new();
+            let Some(pool) = pools.get_mut(&before.shard_id) else {
+                return taken;
+            };
             pool.offer(|tx| {
                 if !chunk.takes_transactions() || tx.get_size() > room {
                     return Offered::Full;
                 }
-                if !valid(chain, tx) || chunk.convert(tx).is_err() {
+                if !valid(tx) || chunk.convert(tx).is_err() {
                     return Offered::Dropped;
                 }
                 room -= tx.get_size();
@@ -276,13 +334,18 @@ impl Chain {
             });
             taken
         });
-        self.pool = pool;
-        self.fixed = job.transactions.iter().map(|tx| (*tx.hash(), Arc::clone(tx))).collect();
+        for (shard_id, shard) in &mut self.shards {
+            shard.pool = pools.remove(shard_id).unwrap_or_default();
+        }
+        self.fixed = job.transactions().map(|tx| (*tx.hash(), Arc::clone(tx))).collect();
         job
     }
 
-    /// The next chunk with the transactions that `convert` put into it.
-    fn next_chunk(&self, convert: impl FnOnce(&mut ChunkUnderWay) -> Vec<Arc<SignedTransaction>>) -> ChunkJob {
+    /// The next chunks, each on top of its shard's chunk in the head, with the transactions that `convert` put into it.
+    fn next_chunks(
+        &self,
+        mut convert: impl FnMut(&Chunk, &mut ChunkUnderWay) -> Vec<Arc<SignedTransaction>>,
+    ) -> BlockJob {
         let head = self.head();
         let block = BlockContext {
             height: head.height + 1,
@@ -291,22 +354,27 @@ impl Chain {
             gas_price: head.gas_price,
             random_seed: head.random_value,
         };
-        let rules = Arc::clone(&self.rules);
-        let mut chunk = ChunkUnderWay::new(rules, block, self.state().clone(), head.chunk.congestion);
-        let transactions = convert(&mut chunk);
-        ChunkJob { height: block.height, transactions, incoming: Arc::clone(&self.incoming), chunk }
+        let next_chunk = |before: &Chunk| {
+            let shard_id = before.shard_id;
+            let shard = self.shards.get(&shard_id).expect("a chunk is of a shard of the layout");
+            let mut chunk =
+                ChunkUnderWay::new(Arc::clone(&self.rules), block, shard.state().clone(), before.congestion);
+            let transactions = convert(before, &mut chunk);
+            ChunkJob { shard_id, transactions, incoming: Arc::clone(&shard.incoming), chunk }
+        };
+        BlockJob { height: block.height, chunks: head.chunks.iter().map(next_chunk).collect() }
     }
 
     /// Makes the next block of what was executed; it is on disk, if there is a home, before this returns. A
     /// timestamp that is not after the head's becomes the next possible one.
-    pub fn publish(&mut self, executed: ExecutedChunk, timestamp_ns: u64) -> Result<Arc<Block>, ChainError> {
+    pub fn publish(&mut self, executed: ExecutedBlock, timestamp_ns: u64) -> Result<Arc<Block>, ChainError> {
         let timestamp_ns = timestamp_ns.max(self.head().timestamp_ns.saturating_add(1));
         self.extend(executed, timestamp_ns, None)
     }
 
     fn extend(
         &mut self,
-        executed: ExecutedChunk,
+        executed: ExecutedBlock,
         timestamp_ns: u64,
         recorded: Option<&Body>,
     ) -> Result<Arc<Block>, ChainError> {
@@ -314,31 +382,44 @@ impl Chain {
         if executed.height != next {
             return Err(ChainError::WrongHeight { executed: executed.height, next });
         }
-        let ExecutedChunk { transactions, incoming, result, .. } = executed;
-        let block = self.next_block(transactions, &incoming, &result, timestamp_ns);
+        let block = self.next_block(&executed.chunks, timestamp_ns);
         self.check(recorded, &block)?;
-        let ChunkResult { state, outcomes, outgoing, other_executed, .. } = result;
-        for id in outcomes.iter().map(|outcome| outcome.id) {
+        let mut body = Body { block, outcomes: Vec::new(), other_executed: Vec::new() };
+        let mut states = BTreeMap::new();
+        let mut incoming = BTreeMap::<ShardId, Vec<Receipt>>::new();
+        for ExecutedChunk { shard_id, result, .. } in executed.chunks {
+            let ChunkResult { state, outcomes, outgoing, other_executed, .. } = result;
+            states.insert(shard_id, state);
+            body.outcomes.extend(outcomes);
+            body.other_executed.extend(other_executed);
+            for (receiving_shard, receipts) in outgoing {
+                incoming.entry(receiving_shard).or_default().extend(receipts);
+            }
+        }
+        for id in body.outcomes.iter().map(|outcome| outcome.id) {
             self.waiting.remove(&id);
         }
-        let actions = outgoing.iter().filter(|receipt| !matches!(receipt.receipt(), ReceiptEnum::Data(_)));
+        let sent = incoming.values().flatten();
+        let actions = sent.filter(|receipt| !matches!(receipt.receipt(), ReceiptEnum::Data(_)));
         self.waiting.extend(actions.map(|receipt| (*receipt.receipt_id(), Arc::new(receipt.clone()))));
-        self.history.push(Body { block, outcomes, other_executed }, recorded.is_some())?;
-        self.states.push_back(state);
-        if self.states.len() > STATES_KEPT {
-            self.states.pop_front();
+        self.history.push(body, recorded.is_some())?;
+        for (shard_id, shard) in &mut self.shards {
+            shard.states.extend(states.remove(shard_id));
+            if shard.states.len() > STATES_KEPT {
+                shard.states.pop_front();
+            }
+            shard.incoming = Arc::new(incoming.remove(shard_id).unwrap_or_default());
         }
-        self.incoming = Arc::new(outgoing);
         self.fixed.clear();
         Ok(self.head())
     }
 
-    fn genesis_block(&self, state: &ShardState) -> Result<Block, ChainError> {
-        let chunk = Chunk {
+    fn genesis_block(&self) -> Result<Block, ChainError> {
+        let chunk = |shard_id: ShardId| Chunk {
             hash: CryptoHash::default(),
-            shard_id: self.shard_id,
+            shard_id,
             prev_state_root: CryptoHash::default(),
-            state_root: state.root(),
+            state_root: self.shards.get(&shard_id).expect("the layout lists every shard").state().root(),
             outcome_root: CryptoHash::default(),
             transactions: Vec::new(),
             receipts: Vec::new(),
@@ -362,47 +443,27 @@ impl Chain {
             last_final_hash: CryptoHash::default(),
             last_ds_final_hash: CryptoHash::default(),
             protocol_version: self.genesis.protocol_version,
-            chunk,
+            chunks: self.rules.layout.shard_ids().map(chunk).collect(),
         };
         Ok(block.sealed())
     }
 
-    fn next_block(
-        &self,
-        transactions: Vec<Arc<SignedTransaction>>,
-        incoming: &[Receipt],
-        result: &ChunkResult,
-        timestamp_ns: u64,
-    ) -> Block {
+    fn next_block(&self, executed: &[ExecutedChunk], timestamp_ns: u64) -> Block {
         let head = self.head();
         let height = head.height + 1;
-        let gas_used =
-            result.outcomes.iter().fold(Gas::ZERO, |sum, outcome| sum.saturating_add(outcome.outcome.gas_burnt));
-        let outcomes: Vec<_> = result.outcomes.iter().map(|outcome| outcome.to_hashes()).collect();
-        let receipts_length: usize = incoming.iter().filter_map(|receipt| borsh::object_length(receipt).ok()).sum();
-        let transactions_length: u64 = transactions.iter().map(|tx| tx.get_size()).sum();
-        let chunk = Chunk {
-            hash: CryptoHash::default(),
-            shard_id: self.shard_id,
-            prev_state_root: head.chunk.state_root,
-            state_root: result.state.root(),
-            outcome_root: CryptoHash::hash_borsh(outcomes),
-            transactions,
-            receipts: incoming.to_vec(),
-            gas_used,
-            gas_limit: self.rules.gas_limit,
-            balance_burnt: result.burnt,
-            congestion: result.congestion,
-            encoded_length: transactions_length + receipts_length as u64,
-        };
+        let chunks: Vec<_> = head.chunks.iter().zip(executed).map(|(before, next)| self.chunk(before, next)).collect();
+        let gas_used: u128 = chunks.iter().map(|chunk| u128::from(chunk.gas_used.as_gas())).sum();
+        let gas_limit: u128 = chunks.iter().map(|chunk| u128::from(chunk.gas_limit.as_gas())).sum();
+        let total_supply = executed.iter().fold(head.total_supply, |supply, ExecutedChunk { result, .. }| {
+            supply.saturating_add(result.subsidized).saturating_sub(result.burnt)
+        });
         let epoch_height = height / self.genesis.epoch_length;
-        let total_supply = head.total_supply.saturating_add(result.subsidized).saturating_sub(result.burnt);
         let block = Block {
             height,
             hash: CryptoHash::default(),
             prev_hash: head.hash,
             timestamp_ns,
-            gas_price: next_gas_price(head.gas_price, gas_used, self.rules.gas_limit, self.genesis.min_gas_price),
+            gas_price: next_gas_price(head.gas_price, gas_used, gas_limit, self.genesis.min_gas_price),
             total_supply,
             epoch_id: self.epoch_id(epoch_height),
             next_epoch_id: self.epoch_id(epoch_height + 1),
@@ -411,9 +472,33 @@ impl Chain {
             last_final_hash: self.hash_below(height, 2),
             last_ds_final_hash: self.hash_below(height, 1),
             protocol_version: self.genesis.protocol_version,
-            chunk,
+            chunks,
         };
         block.sealed()
+    }
+
+    /// The chunk that follows `before` in its shard.
+    fn chunk(&self, before: &Chunk, executed: &ExecutedChunk) -> Chunk {
+        let ExecutedChunk { shard_id, transactions, incoming, result } = executed;
+        let gas_used =
+            result.outcomes.iter().fold(Gas::ZERO, |sum, outcome| sum.saturating_add(outcome.outcome.gas_burnt));
+        let outcomes: Vec<_> = result.outcomes.iter().map(|outcome| outcome.to_hashes()).collect();
+        let receipts_length: usize = incoming.iter().filter_map(|receipt| borsh::object_length(receipt).ok()).sum();
+        let transactions_length: u64 = transactions.iter().map(|tx| tx.get_size()).sum();
+        Chunk {
+            hash: CryptoHash::default(),
+            shard_id: *shard_id,
+            prev_state_root: before.state_root,
+            state_root: result.state.root(),
+            outcome_root: CryptoHash::hash_borsh(outcomes),
+            transactions: transactions.clone(),
+            receipts: incoming.to_vec(),
+            gas_used,
+            gas_limit: self.rules.gas_limit,
+            balance_burnt: result.burnt,
+            congestion: result.congestion,
+            encoded_length: transactions_length + receipts_length as u64,
+        }
     }
 
     /// Hash of the block `depth` below a height; genesis stands for all that would be below it.
@@ -423,10 +508,6 @@ impl Chain {
 
     fn epoch_id(&self, epoch_height: u64) -> EpochId {
         EpochId(CryptoHash::hash_borsh((self.genesis.hash(), epoch_height)))
-    }
-
-    fn state(&self) -> &ShardState {
-        self.states.back().expect("a chain has its genesis state")
     }
 
     /// The latest block.
@@ -462,14 +543,17 @@ impl Chain {
     /// The block that holds a chunk.
     pub fn block_of_chunk(&self, chunk_hash: &CryptoHash) -> Option<Arc<Block>> {
         self.history
-            .find(chunk_hash, |record| (record.block.chunk.hash == *chunk_hash).then(|| Arc::clone(&record.block)))
+            .find(chunk_hash, |record| record.block.chunk_by_hash(chunk_hash).map(|_| Arc::clone(&record.block)))
     }
 
     /// State after the block of this height; `None` above the head or once collected.
     pub fn state_at(&self, height: u64) -> Option<StateView> {
-        let head = self.head().height;
-        let first = (head + 1).checked_sub(self.states.len() as u64)?;
-        let shard = self.states.get(usize::try_from(height.checked_sub(first)?).ok()?)?;
+        let below_head = usize::try_from(self.head().height.checked_sub(height)?).ok()?;
+        let state = |(&shard_id, shard): (&ShardId, &Shard)| {
+            let position = shard.states.len().checked_sub(below_head + 1)?;
+            Some((shard_id, shard.states.get(position)?.clone()))
+        };
+        let states = self.shards.iter().map(state).collect::<Option<_>>()?;
         let block = self.block_at(height)?;
         let block = BlockContext {
             height,
@@ -478,10 +562,10 @@ impl Chain {
             gas_price: block.gas_price,
             random_seed: block.random_value,
         };
-        Some(StateView::new(shard.clone(), ViewContext { rules: Arc::clone(&self.rules), block }))
+        Some(StateView::new(states, ViewContext { rules: Arc::clone(&self.rules), block }))
     }
 
-    /// A transaction in a published block, or fixed in the next chunk.
+    /// A transaction in a published block, or fixed in a chunk of the next.
     pub fn transaction(&self, hash: &CryptoHash) -> Option<TransactionRecord> {
         if let Some(transaction) = self.fixed.get(hash) {
             return Some(TransactionRecord { transaction: Arc::clone(transaction), included: None });
@@ -503,19 +587,17 @@ impl Chain {
     }
 }
 
-/// Rules and state of a genesis.
-fn begin(genesis: &Genesis) -> Result<(Arc<Rules>, ShardState), ChainError> {
+/// Rules and states of a genesis.
+fn begin(genesis: &Genesis) -> Result<(Arc<Rules>, BTreeMap<ShardId, ShardState>), ChainError> {
     genesis.validate()?;
-    let rules = Rules::new(&genesis.chain_id, genesis.protocol_version, genesis.gas_limit)
-        .map_err(ChainError::ContractCache)?;
-    let state = genesis_state(&rules, genesis)?;
-    Ok((Arc::new(rules), state))
+    let rules = Rules::new(genesis).map_err(ChainError::ContractCache)?;
+    let states = genesis_states(&rules, genesis)?;
+    Ok((Arc::new(rules), states))
 }
 
-/// The price after a block: more than half a chunk raises it, less lowers it.
+/// The price after a block: more than half of what its chunks may burn raises it, less lowers it.
 /// Source: nearcore `core/primitives/src/block.rs`, `compute_next_gas_price`.
-fn next_gas_price(current: Balance, used: Gas, limit: Gas, min: Balance) -> Balance {
-    let (used, limit) = (u128::from(used.as_gas()), u128::from(limit.as_gas()));
+fn next_gas_price(current: Balance, used: u128, limit: u128, min: Balance) -> Balance {
     let numerator = (2 * GAS_PRICE_ADJUSTMENT - 1) * limit + 2 * used;
     let next = current.as_yoctonear().saturating_mul(numerator) / (2 * GAS_PRICE_ADJUSTMENT * limit);
     let min = min.as_yoctonear();

@@ -1,17 +1,21 @@
 //! What a chain is started with, in plain types, and its check.
 
-use crate::genesis::{Genesis, GenesisAccount};
+use crate::{
+    DevnetError,
+    genesis::{Genesis, GenesisAccount, SUPPORTED_PROTOCOL_VERSIONS},
+    home::{self, Parameters},
+};
 use near_primitives::types::{Balance, Gas};
 use std::{path::PathBuf, time::Duration};
 
 /// What a chain is started with. [`Config::default`] is nearcore's localnet without accounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The chain's name, in `status` and in the genesis.
+    /// The chain's name, in `status` and in the genesis; not that of one of NEAR's networks.
     pub chain_id: String,
     /// The protocol, 84 to 88; constant over the chain's life.
     pub protocol_version: u32,
-    /// Between two blocks; at least a millisecond.
+    /// Between two blocks; a millisecond to an hour.
     pub block_time: Duration,
     /// Gas that a chunk may burn.
     pub gas_limit: u64,
@@ -19,7 +23,8 @@ pub struct Config {
     pub transaction_validity_period: u64,
     /// The accounts of the genesis.
     pub accounts: Vec<AccountConfig>,
-    /// The folder that holds the chain; without one it is gone with the process.
+    /// The folder that holds the chain; without one it is gone with the process. It is opened again only with the
+    /// configuration that it was made with.
     pub home: Option<PathBuf>,
 }
 
@@ -68,16 +73,43 @@ const GENESIS_TIME_NS: u64 = 1_595_350_551_000_000_000;
 const SHORTEST_BLOCK_TIME: Duration = Duration::from_millis(1);
 const LONGEST_BLOCK_TIME: Duration = Duration::from_secs(3600);
 
+/// The ids of NEAR's networks: nobody may take this chain for one of them.
+const NEARS_CHAIN_IDS: [&str; 3] = ["mainnet", "testnet", "betanet"];
+
 impl Config {
+    /// Says what is wrong with the configuration, also where `home` holds a chain that was made with another one.
+    /// Nothing is changed; that the home can be opened is seen only by doing so.
+    ///
+    /// # Errors
+    /// Names the fields with their values and the way out.
+    pub fn check(&self) -> Result<(), DevnetError> {
+        self.genesis()?.validate().map_err(crate::chain::ChainError::from)?;
+        if let Some(home) = &self.home {
+            home::check(home, &self.parameters())?;
+        }
+        Ok(())
+    }
+
     /// The genesis of this configuration. What concerns it as a whole is checked by the chain that is made from it.
-    pub(crate) fn into_genesis(self) -> Result<Genesis, ConfigError> {
+    pub(crate) fn genesis(&self) -> Result<Genesis, ConfigError> {
+        let wrong = |field: &str, value: String, reason: &str, way_out| {
+            Err(ConfigError { field: field.to_owned(), value, reason: reason.to_owned(), way_out })
+        };
+        let chain_id = self.chain_id.trim();
+        if chain_id.is_empty() {
+            return wrong("chain_id", self.chain_id.clone(), "a chain needs a name", OWN_CHAIN_IDS);
+        }
+        if NEARS_CHAIN_IDS.iter().any(|id| chain_id.eq_ignore_ascii_case(id)) {
+            let reason = "that is a network of NEAR, and a devnet must not be mistaken for it";
+            return wrong("chain_id", self.chain_id.clone(), reason, OWN_CHAIN_IDS);
+        }
+        if !SUPPORTED_PROTOCOL_VERSIONS.contains(&self.protocol_version) {
+            let reason = "devnet does not execute that version";
+            return wrong("protocol_version", self.protocol_version.to_string(), reason, "use 84 to 88");
+        }
         if !(SHORTEST_BLOCK_TIME..=LONGEST_BLOCK_TIME).contains(&self.block_time) {
-            return Err(ConfigError {
-                field: "block_time".to_owned(),
-                value: format!("{:?}", self.block_time),
-                reason: "blocks cannot be made at that pace".to_owned(),
-                way_out: "use 1 ms to 1 hour, such as the default of 600 ms",
-            });
+            let reason = "blocks cannot be made at that pace";
+            return wrong("block_time", milliseconds(self.block_time), reason, "use 1ms to 1h, such as 600ms");
         }
         let accounts = self.accounts.iter().enumerate().map(genesis_account).collect::<Result<_, _>>()?;
         Ok(Genesis {
@@ -85,8 +117,41 @@ impl Config {
             gas_limit: Gas::from_gas(self.gas_limit),
             transaction_validity_period: self.transaction_validity_period,
             accounts,
-            ..Genesis::new(self.chain_id, GENESIS_TIME_NS)
+            ..Genesis::new(self.chain_id.clone(), GENESIS_TIME_NS)
         })
+    }
+
+    /// All that must be the same when the chain in `home` is opened again.
+    pub(crate) fn parameters(&self) -> Parameters {
+        let Self { chain_id, protocol_version, block_time, gas_limit, transaction_validity_period, accounts, home: _ } =
+            self;
+        let mut parameters = Parameters::from([
+            ("chain_id".to_owned(), chain_id.clone()),
+            ("protocol_version".to_owned(), protocol_version.to_string()),
+            ("block_time".to_owned(), milliseconds(*block_time)),
+            ("gas_limit".to_owned(), gas_limit.to_string()),
+            ("transaction_validity_period".to_owned(), transaction_validity_period.to_string()),
+        ]);
+        for (index, AccountConfig { account_id, balance, public_keys }) in accounts.iter().enumerate() {
+            parameters.insert(format!("accounts[{index}].account_id"), account_id.clone());
+            parameters.insert(format!("accounts[{index}].balance"), balance.to_string());
+            for (key, public_key) in public_keys.iter().enumerate() {
+                parameters.insert(format!("accounts[{index}].public_keys[{key}]"), public_key.clone());
+            }
+        }
+        parameters
+    }
+}
+
+/// What may be a chain's name, for the way out of a wrong one.
+const OWN_CHAIN_IDS: &str =
+    "use any other, such as devnet or localnet, which the manifest's profiles of these names expect";
+
+/// A time such as `600ms`, or `1500000ns` where it is not whole.
+fn milliseconds(time: Duration) -> String {
+    match time.subsec_nanos() % 1_000_000 {
+        0 => format!("{}ms", time.as_millis()),
+        _ => format!("{}ns", time.as_nanos()),
     }
 }
 
@@ -120,16 +185,21 @@ mod tests {
     use super::*;
 
     fn refused(config: Config) -> String {
-        config.into_genesis().unwrap_err().to_string()
+        config.genesis().unwrap_err().to_string()
     }
 
     #[test]
     fn a_wrong_field_is_named_with_its_value_and_the_way_out() {
         let block_time = refused(Config { block_time: Duration::ZERO, ..Config::default() });
-        assert!(
-            block_time.starts_with("block_time is \"0ns\":") && block_time.contains("1 ms to 1 hour"),
-            "{block_time}"
-        );
+        assert!(block_time.starts_with("block_time is \"0ms\":") && block_time.contains("1ms to 1h"), "{block_time}");
+        for near in ["mainnet", "testnet", "betanet", "Mainnet", " testnet"] {
+            let chain_id = refused(Config { chain_id: near.to_owned(), ..Config::default() });
+            assert!(chain_id.starts_with(&format!("chain_id is {near:?}:")) && chain_id.contains("localnet"), "{near}");
+        }
+        for version in [83, 89] {
+            let protocol = refused(Config { protocol_version: version, ..Config::default() });
+            assert!(protocol.contains(&version.to_string()) && protocol.contains("84 to 88"), "{protocol}");
+        }
 
         let account = |account_id: &str, key: &str| Config {
             accounts: vec![AccountConfig { account_id: account_id.into(), balance: 1, public_keys: vec![key.into()] }],

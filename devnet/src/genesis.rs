@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use near_crypto::PublicKey;
 use near_primitives::hash::CryptoHash;
+use near_primitives::shard_layout::ShardLayout;
 use near_primitives::types::{AccountId, Balance, Gas};
 
 /// Protocol versions that the runtime executes.
@@ -26,6 +27,8 @@ pub struct Genesis {
     pub epoch_length: u64,
     /// Time of the genesis block, in nanoseconds since the Unix epoch.
     pub timestamp_ns: u64,
+    /// Which shards there are and which of them an account is in, constant over the chain's life.
+    pub shard_layout: ShardLayout,
     /// The first accounts.
     pub accounts: Vec<GenesisAccount>,
 }
@@ -82,7 +85,7 @@ pub enum GenesisError {
 }
 
 impl Genesis {
-    /// A genesis with nearcore's localnet constants, without accounts.
+    /// A genesis with nearcore's localnet constants and one shard, without accounts.
     pub fn new(chain_id: impl Into<String>, timestamp_ns: u64) -> Self {
         Self {
             chain_id: chain_id.into(),
@@ -92,6 +95,7 @@ impl Genesis {
             transaction_validity_period: 86_400,
             epoch_length: 43_200,
             timestamp_ns,
+            shard_layout: ShardLayout::single_shard(),
             accounts: Vec::new(),
         }
     }

@@ -22,7 +22,7 @@ use crate::block::{Block, OutcomeRecord};
 pub const LOG_NAME: &str = "chain.log";
 
 const MAGIC: [u8; 8] = *b"nbdevnet";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: u64 = 44;
 const RECORD_HEADER_BYTES: u64 = 8;
 
@@ -61,7 +61,10 @@ pub enum HistoryError {
         found: u32,
     },
     /// The log belongs to a chain of another genesis.
-    #[error("{path} records the chain of genesis {found}, not {expected}; give the same genesis, or another folder")]
+    #[error(
+        "{path} records the chain of genesis {found}, not {expected}, and nothing beside it says what differs: it was \
+         made with other parameters or by another version of this program; give those, or another folder"
+    )]
     Genesis {
         /// The file.
         path: PathBuf,
@@ -109,7 +112,7 @@ impl Record {
         let by_hash = |transaction: &Arc<SignedTransaction>| (*transaction.hash(), Arc::clone(transaction));
         Self {
             outcomes: outcomes.into_iter().map(by_id).collect(),
-            transactions: block.chunk.transactions.iter().map(by_hash).collect(),
+            transactions: block.transactions().map(by_hash).collect(),
             other_executed: other_executed
                 .into_iter()
                 .map(|receipt| (*receipt.receipt_id(), Arc::new(receipt)))
@@ -129,8 +132,7 @@ impl Record {
 
     pub(crate) fn receipt(&self, id: &CryptoHash) -> Option<Arc<Receipt>> {
         self.other_executed.get(id).cloned().or_else(|| {
-            let mut arrived = self.block.chunk.receipts.iter();
-            arrived.find(|receipt| receipt.receipt_id() == id).map(|receipt| Arc::new(receipt.clone()))
+            self.block.receipts().find(|receipt| receipt.receipt_id() == id).map(|receipt| Arc::new(receipt.clone()))
         })
     }
 }
@@ -167,6 +169,8 @@ pub(crate) struct History {
     durable: bool,
     /// Where the next record goes.
     end: u64,
+    /// Bytes of a record that was never finished and is cut off.
+    cut_off: u64,
     offsets: Vec<u64>,
     hashes: Vec<CryptoHash>,
     index: Index,
@@ -189,6 +193,7 @@ impl History {
             path,
             durable,
             end: 0,
+            cut_off: 0,
             offsets: Vec::new(),
             hashes: Vec::new(),
             index: Index::default(),
@@ -258,6 +263,7 @@ impl History {
         match body {
             Some(body) => Ok(Some(body)),
             None if reaches_end => {
+                self.cut_off = left;
                 self.log.set_len(self.end).and_then(|()| self.log.sync_all()).map_err(|error| self.io(error))?;
                 Ok(None)
             }
@@ -267,6 +273,11 @@ impl History {
                 height: self.offsets.len() as u64,
             }),
         }
+    }
+
+    /// Bytes that were cut off because their record was never finished.
+    pub(crate) fn cut_off(&self) -> u64 {
+        self.cut_off
     }
 
     fn io(&self, error: std::io::Error) -> HistoryError {
@@ -292,13 +303,13 @@ impl History {
 
         let height = u32::try_from(body.block.height).expect("2^32 blocks take decades");
         self.hashes.push(body.block.hash);
-        let chunk = &body.block.chunk;
-        let data = chunk.receipts.iter().map(Receipt::receipt_id);
+        let chunks = body.block.chunks.iter().map(|chunk| &chunk.hash);
+        let data = body.block.receipts().map(Receipt::receipt_id);
         let outcomes = body.outcomes.iter().map(|outcome| &outcome.id);
         let executed: std::collections::HashSet<_> = outcomes.clone().collect();
         // An outcome has the id of its receipt or transaction; what has none yet is found by its own.
         let others = data.filter(|id| !executed.contains(id));
-        for id in [&body.block.hash, &chunk.hash].into_iter().chain(outcomes).chain(others) {
+        for id in std::iter::once(&body.block.hash).chain(chunks).chain(outcomes).chain(others) {
             self.index.insert(id, height);
         }
         let record = Arc::new(Record::new(body, u64::from(bytes)));

@@ -15,6 +15,7 @@ pub mod chain;
 mod config;
 pub mod genesis;
 pub mod history;
+mod home;
 mod http;
 mod node;
 pub mod pool;
@@ -22,7 +23,9 @@ mod rpc;
 pub mod runtime;
 pub mod state;
 
+pub use chain::Resumed;
 pub use config::{AccountConfig, Config, ConfigError};
+pub use home::{Difference, HomeError, PARAMETERS_NAME};
 
 use bytes::Bytes;
 use chain::{Chain, ChainError};
@@ -68,6 +71,9 @@ pub enum DevnetError {
     /// A field of the configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The folder cannot be used, or its chain was made with another configuration.
+    #[error(transparent)]
+    Home(#[from] HomeError),
     /// The chain cannot be made, or not be restored from its folder.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -80,18 +86,19 @@ pub enum DevnetError {
 }
 
 impl Devnet {
-    /// Starts a chain: its genesis block is there when this returns, and the next follow every `block_time`.
+    /// Starts a chain, or goes on with the one in `config.home`: its genesis block is there when this returns, and the
+    /// next follow every `block_time`. On failure a folder that was not there is not there either.
     ///
     /// # Errors
-    /// Names the field of `config` that is wrong, or why the chain in `config.home` cannot be restored.
+    /// Names the field of `config` that is wrong, or why the chain in `config.home` cannot be restored, such as parameters
+    /// that it was not made with.
     pub async fn start(config: Config) -> Result<Self, DevnetError> {
         let now_ns = nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
         let block_time = config.block_time;
-        let home = config.home.clone();
-        let genesis = config.into_genesis()?;
-        let chain = tokio::task::spawn_blocking(move || match home {
-            Some(home) => Chain::open(genesis, &home),
-            None => Chain::new(genesis),
+        let genesis = config.genesis()?;
+        let chain = tokio::task::spawn_blocking(move || match &config.home {
+            Some(home) => home::open(home, &config.parameters(), genesis),
+            None => Ok(Chain::new(genesis)?),
         })
         .await??;
 
@@ -131,6 +138,16 @@ impl Devnet {
     pub async fn stop(&self) {
         self.running.stop.cancel();
         self.running.tasks.wait().await;
+    }
+
+    /// Height of the latest block.
+    pub fn height(&self) -> u64 {
+        self.node().chain().head().height
+    }
+
+    /// What was found in the home at the start; `None` where the chain is a new one.
+    pub fn resumed(&self) -> Option<Resumed> {
+        self.node().chain().resumed()
     }
 
     fn node(&self) -> &Node {

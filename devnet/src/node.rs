@@ -1,8 +1,8 @@
 //! The shell around the chain that owns time: it publishes blocks on schedule and wakes whoever waits for one.
 //!
-//! Block h + 1 is made in three steps. A fifth of a block time after block h its chunk is fixed from the pool; the
-//! chunk is executed at once, on a blocking thread and off the lock; its results appear with the block when the
-//! schedule says so. Time is tokio's, so that a test may pause it. What blocks contain is decided in
+//! Block h + 1 is made in three steps. A fifth of a block time after block h its chunks are fixed from the pools and
+//! executed at once, on a blocking thread and off the lock; their results appear with the block when the schedule
+//! says so. Time is tokio's, so that a test may pause it. What blocks contain is decided in
 //! [`crate::chain`]; nothing is decided here but when.
 
 use crate::{
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The chunk of the next block is fixed this part of a block time after the latest block. Measured on a real node:
+/// The chunks of the next block are fixed this part of a block time after the latest block. Measured on a real node:
 /// a transaction sent right after a block is INCLUDED 0.12 s later with blocks of 600 ms.
 const FIX_AFTER: f64 = 0.2;
 
@@ -35,7 +35,7 @@ pub(crate) struct Node {
     address: OnceLock<SocketAddr>,
     clock: Clock,
     block_time: Duration,
-    /// Counts what waiters wait for: chunks fixed and blocks published.
+    /// Counts what waiters wait for: contents fixed and blocks published.
     progress: watch::Sender<u64>,
     hurry: mpsc::UnboundedSender<u64>,
 }
@@ -57,7 +57,7 @@ impl Clock {
 pub(crate) enum ProductionError {
     #[error(transparent)]
     Chain(#[from] ChainError),
-    #[error("executing a chunk failed: {0}")]
+    #[error("executing a block's chunks failed: {0}")]
     Execution(#[from] JoinError),
 }
 
@@ -112,7 +112,7 @@ impl Node {
         self.address.get_or_init(|| address);
     }
 
-    /// Changes at each chunk that is fixed and at each block that is published.
+    /// Changes when the chunks of a block are fixed and when it is published.
     pub(crate) fn progress(&self) -> watch::Receiver<u64> {
         self.progress.subscribe()
     }
@@ -163,7 +163,7 @@ pub(crate) async fn produce(
             () = sleep_until(fixed_at), if hurry == 0 => {}
             () = std::future::ready(()), if hurry > 0 => {}
         }
-        let job = node.chain().fix_chunk();
+        let job = node.chain().fix_chunks();
         node.progress.send_modify(|count| *count += 1);
         let executed = tokio::task::spawn_blocking(move || job.execute()).await?;
         tokio::select! {

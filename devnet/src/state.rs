@@ -13,7 +13,7 @@ use near_crypto::{PublicKey, PublicKeyHandle};
 use near_primitives::account::{AccessKey, Account, AccountContract};
 use near_primitives::hash::CryptoHash;
 use near_primitives::trie_key::{TrieKey, trie_key_parsers};
-use near_primitives::types::AccountId;
+use near_primitives::types::{AccountId, ShardId};
 use near_vm_runner::ContractCode;
 use rpds::RedBlackTreeMapSync;
 
@@ -299,32 +299,38 @@ impl Update {
     }
 }
 
-/// The state after one block. Cheap to clone, `Send`, independent of the chain's lock.
+/// The state of all shards after one block. Cheap to clone, `Send`, independent of the chain's lock.
 #[derive(Clone)]
 pub struct StateView {
-    shard: ShardState,
+    shards: BTreeMap<ShardId, ShardState>,
     context: ViewContext,
 }
 
 impl StateView {
-    pub(crate) fn new(shard: ShardState, context: ViewContext) -> Self {
-        Self { shard, context }
+    /// A view of the states of all shards of the context's layout.
+    pub(crate) fn new(shards: BTreeMap<ShardId, ShardState>, context: ViewContext) -> Self {
+        Self { shards, context }
+    }
+
+    fn shard_of(&self, account_id: &AccountId) -> &ShardState {
+        let shard_id = self.context.rules.layout.account_id_to_shard_id(account_id);
+        self.shards.get(&shard_id).expect("the layout lists every shard")
     }
 
     /// An account.
     pub fn account(&self, account_id: &AccountId) -> Option<Account> {
-        self.shard.get(&TrieKey::Account { account_id: account_id.clone() })
+        self.shard_of(account_id).get(&TrieKey::Account { account_id: account_id.clone() })
     }
 
     /// A key of an account.
     pub fn access_key(&self, account_id: &AccountId, key: &PublicKey) -> Option<AccessKey> {
-        self.shard.get(&TrieKey::access_key(account_id.clone(), key))
+        self.shard_of(account_id).get(&TrieKey::access_key(account_id.clone(), key))
     }
 
     /// All keys of an account, in the order of the trie.
     pub fn access_keys(&self, account_id: &AccountId) -> Vec<(PublicKey, AccessKey)> {
         let prefix = trie_key_parsers::get_raw_prefix_for_access_keys(account_id);
-        self.shard
+        self.shard_of(account_id)
             .with_prefix(&prefix)
             .filter_map(|(key, value)| {
                 let key = match trie_key_parsers::parse_key_handle_from_access_key_key(key, account_id).ok()? {
@@ -344,7 +350,8 @@ impl StateView {
         let AccountContract::Local(hash) = *account.contract() else {
             return None;
         };
-        let code = self.shard.get_raw(&TrieKey::ContractCode { account_id: account_id.clone() }.to_vec())?;
+        let code =
+            self.shard_of(account_id).get_raw(&TrieKey::ContractCode { account_id: account_id.clone() }.to_vec())?;
         Some(Arc::new(ContractCode::new(code.to_vec(), Some(hash))))
     }
 
@@ -352,12 +359,15 @@ impl StateView {
     pub fn data(&self, account_id: &AccountId, prefix: &[u8]) -> Vec<(Vec<u8>, Value)> {
         let raw = trie_key_parsers::get_raw_prefix_for_contract_data(account_id, prefix);
         let own = raw.len() - prefix.len();
-        self.shard.with_prefix(&raw).map(|(key, value)| (key[own..].to_vec(), Arc::clone(value))).collect()
+        self.shard_of(account_id)
+            .with_prefix(&raw)
+            .map(|(key, value)| (key[own..].to_vec(), Arc::clone(value)))
+            .collect()
     }
 
     /// Runs a view method with the protocol's gas limit.
     pub fn call(&self, account_id: &AccountId, method: &str, args: &[u8]) -> Result<ViewResult, ViewError> {
-        view::call(&self.context, &self.shard, account_id, method, args)
+        view::call(&self.context, self.shard_of(account_id), account_id, method, args)
     }
 }
 

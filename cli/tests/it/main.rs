@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bad_input;
+mod devnet;
 mod harness;
 mod runs;

@@ -4,7 +4,11 @@ use super::{
     params::{read, read_or_single, take},
     value, view,
 };
-use crate::{block::Block, chain::Chain, node::Node};
+use crate::{
+    block::{Block, Chunk},
+    chain::Chain,
+    node::Node,
+};
 use near_jsonrpc_primitives::{
     errors::RpcError,
     types::{
@@ -17,7 +21,7 @@ use near_jsonrpc_primitives::{
 use near_primitives::{
     congestion_info::CongestionControl,
     sharding::ChunkHash,
-    types::{BlockId, BlockReference, Finality, ShardId, SyncCheckpoint},
+    types::{BlockId, BlockReference, Finality, SyncCheckpoint},
     views::GasPriceView,
 };
 use serde_json::Value;
@@ -33,16 +37,16 @@ pub(super) fn block(node: &Node, params: Value) -> Result<Value, RpcError> {
 
 pub(super) fn chunk(node: &Node, params: Value) -> Result<Value, RpcError> {
     let RpcChunkRequest { chunk_reference } = chunk_request(params)?;
-    let block = block_of_chunk(node, &chunk_reference)?;
     let by_its_hash = matches!(chunk_reference, ChunkReference::ChunkHash { .. });
-    value(RpcChunkResponse { chunk_view: view::chunk(&block, by_its_hash) })
+    let show = |block: &Block, chunk: &Chunk| view::chunk(block, chunk, by_its_hash);
+    value(RpcChunkResponse { chunk_view: of_chunk(node, &chunk_reference, show)? })
 }
 
 pub(super) fn congestion_level(node: &Node, params: Value) -> Result<Value, RpcError> {
     let RpcChunkRequest { chunk_reference } = chunk_request(params)?;
-    let block = block_of_chunk(node, &chunk_reference)?;
     let config = node.runtime_config().congestion_control_config;
-    let congestion_level = CongestionControl::new(config, block.chunk.congestion, 0).congestion_level();
+    let level = |_: &Block, chunk: &Chunk| CongestionControl::new(config, chunk.congestion, 0).congestion_level();
+    let congestion_level = of_chunk(node, &chunk_reference, level)?;
     value(RpcCongestionLevelResponse { congestion_level })
 }
 
@@ -90,22 +94,25 @@ fn chunk_request(params: Value) -> Result<RpcChunkRequest, RpcError> {
     Ok(RpcChunkRequest { chunk_reference })
 }
 
-fn block_of_chunk(node: &Node, reference: &ChunkReference) -> Result<Arc<Block>, RpcChunkError> {
-    let chain = node.chain();
+/// What `look` sees in the chunk that is meant and in its block.
+fn of_chunk<T>(
+    node: &Node,
+    reference: &ChunkReference,
+    look: impl FnOnce(&Block, &Chunk) -> T,
+) -> Result<T, RpcChunkError> {
     match reference {
         ChunkReference::ChunkHash { chunk_id } => {
-            chain.block_of_chunk(chunk_id).ok_or(RpcChunkError::UnknownChunk { chunk_hash: ChunkHash(*chunk_id) })
+            let block = node.chain().block_of_chunk(chunk_id);
+            let found = block.as_ref().and_then(|block| Some((block, block.chunk_by_hash(chunk_id)?)));
+            let (block, chunk) = found.ok_or(RpcChunkError::UnknownChunk { chunk_hash: ChunkHash(*chunk_id) })?;
+            Ok(look(block, chunk))
         }
         ChunkReference::BlockShardId { block_id, shard_id } => {
             let reference = BlockReference::BlockId(block_id.clone());
-            let block = find(&chain, &reference)
+            let block = find(&node.chain(), &reference)
                 .ok_or_else(|| RpcChunkError::UnknownBlock { error_message: not_found(&reference) })?;
-            check_shard(&block, *shard_id)?;
-            Ok(block)
+            let chunk = block.chunk(*shard_id).ok_or(RpcChunkError::InvalidShardId { shard_id: *shard_id })?;
+            Ok(look(&block, chunk))
         }
     }
-}
-
-fn check_shard(block: &Block, shard_id: ShardId) -> Result<(), RpcChunkError> {
-    if block.chunk.shard_id == shard_id { Ok(()) } else { Err(RpcChunkError::InvalidShardId { shard_id }) }
 }

@@ -65,15 +65,14 @@ impl Happened {
                 !matches!(record.outcome.outcome.status, ExecutionStatus::Failure(_) | ExecutionStatus::Unknown)
             })
         };
-        let transactions: Vec<_> =
-            block.chunk.transactions.iter().filter(|tx| succeeded(&tx.get_hash())).cloned().collect();
+        let transactions: Vec<_> = block.transactions().filter(|tx| succeeded(&tx.get_hash())).cloned().collect();
         // A transaction to oneself makes a receipt that is executed in the same chunk, before those that came in.
         let local = transactions.iter().filter(|tx| tx.transaction.signer_id() == tx.transaction.receiver_id());
         let local = local.filter_map(|tx| {
             let record = chain.outcome(&tx.get_hash())?;
             chain.receipt(record.outcome.outcome.receipt_ids.first()?)
         });
-        let incoming = block.chunk.receipts.iter().cloned().map(Arc::new);
+        let incoming = block.receipts().cloned().map(Arc::new);
         let receipts = local
             .chain(incoming)
             .filter(|receipt| chain.outcome(receipt.receipt_id()).is_some_and(|record| record.height == block.height))

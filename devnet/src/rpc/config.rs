@@ -11,7 +11,7 @@ use near_jsonrpc_primitives::{
     types::config::{RpcProtocolConfigError, RpcProtocolConfigRequest, RpcProtocolConfigResponse},
 };
 use near_parameters::RuntimeConfig;
-use near_primitives::{shard_layout::ShardLayout, types::BlockReference};
+use near_primitives::types::BlockReference;
 use serde_json::{Value, json};
 
 pub(super) fn protocol_config(node: &Node, params: Value) -> Result<Value, RpcError> {
@@ -62,7 +62,7 @@ fn genesis(node: &Node) -> Result<GenesisConfig, RpcError> {
         "num_blocks_per_year": 31_536_000,
         "protocol_treasury_account": *view::VALIDATOR,
         "fishermen_threshold": "10000000000000000000000000",
-        "shard_layout": ShardLayout::single_shard(),
+        "shard_layout": genesis.shard_layout,
     });
     serde_json::from_value(config).map_err(|error| RpcError::serialization_error(error.to_string()))
 }

@@ -37,7 +37,7 @@ pub(crate) fn status(node: &Node) -> Result<Value, RpcError> {
     let syncing = StatusSyncInfo {
         latest_block_hash: head.hash,
         latest_block_height: head.height,
-        latest_state_root: head.chunk.state_root,
+        latest_state_root: head.commitment(|chunk| chunk.state_root),
         latest_block_time: utc(head.timestamp_ns)?,
         syncing: false,
         earliest_block_hash: first.as_ref().map(|first| first.hash),
@@ -109,7 +109,9 @@ pub(super) fn validators(node: &Node, params: Value) -> Result<Value, RpcError> 
     let block = super::block::find(&node.chain(), &reference).ok_or(RpcValidatorError::UnknownEpoch)?;
     let start = node.epoch_start(&block);
     let made = block.height.saturating_sub(start).saturating_add(1);
-    let shards = vec![block.chunk.shard_id];
+    let shards: Vec<_> = block.chunks.iter().map(|chunk| chunk.shard_id).collect();
+    let made_in_all = made.saturating_mul(shards.len() as u64);
+    let made_in_each = vec![made; shards.len()];
     value(RpcValidatorResponse {
         validator_info: EpochValidatorInfo {
             current_validators: vec![CurrentEpochValidatorInfo {
@@ -120,14 +122,14 @@ pub(super) fn validators(node: &Node, params: Value) -> Result<Value, RpcError> 
                 shards_produced: shards.clone(),
                 num_produced_blocks: made,
                 num_expected_blocks: made,
-                num_produced_chunks: made,
-                num_expected_chunks: made,
-                num_produced_chunks_per_shard: vec![made],
-                num_expected_chunks_per_shard: vec![made],
-                num_produced_endorsements: made,
-                num_expected_endorsements: made,
-                num_produced_endorsements_per_shard: vec![made],
-                num_expected_endorsements_per_shard: vec![made],
+                num_produced_chunks: made_in_all,
+                num_expected_chunks: made_in_all,
+                num_produced_chunks_per_shard: made_in_each.clone(),
+                num_expected_chunks_per_shard: made_in_each.clone(),
+                num_produced_endorsements: made_in_all,
+                num_expected_endorsements: made_in_all,
+                num_produced_endorsements_per_shard: made_in_each.clone(),
+                num_expected_endorsements_per_shard: made_in_each,
                 shards_endorsed: shards.clone(),
             }],
             next_validators: vec![NextEpochValidatorInfo {
@@ -164,8 +166,8 @@ pub(crate) fn metrics(node: &Node) -> Answer {
     for (name, help, number) in [
         ("near_block_height_head", "Height of the latest block", head.height),
         ("near_final_block_height", "Height of the latest final block", last_final.height),
-        ("near_chunk_transactions", "Transactions in the latest chunk", head.chunk.transactions.len() as u64),
-        ("near_chunk_gas_used", "Gas burnt in the latest chunk", head.chunk.gas_used.as_gas()),
+        ("near_chunk_transactions", "Transactions in the latest chunks", head.transactions().count() as u64),
+        ("near_chunk_gas_used", "Gas burnt in the latest chunks", head.gas_used().as_gas()),
     ] {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {number}");
     }

@@ -32,11 +32,12 @@ pub(super) fn block(block: &Block) -> BlockView {
     BlockView {
         author: VALIDATOR.clone(),
         header: block_header(block),
-        chunks: vec![chunk_header(block, &block.chunk, block.height)],
+        chunks: block.chunks.iter().map(|chunk| chunk_header(block, chunk, block.height)).collect(),
     }
 }
 
 fn block_header(block: &Block) -> BlockHeaderView {
+    let chunks = block.chunks.len();
     BlockHeaderView {
         height: block.height,
         prev_height: block.height.checked_sub(1),
@@ -44,14 +45,14 @@ fn block_header(block: &Block) -> BlockHeaderView {
         next_epoch_id: block.next_epoch_id.0,
         hash: block.hash,
         prev_hash: block.prev_hash,
-        prev_state_root: block.chunk.prev_state_root,
-        block_body_hash: Some(block.chunk.hash),
-        chunks_included: 1,
-        outcome_root: block.chunk.outcome_root,
+        prev_state_root: block.commitment(|chunk| chunk.prev_state_root),
+        block_body_hash: Some(block.commitment(|chunk| chunk.hash)),
+        chunks_included: chunks as u64,
+        outcome_root: block.commitment(|chunk| chunk.outcome_root),
         timestamp: block.timestamp_ns,
         timestamp_nanosec: block.timestamp_ns,
         random_value: block.random_value,
-        chunk_mask: vec![true],
+        chunk_mask: vec![true; chunks],
         gas_price: block.gas_price,
         block_ordinal: Some(block.height + 1),
         total_supply: block.total_supply,
@@ -60,7 +61,7 @@ fn block_header(block: &Block) -> BlockHeaderView {
         approvals: vec![Some(Box::new(unsigned()))],
         signature: unsigned(),
         latest_protocol_version: block.protocol_version,
-        chunk_endorsements: Some(vec![vec![1]]),
+        chunk_endorsements: Some(vec![vec![1]; chunks]),
         ..BlockHeaderView::default()
     }
 }
@@ -91,15 +92,15 @@ fn chunk_header(block: &Block, chunk: &Chunk, height_included: u64) -> ChunkHead
     }
 }
 
-/// The chunk of a block. nearcore prints `height_included` as 0 where the chunk was asked for by its own hash.
-pub(super) fn chunk(block: &Block, by_its_hash: bool) -> ChunkView {
+/// A chunk of a block. nearcore prints `height_included` as 0 where the chunk was asked for by its own hash.
+pub(super) fn chunk(block: &Block, chunk: &Chunk, by_its_hash: bool) -> ChunkView {
     let height_included = if by_its_hash { 0 } else { block.height };
     let transaction = |tx: &Arc<SignedTransaction>| SignedTransactionView::from(SignedTransaction::clone(tx));
     ChunkView {
         author: VALIDATOR.clone(),
-        header: chunk_header(block, &block.chunk, height_included),
-        transactions: block.chunk.transactions.iter().map(transaction).collect(),
-        receipts: block.chunk.receipts.iter().cloned().map(receipt).collect(),
+        header: chunk_header(block, chunk, height_included),
+        transactions: chunk.transactions.iter().map(transaction).collect(),
+        receipts: chunk.receipts.iter().cloned().map(receipt).collect(),
     }
 }
 

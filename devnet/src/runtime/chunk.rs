@@ -1,7 +1,7 @@
-//! Executes a chunk: conversions, local receipts, delayed ones, incoming ones, within the limit.
+//! Executes the chunk of one shard: conversions, local receipts, delayed ones, incoming ones, within the limit.
 //! Source: nearcore `runtime/runtime/src/lib.rs`, `apply` and `process_receipt`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use near_primitives::congestion_info::{CongestionControl, CongestionInfo};
@@ -12,7 +12,7 @@ use near_primitives::transaction::{
     ExecutionMetadata, ExecutionOutcome, ExecutionOutcomeWithId, ExecutionStatus, SignedTransaction,
 };
 use near_primitives::trie_key::TrieKey;
-use near_primitives::types::{Balance, Gas};
+use near_primitives::types::{Balance, Gas, ShardId};
 use near_primitives::utils::create_receipt_id_from_transaction;
 
 use super::fees::prepaid;
@@ -28,7 +28,7 @@ pub(crate) struct ChunkUnderWay {
     congestion: CongestionInfo,
     outcomes: Vec<ExecutionOutcomeWithId>,
     local: Vec<Receipt>,
-    outgoing: Vec<Receipt>,
+    outgoing: BTreeMap<ShardId, Vec<Receipt>>,
     other_executed: Vec<Receipt>,
     compute: u64,
     burnt: Balance,
@@ -41,8 +41,8 @@ pub(crate) struct ChunkResult {
     pub(crate) congestion: CongestionInfo,
     /// Conversions first, then receipts in the order of their execution.
     pub(crate) outcomes: Vec<ExecutionOutcomeWithId>,
-    /// Receipts for the next block.
-    pub(crate) outgoing: Vec<Receipt>,
+    /// Receipts for the next block, in order, by the shard of their receiver.
+    pub(crate) outgoing: BTreeMap<ShardId, Vec<Receipt>>,
     /// Receipts executed that did not arrive with this chunk: local, delayed, postponed ones.
     pub(crate) other_executed: Vec<Receipt>,
     /// Tokens burnt, in yoctoNEAR.
@@ -61,7 +61,7 @@ impl ChunkUnderWay {
             congestion,
             outcomes: Vec::new(),
             local: Vec::new(),
-            outgoing: Vec::new(),
+            outgoing: BTreeMap::new(),
             other_executed: Vec::new(),
             compute: 0,
             burnt: Balance::ZERO,
@@ -95,7 +95,7 @@ impl ChunkUnderWay {
         );
         match tx.signer_id() == tx.receiver_id() {
             true => self.local.push(receipt),
-            false => self.outgoing.push(receipt),
+            false => self.send(receipt),
         }
         self.compute = self.compute.saturating_add(charged.cost.burnt.compute);
         self.burnt = self.burnt.saturating_add(charged.cost.burnt_amount);
@@ -153,6 +153,13 @@ impl ChunkUnderWay {
         }
     }
 
+    /// Sends a receipt to its receiver's shard, whose next chunk executes it. nearcore also holds
+    /// back what that shard has no bandwidth for.
+    fn send(&mut self, receipt: Receipt) {
+        let shard_id = self.rules.layout.account_id_to_shard_id(receipt.receiver_id());
+        self.outgoing.entry(shard_id).or_default().push(receipt);
+    }
+
     fn is_full(&self) -> bool {
         self.compute >= self.rules.gas_limit.as_gas()
     }
@@ -203,7 +210,7 @@ impl ChunkUnderWay {
             for receipt in executed.new_receipts {
                 match receipt.is_instant_receipt() {
                     true => instant.push_back((receipt, true)),
-                    false => self.outgoing.push(receipt),
+                    false => self.send(receipt),
                 }
             }
         }

@@ -17,9 +17,12 @@ use std::sync::Arc;
 
 use near_parameters::{RuntimeConfig, RuntimeConfigStore};
 use near_primitives::hash::CryptoHash;
+use near_primitives::shard_layout::ShardLayout;
 use near_primitives::types::{Balance, Gas};
 
-pub(crate) use genesis::genesis_state;
+use crate::genesis::Genesis;
+
+pub(crate) use genesis::genesis_states;
 pub(crate) use validate::validate_transaction;
 
 use contract::ContractCache;
@@ -34,22 +37,26 @@ pub struct Rules {
     pub config: Arc<RuntimeConfig>,
     /// Limit of a chunk, in gas and in compute.
     pub gas_limit: Gas,
+    /// Which shard an account is in.
+    pub layout: ShardLayout,
     contracts: ContractCache,
 }
 
 impl Rules {
-    /// The rules of a protocol version.
+    /// The rules of a chain that starts from a genesis.
     ///
     /// # Errors
     /// The cache of compiled contracts needs a temporary directory.
-    pub fn new(chain_id: &str, protocol_version: u32, gas_limit: Gas) -> std::io::Result<Self> {
+    pub fn new(genesis: &Genesis) -> std::io::Result<Self> {
+        let protocol_version = genesis.protocol_version;
         // Every network but mainnet and testnet has the parameters of a localnet.
         let config = RuntimeConfigStore::for_chain_id("localnet").get_config(protocol_version).clone();
         Ok(Self {
-            chain_id: chain_id.to_owned(),
+            chain_id: genesis.chain_id.clone(),
             protocol_version,
             config,
-            gas_limit,
+            gas_limit: genesis.gas_limit,
+            layout: genesis.shard_layout.clone(),
             contracts: ContractCache::new()?,
         })
     }

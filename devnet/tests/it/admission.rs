@@ -184,7 +184,7 @@ fn gaps_between_nonces_are_fine_and_what_comes_late_is_refused() {
     chain.submit(high.clone()).unwrap();
     chain.submit(low).unwrap();
     let block = next_block(&mut chain);
-    let order: Vec<_> = block.chunk.transactions.iter().map(|tx| tx.get_hash()).collect();
+    let order: Vec<_> = block.chunks[0].transactions.iter().map(|tx| tx.get_hash()).collect();
     assert_eq!(order, [first, second], "the pool orders a key's transactions by nonce");
     assert_eq!(chain.submit(late), Err(InvalidTxError::InvalidNonce { tx_nonce: 7, ak_nonce: 9 }));
     assert_eq!(chain.submit(high), Err(InvalidTxError::InvalidNonce { tx_nonce: 9, ak_nonce: 9 }));

@@ -39,7 +39,7 @@ pub(crate) fn genesis(names: &[(&str, Balance)]) -> Genesis {
 
 pub(crate) fn next_block(chain: &mut Chain) -> Arc<Block> {
     let timestamp = chain.head().timestamp_ns + 600_000_000;
-    let executed = chain.fix_chunk().execute();
+    let executed = chain.fix_chunks().execute();
     chain.publish(executed, timestamp).unwrap()
 }
 

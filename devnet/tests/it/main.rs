@@ -10,6 +10,7 @@ mod queues;
 mod reopen;
 mod restart;
 mod shape;
+mod shards;
 mod supply;
 mod typed_client;
 mod vectors;

@@ -28,12 +28,15 @@ fn delayed_receipts_run_in_order_in_later_chunks_and_leave_no_load_behind() {
     let mut executed = Vec::new();
     for _ in 0..200 {
         let block = next_block(&mut chain);
-        heaviest = heaviest.max(block.chunk.congestion.delayed_receipts_gas());
-        assert_eq!(block.chunk.congestion.delayed_receipts_gas() == 0, block.chunk.congestion.receipt_bytes() == 0);
+        heaviest = heaviest.max(block.chunks[0].congestion.delayed_receipts_gas());
+        assert_eq!(
+            block.chunks[0].congestion.delayed_receipts_gas() == 0,
+            block.chunks[0].congestion.receipt_bytes() == 0
+        );
         // A chunk takes receipts until it is full; the last may overshoot, by less than a receipt. Conversions count.
-        let conversions = block.chunk.transactions.len() as u64 * 223_182_562_500;
+        let conversions = block.chunks[0].transactions.len() as u64 * 223_182_562_500;
         let limit = LIMIT.as_gas().max(conversions) + 223_182_562_500;
-        assert!(block.chunk.gas_used.as_gas() <= limit, "{:?}", block.chunk.gas_used);
+        assert!(block.chunks[0].gas_used.as_gas() <= limit, "{:?}", block.chunks[0].gas_used);
         executed.extend(sent.iter().enumerate().filter_map(|(index, hash)| {
             let receipt = chain.outcome(hash)?.outcome.outcome.receipt_ids[0];
             let record = chain.outcome(&receipt)?;
@@ -42,7 +45,7 @@ fn delayed_receipts_run_in_order_in_later_chunks_and_leave_no_load_behind() {
     }
     assert_eq!(executed, (0..40).collect::<Vec<_>>(), "each once, in the order of their transactions");
     assert!(heaviest > 10 * 223_182_562_500, "{heaviest}");
-    assert_eq!(chain.head().chunk.congestion.delayed_receipts_gas(), 0);
+    assert_eq!(chain.head().chunks[0].congestion.delayed_receipts_gas(), 0);
     for hash in sent {
         assert_eq!(outcomes(&chain, hash).unwrap().len(), 3);
     }

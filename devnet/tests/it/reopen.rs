@@ -9,7 +9,7 @@ use near_primitives::action::TransferAction;
 use near_primitives::hash::CryptoHash;
 use near_primitives::transaction::Action;
 use near_primitives::types::Balance;
-use nearbench_devnet::chain::{Chain, ChainError};
+use nearbench_devnet::chain::{Chain, ChainError, Resumed};
 use nearbench_devnet::genesis::Genesis;
 use nearbench_devnet::history::{HistoryError, LOG_NAME};
 use tempfile::TempDir;
@@ -23,6 +23,7 @@ fn two_accounts() -> Genesis {
 /// A chain in `home` on which alice paid bob a few times.
 fn written(home: &Path) -> (Vec<CryptoHash>, CryptoHash) {
     let mut chain = Chain::open(two_accounts(), home).unwrap();
+    assert_eq!(chain.resumed(), None);
     next_block(&mut chain);
     let payments = (0..5)
         .map(|_| {
@@ -42,6 +43,7 @@ fn a_reopened_chain_has_its_blocks_outcomes_and_state_and_goes_on() {
     let (payments, head) = written(home.path());
     let mut chain = Chain::open(two_accounts(), home.path()).unwrap();
     assert_eq!(chain.head().hash, head);
+    assert_eq!(chain.resumed(), Some(Resumed { height: chain.head().height, cut_off: 0 }));
     for hash in payments {
         assert_eq!(outcomes(&chain, hash).unwrap().len(), 3, "conversion, transfer, refund");
     }
@@ -51,6 +53,18 @@ fn a_reopened_chain_has_its_blocks_outcomes_and_state_and_goes_on() {
     let head = chain.head().hash;
     drop(chain);
     assert_eq!(Chain::open(two_accounts(), home.path()).unwrap().head().hash, head);
+}
+
+/// Where the last record of a log begins, by the lengths in the records' headers.
+fn end_of_records_before_last(log: &[u8]) -> usize {
+    let mut at = 44;
+    loop {
+        let length = u32::from_le_bytes(log[at..at + 4].try_into().unwrap()) as usize;
+        if at + 8 + length == log.len() {
+            return at;
+        }
+        at += 8 + length;
+    }
 }
 
 #[test]
@@ -63,10 +77,13 @@ fn a_record_that_was_cut_off_at_any_byte_is_forgotten_and_the_block_is_made_anew
     drop(chain);
     let whole = std::fs::read(&log).unwrap();
     // The last block is empty: its record is some hundred bytes.
+    let end_of_whole_records = end_of_records_before_last(&whole);
     for lost in [1, 2, 7, 100, 150] {
         std::fs::write(&log, &whole[..whole.len() - lost]).unwrap();
         let mut chain = Chain::open(two_accounts(), home.path()).unwrap();
         assert_eq!(chain.head().hash, before.hash, "{lost} bytes lost");
+        let cut_off = (whole.len() - lost - end_of_whole_records) as u64;
+        assert_eq!(chain.resumed(), Some(Resumed { height: before.height, cut_off }));
         assert_ne!(chain.head().hash, head);
         next_block(&mut chain);
         drop(chain);

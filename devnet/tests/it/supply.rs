@@ -5,8 +5,9 @@ use near_primitives::account::AccessKey;
 use near_primitives::action::{
     AddKeyAction, DeleteAccountAction, DeleteKeyAction, DeployContractAction, FunctionCallAction, TransferAction,
 };
+use near_primitives::shard_layout::ShardLayout;
 use near_primitives::transaction::{Action, CreateAccountAction};
-use near_primitives::types::{Balance, Gas};
+use near_primitives::types::{Balance, Gas, ShardId};
 use nearbench_devnet::chain::Chain;
 use proptest::prelude::*;
 
@@ -109,10 +110,14 @@ proptest! {
     fn accounts_hold_the_supply_less_what_was_burnt(
         submissions in prop::collection::vec(submission(), 1..40),
         protocol_version in 84..=88u32,
+        shards in 1..=3usize,
     ) {
         let rich = Balance::from_near(10_000);
         let mut genesis = genesis(&[("alice.near", rich), ("bob.near", rich), ("token.near", rich)]);
         genesis.protocol_version = protocol_version;
+        let boundaries = ["bob.near", "new.bob.near"].map(account);
+        let shard_ids = (0..shards as u64).map(ShardId::new).collect();
+        genesis.shard_layout = ShardLayout::v2(boundaries[..shards - 1].to_vec(), shard_ids, None);
         genesis.accounts[2].code = Some(TOKEN.to_vec());
         let supply = genesis.total_supply().unwrap();
         let mut chain = Chain::new(genesis).unwrap();
@@ -127,12 +132,13 @@ proptest! {
         let mut quiet = 0;
         while quiet < 3 {
             let block = next_block(&mut chain);
-            let idle = block.chunk.transactions.is_empty() && block.chunk.receipts.is_empty();
+            let idle = block.transactions().next().is_none() && block.receipts().next().is_none();
             quiet = if idle { quiet + 1 } else { 0 };
             prop_assert!(block.height < 1000, "receipts never end");
         }
         let burnt = (0..=chain.head().height)
-            .map(|height| chain.block_at(height).unwrap().chunk.balance_burnt)
+            .flat_map(|height| chain.block_at(height).unwrap().chunks.clone())
+            .map(|chunk| chunk.balance_burnt)
             .fold(Balance::ZERO, |sum, burnt| sum.checked_add(burnt).unwrap());
         prop_assert_eq!(held(&chain), chain.head().total_supply);
         prop_assert_eq!(chain.head().total_supply.checked_add(burnt), Some(supply));
