@@ -7,6 +7,7 @@ use crate::{
     args,
     exit::{self, Failure},
     output,
+    signal::Ended,
 };
 use anyhow::{Context, anyhow};
 use nearbench_core::{Account, Near, amount::NEAR};
@@ -19,7 +20,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 /// What the account owns at least: it pays for all storage and gas, and a run's token and receivers take a few NEAR.
 const LOWEST_BALANCE: Near = Near(10 * NEAR);
@@ -63,8 +63,7 @@ pub(crate) async fn run(args: args::Devnet) -> Result<u8, Failure> {
     let devnet = Devnet::start(config).await.map_err(|error| root.refused(error))?;
     written.keep();
     // From here on a signal ends the chain in order. Before, being killed is safe as well.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::run)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::run)?;
+    let mut ended = Ended::listen().map_err(Failure::run)?;
 
     let chain_id = &args.chain_id;
     if let Some(Resumed { height, cut_off: bytes @ 1.. }) = devnet.resumed() {
@@ -83,15 +82,7 @@ pub(crate) async fn run(args: args::Devnet) -> Result<u8, Failure> {
          {account} owned {balance} at genesis; its key is in {}\n",
         root.path.display()
     ))?;
-    devnet
-        .serve(listener, async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        })
-        .await
-        .map_err(Failure::run)?;
+    devnet.serve(listener, async move { ended.next().await }).await.map_err(Failure::run)?;
     devnet.stop().await;
     output::print(format!("devnet {chain_id} ended at height {}\n", devnet.height()))?;
     Ok(exit::PASSED)
