@@ -4,14 +4,15 @@ use crate::{exit, output};
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
-/// Cancelled by the first Ctrl-C; whoever works says what it leads to. The second names `keys` if that file is there by
-/// then, and `way_out` of it.
-pub(crate) fn watch(keys: PathBuf, way_out: &'static str) -> CancellationToken {
+/// Cancelled by the first Ctrl-C, which `first` is the answer to; `None`: whoever works says what it leads to. The
+/// second names `keys` if that file is there by then, and `way_out` of it.
+pub(crate) fn watch(keys: PathBuf, way_out: &'static str, first: Option<&'static str>) -> CancellationToken {
     let interrupt = CancellationToken::new();
     let token = interrupt.clone();
     tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             token.cancel();
+            first.into_iter().for_each(output::note);
             if tokio::signal::ctrl_c().await.is_ok() {
                 if keys.exists() {
                     output::note(&left_behind(&keys, way_out));

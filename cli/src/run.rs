@@ -36,7 +36,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     let Manifest { plan, remarks, .. } =
         Manifest::load(&args.file, &args.references, Some(args.elsewhere))?.for_one_process()?;
     output::is_folder("--out", &args.out)?;
-    let interrupt = interrupt::watch(args.out.join(KEYS_FILE), KEYS_WAY_OUT);
+    let interrupt = interrupt::watch(args.out.join(KEYS_FILE), KEYS_WAY_OUT, None);
     let progress = Progress::new();
     progress.stage(&format!("{}: {}", plan.name, validate::describe(&plan)));
     remarks.iter().for_each(|remark| progress.step(remark));
