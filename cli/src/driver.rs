@@ -113,7 +113,7 @@ impl Driver {
 }
 
 /// What the first Ctrl-C in `stage` leads to.
-fn leads_to(stage: Stage) -> &'static str {
+pub(crate) fn leads_to(stage: Stage) -> &'static str {
     match stage {
         Stage::Pending | Stage::Provisioning | Stage::Held => {
             "stopping after the step under way; nothing was offered; Ctrl-C again ends at once"

@@ -3,6 +3,7 @@
 use crate::{
     args,
     chain::Chain,
+    driver::leads_to,
     exit::{self, Failure},
     interrupt,
     manifest::Manifest,
@@ -14,6 +15,7 @@ use anyhow::anyhow;
 use bytes::Bytes;
 use nearbench_core::{
     Amount, Plan,
+    lifecycle::Stage,
     plan::{CreateFrom, Keys},
     schedule::Schedule,
 };
@@ -149,7 +151,11 @@ pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
              Start one with `nearbench devnet` and name its URL"
         )));
     }
-    let stop = interrupt::watch(args.keys.join(KEYS_FILE), "provision again with the same --keys, and they are used")?;
+    let stop = interrupt::watch(
+        args.keys.join(KEYS_FILE),
+        "provision again with the same --keys, and they are used",
+        Some(leads_to(Stage::Provisioning)),
+    )?;
     let progress = Progress::new();
     let mut chain = Chain::open(&plan, &args.references.secrets).await?;
     output::is_folder("--keys", &args.keys)?;

@@ -36,7 +36,7 @@ const KEYS_WAY_OUT: &str = "run again with the same --out, and they are used, an
 pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     let (plan, remarks) = what(&args)?;
     output::is_folder("--out", &args.out)?;
-    let interrupt = interrupt::watch(args.out.join(KEYS_FILE), KEYS_WAY_OUT)?;
+    let interrupt = interrupt::watch(args.out.join(KEYS_FILE), KEYS_WAY_OUT, None)?;
     let progress = Progress::new();
     let delivery = match args.report_to {
         Some(config_map) => Some(Delivery::to(config_map).await?),
