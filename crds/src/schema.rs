@@ -9,6 +9,7 @@ use kube_core::CustomResourceExt;
 /// Bounds for what Kubernetes' own types leave unbounded: without them an API server refuses CEL rules as too
 /// costly. All are far above what makes sense.
 const MAX_LENGTH: i64 = 1_024;
+const MAX_DURATION_LENGTH: i64 = 32;
 const MAX_ITEMS: i64 = 128;
 const MAX_PROPERTIES: i64 = 128;
 
@@ -33,6 +34,9 @@ pub fn crd_yaml() -> Result<String, serde_saphyr::ser::Error> {
 }
 
 fn bound(schema: &mut JSONSchemaProps) {
+    if schema.x_kubernetes_int_or_string == Some(true) && schema.pattern.is_some() {
+        schema.max_length.get_or_insert(MAX_DURATION_LENGTH);
+    }
     match schema.type_.as_deref() {
         Some("string") if schema.enum_.is_none() => {
             schema.max_length.get_or_insert(MAX_LENGTH);

@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 /// Lengths of time: one or more numbers with a unit.
 pub(crate) const DURATION_PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h))+$";
+/// Lengths of time, where a bare number means seconds.
+pub(crate) const SECONDS_PATTERN: &str = "^([0-9]{1,9}|([0-9]{1,9}(ms|s|m|h))+)$";
 /// Decimal numbers as text.
 pub(crate) const DECIMAL_PATTERN: &str = r"^[0-9]{1,15}(\.[0-9]{1,9})?$";
 /// Gas.

@@ -57,45 +57,50 @@ def read(path):
 class Runs:
     """The BenchmarkRuns of a namespace."""
 
-    def __init__(self, kubectl, namespace):
-        self.kubectl, self.namespace = kubectl, namespace
+    KINDS = "jobs,pods,configmaps,serviceaccounts,roles,rolebindings"
 
-    def __call__(self, *arguments, **options):
-        return self.kubectl("--namespace", self.namespace, *arguments, **options)
+    def __init__(self, namespace):
+        self.namespace = namespace
 
     def apply(self, manifest):
-        self("apply", "-f", "-", input=json.dumps(manifest))
+        self.namespace.apply(manifest)
 
     def patch(self, name, spec):
-        self("patch", "benchmarkrun", name, "--type", "merge", "-p", json.dumps({"spec": spec}))
+        self.namespace.kubectl("patch", f"benchmarkrun/{name}", "--type=merge", f"--patch={json.dumps({'spec': spec})}")
 
     def status(self, name):
-        return json.loads(self("get", "benchmarkrun", name, "-o", "json")).get("status", {})
+        return self.namespace.get(f"benchmarkrun/{name}").get("status", {})
 
     def condition(self, name, kind):
-        found = [c for c in self.status(name).get("conditions", []) if c["type"] == kind]
+        found = [condition for condition in self.status(name).get("conditions", []) if condition["type"] == kind]
         return found[0] if found else None
 
-    def wait(self, name, condition, timeout="120s"):
-        self("wait", f"--for={condition}", f"benchmarkrun/{name}", f"--timeout={timeout}")
+    def wait(self, name, until, seconds=120):
+        self.namespace.wait(f"benchmarkrun/{name}", until, seconds)
 
-    def wait_phase(self, name, phase, timeout="120s"):
-        self.wait(name, f"jsonpath={{.status.phase}}={phase}", timeout)
+    def wait_phase(self, name, phase, seconds=120):
+        self.wait(name, f"jsonpath={{.status.phase}}={phase}", seconds)
 
-    def complete(self, name, timeout="300s"):
+    def complete(self, name, seconds=300):
         """Waits for its end; its status."""
-        self.wait(name, "condition=Complete", timeout)
+        self.wait(name, "condition=Complete", seconds)
         return self.status(name)
 
     def children(self, name):
         """Everything that was made for a run, as kind/name."""
-        kinds = "jobs,pods,configmaps,serviceaccounts,roles,rolebindings"
-        return self("get", kinds, "-l", f"nearbench.dev/run={name}", "-o", "name").split()
+        found = self.namespace.kubectl("get", self.KINDS, f"--selector=nearbench.dev/run={name}", "--output=name")
+        return found.split()
 
-    def gone(self, name, timeout="120s"):
+    def delete(self, name):
+        self.namespace.kubectl("delete", f"benchmarkrun/{name}", "--wait=false")
+
+    def gone(self, name, seconds=120):
         """Waits until a run and all that was made for it is gone."""
-        kinds = "jobs,pods,configmaps,serviceaccounts,roles,rolebindings"
-        self("wait", "--for=delete", f"benchmarkrun/{name}", f"--timeout={timeout}")
-        if self.children(name):
-            self("wait", "--for=delete", kinds, "-l", f"nearbench.dev/run={name}", f"--timeout={timeout}")
+        self.wait(name, "delete", seconds)
+        for child in self.children(name):
+            self.namespace.wait(child, "delete", seconds)
         assert self.children(name) == []
+
+    def events(self):
+        """The reasons of all Events so far."""
+        return self.namespace.kubectl("get", "events.events.k8s.io", "--output=jsonpath={.items[*].reason}").split()

@@ -1,6 +1,6 @@
 //! What is offered, and what must come of it.
 
-use super::{DECIMAL_PATTERN, DURATION_PATTERN, PHASE_NAME_PATTERN};
+use super::{DECIMAL_PATTERN, DURATION_PATTERN, PHASE_NAME_PATTERN, SECONDS_PATTERN};
 use crate::pods::Pods;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use nearbench_core::{amount::AMOUNT_PATTERN, ensure::Metric, plan::Via};
@@ -79,6 +79,7 @@ pub struct Phase {
     pub name: Option<String>,
     /// How long: seconds, or a text such as "5m".
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = SECONDS_PATTERN))]
     pub duration: Option<IntOrString>,
     /// Transfers a second, of the whole fleet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,6 +95,7 @@ pub struct Phase {
     pub arrival_count: Option<u64>,
     /// Send nothing for so long: seconds, or a text such as "30s".
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = SECONDS_PATTERN))]
     pub pause: Option<IntOrString>,
     /// At most so many transfers under way in this phase. What arrives beyond is not sent, and counted as not sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
