@@ -1,9 +1,12 @@
 """images: images of our own, and their way into the cluster's containerd."""
 
+import shutil
+from pathlib import Path
+
 from ..image import archive
 from .console import Problem, run
 from .processes import environment
-from .settings import COREDNS_IMAGE, PAUSE_IMAGE
+from .settings import COREDNS_IMAGE, PAUSE_IMAGE, TOOLS_IMAGE
 
 
 def load(state, file):
@@ -15,9 +18,14 @@ def load(state, file):
 
 
 def load_own(state):
-    """Makes and loads the images of the cluster itself."""
-    for tag, program in ((PAUSE_IMAGE, "pause"), (COREDNS_IMAGE, "coredns")):
-        file = state.root / f"{program}.tar"
-        archive.write(file, tag, state.bin / program)
+    """Makes and loads the images of the cluster itself, and the tools that tests use from within pods."""
+    own = (
+        (PAUSE_IMAGE, state.bin / "pause", "/pause"),
+        (COREDNS_IMAGE, state.bin / "coredns", "/coredns"),
+        (TOOLS_IMAGE, Path(shutil.which("busybox")), "/bin/busybox"),
+    )
+    for tag, program, entrypoint in own:
+        file = state.root / "own-image.tar"
+        archive.write(file, tag, program, entrypoint)
         load(state, file)
         file.unlink()

@@ -1,4 +1,7 @@
-"""packages: what Debian has of the cluster. Installs only what is lacking, and starts no service."""
+"""packages: what Debian has of the cluster. Installs only what is lacking, and starts no service.
+
+What comes later for the tests (a Redis, a Prometheus) has its line in NEEDED.
+"""
 
 import os
 import shutil
@@ -18,6 +21,7 @@ NEEDED = {
     "iptables": "iptables",
     "conntrack": "conntrack",
     "socat": "socat",
+    "busybox-static": "busybox",
     "iproute2": "ip",
     "mount": "mount",
     "util-linux": "nsenter",
@@ -41,17 +45,21 @@ def install():
         raise Problem(f"{', '.join(wanted)} (names of Debian's packages) are not here, and there is no apt-get: install "
                       "them, or set KUBECONFIG to a cluster that is up")
     with stage(f"install {' '.join(wanted)}"), services_stay_down():
-        command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *wanted]
-        # The lists may be older than the archive.
-        if apt(command) and (apt(["apt-get", "update", "--quiet"]) or apt(command)):
-            raise Problem(f"`{' '.join(command)}` failed; its errors are above")
+        apt("install", "--yes", "--no-install-recommends", *wanted)
     if lacking():
         raise Problem(f"installed, but still not found: {', '.join(lacking())}")
 
 
-def apt(command):
-    return subprocess.run(command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode
+def apt(*arguments):
+    """Runs apt-get; once more with new lists where it fails, for they may be older than the archive."""
+    def get(*words):
+        return subprocess.run(["apt-get", "--quiet", *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+
+    if get(*arguments).returncode:
+        get("update")
+        if (again := get(*arguments)).returncode:
+            raise Problem(f"`apt-get {' '.join(arguments)}` failed: {again.stderr.strip()[-2000:]}")
 
 
 @contextmanager

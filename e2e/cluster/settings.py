@@ -41,6 +41,8 @@ PORT_PROXY_METRICS = 21249
 API_URL = f"https://{NODE_ADDRESS}:{PORT_API}"
 
 PAUSE_IMAGE = "localhost/nearbench-pause:1"
+# Debian's busybox, at the path that it has in Docker Hub's image of that name.
+TOOLS_IMAGE = "localhost/nearbench-tools:1"
 COREDNS_IMAGE = f"localhost/nearbench-coredns:{COREDNS}"
 
 

@@ -19,14 +19,14 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 EPOCH = "1970-01-01T00:00:00Z"
 
 
-def write(out, tag, program, with_libraries=True):
-    """Writes the image of one program to the file `out`: the program at /NAME as entrypoint, and what it loads."""
+def write(out, tag, program, entrypoint):
+    """Writes the image of one program to the file `out`: the program at that path, and the libraries it loads."""
     files = {
-        f"/{program.name}": (program.read_bytes(), 0o755),
+        entrypoint: (program.read_bytes(), 0o755),
         "/etc/passwd": (f"nonroot:x:{USER}:{USER}::/:/sbin/nologin\n".encode(), 0o644),
         "/etc/group": (f"nonroot:x:{USER}:\n".encode(), 0o644),
     }
-    for library in libraries(program) if with_libraries else ():
+    for library in libraries(program):
         files[str(library)] = (library.read_bytes(), 0o755)
     if CERTIFICATES.exists():
         files[str(CERTIFICATES)] = (CERTIFICATES.read_bytes(), 0o644)
@@ -36,7 +36,7 @@ def write(out, tag, program, with_libraries=True):
         "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "created": EPOCH,
-        "config": {"Entrypoint": [f"/{program.name}"], "User": f"{USER}:{USER}", "WorkingDir": "/"},
+        "config": {"Entrypoint": [entrypoint], "User": f"{USER}:{USER}", "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
     }).encode()
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
