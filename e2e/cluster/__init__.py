@@ -14,5 +14,5 @@ it up, `down` takes it away without a trace. One module per concern:
     network      the node's bridge, the pods' network, the rules of kube-proxy
     parts        the programs of the cluster: how each is started, and when it is ready
     images       images of our own, and their way into containerd
-    lifecycle    up, down, load: the order of all this
+    lifecycle    up, down, status, load: the order of all this
 """

@@ -1,4 +1,4 @@
-"""python3 -m e2e.cluster up|down|load FILE.tar: the test cluster; see the package's documentation."""
+"""python3 -m e2e.cluster up|down|status|load FILE.tar: the test cluster; see the package's documentation."""
 
 import argparse
 import signal
@@ -14,6 +14,7 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="bring it up, or say that it is up; with KUBECONFIG, check that one")
     commands.add_parser("down", help="take it away; what was built and the logs of failed tests stay")
+    commands.add_parser("status", help="say whether it is up; exit code 1 if it is not")
     load = commands.add_parser("load", help="load an image archive into it")
     load.add_argument("file")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""lifecycle: up, down and load: what comes after what.
+"""lifecycle: up, down, status and load: what comes after what.
 
 `up` takes nothing before it is in the ledger, so that `down` can give it back after any failure. A cluster
 that is not wholly there is taken down and made anew: there is no state worth repairing.
@@ -67,6 +67,14 @@ def load(state, file):
                       "its images as it always does")
     with stage(f"load {file}"):
         images.load(state, Path(file))
+
+
+def status(state):
+    """Says whether the cluster of this state folder is up; a Problem where it is not."""
+    if not is_up(state, Ledger(state.ledger)):
+        raise Problem(f"there is none in {state.root}, or it is not whole: `make cluster` brings it up")
+    say(f"is up, in {state.root}")
+    say_how_to_use(state, state.kubeconfig)
 
 
 def use_foreign(state, given):
@@ -156,6 +164,9 @@ def begin(state, ledger):
         kubectl(state, "apply", "--filename=-", input=manifest.substitute(vars(settings)))
         kubectl(state, "rollout", "status", "--namespace=kube-system", "deployment/coredns", f"--timeout={SECONDS_TO_READY}s")
 
+    # Last: whoever sees it finds a whole cluster.
+    shutil.copy(state.admin, state.kubeconfig)
+
 
 def start(state, ledger, part, command=None):
     """Starts a part with its own command, or with that one in some wrapping."""
@@ -196,13 +207,13 @@ def take_away(state, ledger, keep=frozenset()):
 
 
 def is_up(state, ledger):
-    """Whether all that was started still runs, and the API server answers."""
-    return (ledger.owned and ledger.this_boot and state.kubeconfig.exists() and "kube-proxy" in ledger.processes
+    """Whether it came up wholly, all its parts still run, and the API server answers."""
+    return (ledger.owned and ledger.this_boot and state.kubeconfig.exists()
             and all(map(processes.alive, ledger.processes.values())) and parts.api_server(state).ready())
 
 
 def kubectl(state, *arguments, **options):
-    return run([state.bin / "kubectl", f"--kubeconfig={state.kubeconfig}", *arguments],
+    return run([state.bin / "kubectl", f"--kubeconfig={state.admin}", *arguments],
                env=processes.environment(), **options)
 
 

@@ -1,7 +1,8 @@
 """network: the node's bridge, the pods' network, and the end of kube-proxy's rules.
 
-The node's address sits on a bridge without ports. Pods hang on a second bridge, which the CNI plugin makes;
-nothing is masqueraded, so a pod reaches the node, Services and other pods, and nothing beyond.
+The node's address sits on a bridge without ports, and the whole range is routed there: an address that no pod
+and no Service has is unreachable, instead of being looked for outside of the machine. Pods hang on a second
+bridge, which the CNI plugin makes, and know no route but to the range.
 """
 
 import json
@@ -9,7 +10,7 @@ import subprocess
 
 from .console import run
 from .processes import environment
-from .settings import NODE_ADDRESS, NODE_BRIDGE, POD_BRIDGE, POD_RANGE
+from .settings import NODE_ADDRESS, NODE_BRIDGE, POD_BRIDGE, POD_RANGE, RANGE
 
 FAMILIES = ("iptables", "ip6tables")
 
@@ -27,6 +28,7 @@ def make_node_bridge(state):
     run(["ip", "link", "set", "dev", NODE_BRIDGE, "alias", state.root])
     run(["ip", "address", "add", f"{NODE_ADDRESS}/32", "dev", NODE_BRIDGE])
     run(["ip", "link", "set", "dev", NODE_BRIDGE, "up"])
+    run(["ip", "route", "add", RANGE, "dev", NODE_BRIDGE])
 
 
 def write_cni(directory):
@@ -43,7 +45,7 @@ def write_cni(directory):
                 # A pod may be behind the Service that it calls.
                 "hairpinMode": True,
                 "ipam": {"type": "host-local", "ranges": [[{"subnet": POD_RANGE}]],
-                         "routes": [{"dst": "0.0.0.0/0"}]},
+                         "routes": [{"dst": RANGE}]},
             },
         ],
     }, indent=1))

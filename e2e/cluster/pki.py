@@ -48,7 +48,7 @@ def make(state):
     run(["openssl", "pkey", "-in", state.pki / "service-accounts.key", "-pubout", "-out", state.pki / "service-accounts.pub"])
     for name in KUBECONFIGS:
         write_kubeconfig(state, name, state.config / f"{name}.kubeconfig")
-    write_kubeconfig(state, "admin", state.kubeconfig)
+    write_kubeconfig(state, "admin", state.admin)
 
 
 def write_kubeconfig(state, name, path):

@@ -1,7 +1,8 @@
 """settings: every name, version, address and port of the cluster, and where its files are.
 
-Pods and Services live in 198.18.0.0/15, the range that RFC 2544 reserves for benchmarks: no network routes
-it, so what is sent there stays in this machine. Nothing listens on an address that others can reach.
+Everything lives in 198.18.0.0/15, the range that RFC 2544 reserves for benchmarks, which is routed to a
+bridge that leads nowhere (network.py): while the cluster is up, what is sent there stays in this machine.
+Nothing listens on an address that others can reach.
 """
 
 import os
@@ -19,6 +20,7 @@ NODE = "nearbench"
 NODE_ADDRESS = "198.18.255.1"
 NODE_BRIDGE = "nbnode0"
 POD_BRIDGE = "nbpods0"
+RANGE = "198.18.0.0/15"
 POD_RANGE = "198.18.0.0/24"
 SERVICE_RANGE = "198.19.0.0/24"
 API_SERVICE_ADDRESS = "198.19.0.1"
@@ -72,7 +74,13 @@ class State:
         return self.root / "config"
 
     @property
+    def admin(self):
+        """The kubeconfig while the cluster comes up."""
+        return self.config / "admin.kubeconfig"
+
+    @property
     def kubeconfig(self):
+        """The kubeconfig for users. It is there when the cluster is whole."""
         return self.root / "kubeconfig"
 
     @property

@@ -35,11 +35,21 @@ def cluster():
     return kubeconfig
 
 
+@pytest.fixture(scope="session")
+def namespaces(cluster):
+    """Those of this session. Deleting one takes seconds, so all are awaited at the end."""
+    made = []
+    yield made
+    for namespace in made:
+        namespace.await_gone()
+
+
 @pytest.fixture
-def namespace(cluster, request):
-    """A namespace of this test alone, at Pod Security's level `restricted`; gone when the test is over."""
+def namespace(namespaces, request):
+    """A namespace of this test alone, at Pod Security's level `restricted`; its end begins with the test's."""
     test = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
     namespace = kube.Namespace(f"e2e-{test[:40].strip('-')}-{secrets.token_hex(3)}")
+    namespaces.append(namespace)
     namespace.create()
     yield namespace
     try:

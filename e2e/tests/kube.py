@@ -89,9 +89,13 @@ class Namespace:
         # Pods need it, and it is made a moment after the namespace.
         self.wait("serviceaccount/default", "create")
 
-    def delete(self, seconds=120):
-        """Deletes the namespace, and returns when nothing of it is left."""
-        call("kubectl", "delete", "namespace", self.name, "--ignore-not-found", f"--timeout={seconds}s", seconds=seconds)
+    def delete(self):
+        """Has the namespace deleted; `await_gone` sees the end of it."""
+        call("kubectl", "delete", "namespace", self.name, "--ignore-not-found", "--wait=false")
+
+    def await_gone(self, seconds=120):
+        """Returns when nothing of the namespace is left: no pod, no object that a finalizer holds."""
+        call("kubectl", "wait", f"namespace/{self.name}", "--for=delete", f"--timeout={seconds}s", seconds=seconds)
 
     def collect(self, folder):
         """Writes what tells why a test failed into the folder: objects but Secrets, events, logs. Never raises."""
