@@ -1,7 +1,7 @@
 # What one does with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench contract
+.PHONY: help setup demo check test bench contract image cluster cluster-down e2e
 
 STAGE := .ci/stage
 
@@ -11,6 +11,10 @@ help:
 	@echo 'make test      check, the token contract against its committed bytes, and every test'
 	@echo 'make bench     every benchmark'
 	@echo 'make contract  rebuild the token contract and its checksum'
+	@echo 'make image     the image of nearbench, without a container engine: out/nearbench.tar'
+	@echo 'make cluster   a Kubernetes of one node on this machine (root); with KUBECONFIG, checks that one'
+	@echo 'make cluster-down  take that Kubernetes away'
+	@echo 'make e2e       tests in a real Kubernetes, brought up for them where there is none'
 	@echo 'make setup     install what this machine lacks; the others call it'
 
 setup:
@@ -41,3 +45,28 @@ bench: setup
 contract: setup
 	contracts/ft/build.sh contracts/ft/res/ft.wasm
 	cd contracts/ft/res && sha256sum ft.wasm >ft.wasm.sha256
+
+# The image is a binary and the libraries it loads. NEARBENCH_PROFILE=dev takes the build that `make test`
+# makes; BINARY one that is there. IMAGE is the archive, TAG the name in it.
+NEARBENCH_PROFILE ?= release
+TAG ?= nearbench:latest
+IMAGE ?= out/nearbench.tar
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BUILD-dev := cargo build --workspace --locked --bins
+BUILD-release := cargo build --release --locked --package nearbench-cli
+BINARY-dev := $(TARGET)/debug/nearbench
+BINARY-release := $(TARGET)/release/nearbench
+
+image: $(if $(BINARY),,setup)
+	$(if $(BUILD-$(NEARBENCH_PROFILE)),,$(error NEARBENCH_PROFILE=$(NEARBENCH_PROFILE): is dev or release))
+	$(if $(BINARY),,$(BUILD-$(NEARBENCH_PROFILE)))
+	e2e/image/build $(or $(BINARY),$(BINARY-$(NEARBENCH_PROFILE))) $(TAG) $(IMAGE)
+
+cluster:
+	@python3 -m e2e.cluster up
+
+cluster-down:
+	@python3 -m e2e.cluster down
+
+e2e:
+	@e2e/run

@@ -1,0 +1,1 @@
+"""The image of nearbench, made without a container engine."""
