@@ -4,14 +4,18 @@ import os
 import re
 import secrets
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import kube
+from operator_release import Operator
+from runs import Runs
 
+REPOSITORY = Path(__file__).parents[2]
 # Where a failed test's logs, events and objects go.
-FAILURES = Path(os.environ.get("NEARBENCH_CLUSTER_DIR") or Path(__file__).parents[2] / ".cluster") / "failures"
+FAILURES = Path(os.environ.get("NEARBENCH_CLUSTER_DIR") or REPOSITORY / ".cluster") / "failures"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -72,3 +76,43 @@ def image():
 def tools():
     """An image with /bin/busybox."""
     return kube.environment("NEARBENCH_TOOLS_IMAGE", "an image with /bin/busybox in the cluster")
+
+
+@pytest.fixture(scope="session")
+def repository():
+    """The root of the repository: its examples, its chart."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def operator(cluster, image):
+    """The operator, installed by the chart in a namespace of its own."""
+    namespace = kube.Namespace(f"e2e-operator-{secrets.token_hex(3)}")
+    namespace.create()
+    operator = Operator(namespace, REPOSITORY / "charts/nearbench", image)
+    try:
+        operator.upgrade()
+        yield operator
+    finally:
+        namespace.collect(FAILURES / "operator")
+        operator.uninstall()
+        # The chart leaves it, for whoever removes a release must not lose every run with it.
+        kube.call("kubectl", "delete", "crd", "benchmarkruns.nearbench.dev", "--ignore-not-found")
+        namespace.delete()
+
+
+@pytest.fixture
+def runs(namespace, operator):
+    """The BenchmarkRuns of this test's namespace."""
+    return Runs(namespace)
+
+
+@pytest.fixture(scope="session")
+def nearbench():
+    """The command, as `nearbench("report", "run/x")`; what it printed, and its exit code."""
+    binary = kube.environment("NEARBENCH_BINARY", "the nearbench binary")
+
+    def run(*arguments):
+        return subprocess.run([binary, *arguments], capture_output=True, text=True, timeout=60)
+
+    return run

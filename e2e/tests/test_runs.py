@@ -28,10 +28,11 @@ def test_the_quickstart_from_helm_install_to_the_columns(nearbench, runs, reposi
 
     # The report is the same wherever it is read.
     stored = runs.namespace.get(f"configmap/{status['reportRef']['name']}")["data"]["report.json"]
-    assert nearbench("report", "run/quickstart", "--json").stdout == stored
-    assert "quickstart: " in nearbench("report", "run/quickstart").stdout
+    here = ("run/quickstart", "--namespace", runs.namespace.name)
+    assert nearbench("report", *here, "--json").stdout == stored
+    assert "quickstart: " in nearbench("report", *here).stdout
     codes = {"Passed": 0, "Failed": 1, "Inconclusive": 3}
-    assert nearbench("wait", "run/quickstart").returncode == codes[status["verdict"]]
+    assert nearbench("wait", *here).returncode == codes[status["verdict"]]
 
     conditions = {c["type"]: c["status"] for c in status["conditions"]}
     reached = ["Admitted", "Provisioned", "KeysReady", "NoncesSeeded", "LoadCompleted", "Settled", "Audited", "Complete"]

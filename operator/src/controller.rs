@@ -16,7 +16,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::{
         Controller,
-        controller::{Action, Config as ControllerConfig},
+        controller::{Action, Config as ControllerConfig, Error},
         events::{Event, EventType, Recorder, Reporter},
         reflector::{ObjectRef, Store},
         watcher,
@@ -131,8 +131,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Operator
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, on_error, context)
         .for_each(|result| {
-            if let Err(error) = result {
-                tracing::debug!(%error, "reconciliation");
+            match result {
+                Err(Error::QueueError(error)) => tracing::warn!(error = chain(&error), "cannot watch"),
+                Err(Error::RunnerError(error)) => tracing::warn!(error = chain(&error), "cannot reconcile"),
+                // A run that is gone needs nothing more; a failure is told where it is retried.
+                Ok(_) | Err(Error::ObjectNotFound(_) | Error::ReconcilerFailed(..)) => {}
             }
             future::ready(())
         })
@@ -141,6 +144,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Operator
     // Its listener ends with `stop`.
     drop(admin.await);
     Ok(())
+}
+
+/// An error and its causes, once each.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -250,7 +267,7 @@ fn on_error(run: Arc<BenchmarkRun>, error: &ReconcileError, context: Arc<Context
     let in_a_row = failures.entry(key(&run)).or_default();
     let wait = BACKOFF.0.saturating_mul(1 << (*in_a_row).min(16)).min(BACKOFF.1);
     *in_a_row = in_a_row.saturating_add(1);
-    tracing::warn!(run = key(&run), reason = error.reason(), %error, retry_in = ?wait, "reconciliation failed");
+    tracing::warn!(run = key(&run), reason = error.reason(), error = chain(error), retry_in = ?wait, "reconciliation failed");
     Action::requeue(wait)
 }
 
