@@ -216,7 +216,7 @@ def is_up(state, ledger):
 
 def kubectl(state, *arguments, **options):
     return run([state.bin / "kubectl", f"--kubeconfig={state.admin}", *arguments],
-               env=processes.environment(), **options)
+               env={**processes.environment(), "KUBECACHEDIR": str(state.root / "kubectl")}, **options)
 
 
 def say_how_to_use(state, kubeconfig):
