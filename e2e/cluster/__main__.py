@@ -10,7 +10,8 @@ from .settings import state
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python3 -m e2e.cluster", description="A Kubernetes of one node on this machine.")
+    parser = argparse.ArgumentParser(prog="python3 -m e2e.cluster",
+                                     description="A Kubernetes of one node on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="bring it up, or say that it is up; with KUBECONFIG, check that one")
     commands.add_parser("down", help="take it away; what was built and the logs of failed tests stay")

@@ -9,11 +9,10 @@ import hashlib
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 
 from .console import Problem, run, stage
 from .settings import COREDNS, HELM, KUBERNETES, SOURCES
-
-KUBERNETES_COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet")
 
 
 def kubernetes_version():
@@ -24,30 +23,45 @@ def kubernetes_version():
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"))
 
 
-# Module's folder -> (version, packages, flags of the linker).
-MODULES = {
-    "kubernetes": (KUBERNETES, [f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES_COMMANDS], kubernetes_version()),
-    "helm": (HELM, ["helm.sh/helm/v4/cmd/helm"], f"-X helm.sh/helm/v4/internal/version.version={HELM}"),
-    "coredns": (COREDNS, ["."], ""),
+@dataclass(frozen=True)
+class Build:
+    """Programs of one module: its folder under `go/`, its version, {program: package}, flags of the linker."""
+
+    module: str
+    version: str
+    programs: dict
+    link: str = ""
+
+
+BUILDS = {
+    "kubectl": Build("kubernetes", KUBERNETES, {"kubectl": "k8s.io/kubernetes/cmd/kubectl"}, kubernetes_version()),
+    "kubernetes": Build("kubernetes", KUBERNETES, {
+        name: f"k8s.io/kubernetes/cmd/{name}"
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet")
+    }, kubernetes_version()),
+    "helm": Build("helm", HELM, {"helm": "helm.sh/helm/v4/cmd/helm"},
+                  f"-X helm.sh/helm/v4/internal/version.version={HELM}"),
+    "coredns": Build("coredns", COREDNS, {"coredns": "."}),
 }
 
 
-def modules(state, names=tuple(MODULES)):
-    """Builds what is lacking of the named modules into the state's bin folder."""
+def programs(state, *names):
+    """Builds what is lacking of the named builds into the state's bin folder."""
     if not shutil.which("go"):
-        raise Problem("Go is not here: Kubernetes is built from its Go module. Install Go 1.26 or newer, "
-                      "or set KUBECONFIG to a cluster that is up")
+        raise Problem("Go is not here: Kubernetes is built from its Go module. Install Go 1.26 or newer, or set "
+                      "KUBECONFIG to a cluster that is up, with kubectl and helm on PATH")
     state.bin.mkdir(parents=True, exist_ok=True)
     for name in names:
-        version, packages, link = MODULES[name]
-        source = SOURCES / "go" / name
-        command = ["go", "build", "-trimpath", "-ldflags", f"-s -w {link}".strip(), "-o", f"{state.bin}/", *packages]
+        build = BUILDS[name]
+        source = SOURCES / "go" / build.module
+        command = ["go", "build", "-trimpath", "-ldflags", f"-s -w {build.link}".strip(), "-o", f"{state.bin}/",
+                   *build.programs.values()]
         stamp = state.bin / f".{name}"
         wanted = fingerprint(source, command)
-        products = [state.bin / (package.rpartition("/")[2] if package != "." else name) for package in packages]
-        if stamp.exists() and stamp.read_text() == wanted and all(product.exists() for product in products):
+        whole = all((state.bin / program).exists() for program in build.programs)
+        if whole and stamp.exists() and stamp.read_text() == wanted:
             continue
-        with stage(f"build {name} {version} (minutes where Go's cache is cold)"):
+        with stage(f"build {name} {build.version} (minutes where Go's cache is cold)"):
             # Without C the binaries are static: they run in an image that holds nothing else.
             if subprocess.run(command, cwd=source, env={**os.environ, "CGO_ENABLED": "0"}).returncode:
                 raise Problem(f"`{' '.join(command)}` failed in {source}; its errors are above")

@@ -64,7 +64,8 @@ def borrow(state, ledger):
         subprocess.run(["modprobe", "br_netfilter"], stderr=subprocess.DEVNULL)
     for name in ("net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables"):
         if not setting(name).exists():
-            raise Problem(f"the kernel has no {name}: load the module br_netfilter, or set KUBECONFIG to a cluster that is up")
+            raise Problem(f"the kernel has no {name}: load the module br_netfilter, or set KUBECONFIG to a cluster "
+                          "that is up")
         setting(name).write_text("1")
 
 

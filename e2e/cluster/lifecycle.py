@@ -79,8 +79,9 @@ def status(state):
 
 def use_foreign(state, given):
     """Checks that the cluster of KUBECONFIG answers."""
-    if lacking := [module for module, program in (("kubernetes", "kubectl"), ("helm", "helm")) if not shutil.which(program)]:
-        build.modules(state, lacking)
+    for program in ("kubectl", "helm"):
+        if not shutil.which(program):
+            build.programs(state, program)
     kubectl = shutil.which("kubectl") or state.bin / "kubectl"
     try:
         run([kubectl, "get", "--raw", "/readyz", "--request-timeout=10s"])
@@ -96,22 +97,22 @@ def may_begin(state, ledger):
     if os.geteuid():
         raise Problem("a cluster needs root on this machine; set KUBECONFIG to one that is up instead")
     if len(os.fsencode(state.containerd_socket)) > LONGEST_SOCKET:
-        raise Problem(f"{state.containerd_socket} is too long for a socket: set NEARBENCH_CLUSTER_DIR to a shorter path")
+        raise Problem(f"{state.containerd_socket}: too long for a socket; set NEARBENCH_CLUSTER_DIR to a shorter path")
     packages.install()
     if ledger.owned:
         say(f"what is in {state.root} is not a whole cluster: making it anew")
         take_away(state, ledger)
         ledger.__init__(state.ledger)
     if owner := network.owner():
-        raise Problem(f"this machine has a test cluster already, in {owner}: use it with NEARBENCH_CLUSTER_DIR={owner}, or "
-                      "end it there with `make cluster-down`")
+        raise Problem(f"this machine has a test cluster already, in {owner}: use it with "
+                      f"NEARBENCH_CLUSTER_DIR={owner}, or end it with `NEARBENCH_CLUSTER_DIR={owner} make cluster-down`")
     if host.pod_cgroups() or any(map(network.rules, network.FAMILIES)):
         raise Problem("another Kubernetes runs on this machine (there is a cgroup `kubepods`, or chains KUBE-* in "
                       "iptables): set KUBECONFIG to use it")
 
 
 def make(state, ledger):
-    build.modules(state)
+    build.programs(state, *build.BUILDS)
     build.pause(state)
     ledger.save()
     try:
@@ -162,7 +163,8 @@ def begin(state, ledger):
     with stage("names (CoreDNS)"):
         manifest = string.Template((settings.SOURCES / "manifests" / "coredns.yaml").read_text())
         kubectl(state, "apply", "--filename=-", input=manifest.substitute(vars(settings)))
-        kubectl(state, "rollout", "status", "--namespace=kube-system", "deployment/coredns", f"--timeout={SECONDS_TO_READY}s")
+        kubectl(state, "rollout", "status", "--namespace=kube-system", "deployment/coredns",
+                f"--timeout={SECONDS_TO_READY}s")
 
     # Last: whoever sees it finds a whole cluster.
     shutil.copy(state.admin, state.kubeconfig)
@@ -214,7 +216,7 @@ def is_up(state, ledger):
 
 def kubectl(state, *arguments, **options):
     return run([state.bin / "kubectl", f"--kubeconfig={state.admin}", *arguments],
-               env=processes.environment(), **options)
+               env={**processes.environment(), "KUBECACHEDIR": str(state.root / "kubectl")}, **options)
 
 
 def say_how_to_use(state, kubeconfig):

@@ -52,7 +52,7 @@ def write_cni(directory):
 
 
 def rules(family):
-    """What kube-proxies wrote: {table: (chains KUBE-*, rules elsewhere that jump there)}, tables without any left out."""
+    """What kube-proxies wrote: {table: (chains KUBE-*, rules elsewhere that jump there)}, no empty tables."""
     found, table = {}, None
     for line in run([f"{family}-save"], env=environment()).splitlines():
         if line.startswith("*"):

@@ -42,8 +42,8 @@ def install():
     if not wanted:
         return
     if not shutil.which("apt-get"):
-        raise Problem(f"{', '.join(wanted)} (names of Debian's packages) are not here, and there is no apt-get: install "
-                      "them, or set KUBECONFIG to a cluster that is up")
+        raise Problem(f"{', '.join(wanted)} (names of Debian's packages) are not here, and there is no apt-get: "
+                      "install them, or set KUBECONFIG to a cluster that is up")
     with stage(f"install {' '.join(wanted)}"), services_stay_down():
         apt("install", "--yes", "--no-install-recommends", *wanted)
     if lacking():
@@ -52,9 +52,11 @@ def install():
 
 def apt(*arguments):
     """Runs apt-get; once more with new lists where it fails, for they may be older than the archive."""
+    silent = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+
     def get(*words):
-        return subprocess.run(["apt-get", "--quiet", *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.PIPE, text=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        return subprocess.run(["apt-get", "--quiet", *words], env=silent, text=True, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     if get(*arguments).returncode:
         get("update")

@@ -25,11 +25,11 @@ class Part:
 def answers(url, state):
     """Whether a GET answers 200, shown with the administrator's certificate where the URL is https."""
     try:
-        context = None
+        handlers = [urllib.request.ProxyHandler({})]
         if url.startswith("https"):
             context = ssl.create_default_context(cafile=state.pki / "ca.crt")
             context.load_cert_chain(state.pki / "admin.crt", state.pki / "admin.key")
-        handlers = [urllib.request.ProxyHandler({})] + ([urllib.request.HTTPSHandler(context=context)] if context else [])
+            handlers.append(urllib.request.HTTPSHandler(context=context))
         with urllib.request.build_opener(*handlers).open(url, timeout=2) as answer:
             return answer.status == 200
     except OSError:
@@ -172,6 +172,8 @@ def kubelet(state):
     return Part("kubelet", [
         state.bin / "kubelet", "--config", config, "--kubeconfig", state.config / "kubelet.kubeconfig",
         "--hostname-override", s.NODE, "--node-ip", s.NODE_ADDRESS,
+        # So that `kubectl logs --previous` shows how a container ended that has ended again since.
+        "--maximum-dead-containers-per-container=3",
     ], lambda: answers(f"http://127.0.0.1:{s.PORT_KUBELET_HEALTH}/healthz", state))
 
 

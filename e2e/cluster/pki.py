@@ -37,7 +37,8 @@ def make(state):
     config.write_text(CONFIG)
     request = ["openssl", "req", "-config", config, "-x509", "-days", DAYS, *ELLIPTIC]
     run([*request, "-subj", "/CN=nearbench-e2e", "-addext", "basicConstraints=critical,CA:true",
-         "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", state.pki / "ca.key", "-out", state.pki / "ca.crt"])
+         "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+         "-keyout", state.pki / "ca.key", "-out", state.pki / "ca.crt"])
     for name, (subject, alternatives) in CERTIFICATES.items():
         names = ["-addext", f"subjectAltName={alternatives}"] if alternatives else []
         run([*request, "-CA", state.pki / "ca.crt", "-CAkey", state.pki / "ca.key", "-subj", subject,
@@ -45,7 +46,8 @@ def make(state):
              "-keyout", state.pki / f"{name}.key", "-out", state.pki / f"{name}.crt"])
     run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256",
          "-out", state.pki / "service-accounts.key"])
-    run(["openssl", "pkey", "-in", state.pki / "service-accounts.key", "-pubout", "-out", state.pki / "service-accounts.pub"])
+    run(["openssl", "pkey", "-in", state.pki / "service-accounts.key", "-pubout",
+         "-out", state.pki / "service-accounts.pub"])
     for name in KUBECONFIGS:
         write_kubeconfig(state, name, state.config / f"{name}.kubeconfig")
     write_kubeconfig(state, "admin", state.admin)

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 SECONDS = 90
 
 # What Pod Security's level `restricted` asks of a pod and its containers; ours write to mounted volumes only.
-POD_SECURITY = {"runAsNonRoot": True, "runAsUser": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+POD_SECURITY = {"runAsNonRoot": True, "runAsUser": 65532, "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"}}
+CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+                      "capabilities": {"drop": ["ALL"]}}
 
 
 class CommandFailed(AssertionError):
@@ -101,27 +103,27 @@ class Namespace:
         """Writes what tells why a test failed into the folder: objects but Secrets, events, logs. Never raises."""
         folder.mkdir(parents=True, exist_ok=True)
 
-        def keep(file, *arguments):
+        def ask(*arguments):
             try:
-                text = self.kubectl(*arguments, seconds=30)
+                return self.kubectl(*arguments, seconds=30)
             except (CommandFailed, subprocess.TimeoutExpired) as failed:
-                text = f"{failed}\n"
-            (folder / file).write_text(text)
-            return text
+                return f"{failed}\n"
+
+        def keep(file, *arguments):
+            (folder / file).write_text(ask(*arguments))
 
         keep("events.txt", "events")
         keep("pods.txt", "describe", "pods")
-        kinds = keep("kinds.txt", "api-resources", "--namespaced", "--verbs=list", "--output=name").split()
+        kinds = ask("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
         wanted = [kind for kind in kinds if kind != "secrets" and not kind.startswith("events")]
         keep("objects.yaml", "get", ",".join(wanted), "--output=yaml")
-        (folder / "kinds.txt").unlink()
-        names = keep("pod-names.txt", "get", "pods", "--output=jsonpath={range .items[*]}{.metadata.name}{'\\n'}{end}").split()
-        (folder / "pod-names.txt").unlink()
-        for pod in names[:50]:
+        restarted = ask("get", "pods", "--output=jsonpath={range .items[*]}{.metadata.name}/"
+                        "{range .status.containerStatuses[*]}{.restartCount}{end}{'\\n'}{end}")
+        for line in restarted.split()[:50]:
+            pod, _, restarts = line.partition("/")
             keep(f"{pod}.log", "logs", pod, "--all-containers", "--prefix", "--timestamps")
-            previous = keep(f"{pod}.previous.log", "logs", pod, "--all-containers", "--prefix", "--previous")
-            if "previous terminated container" in previous:
-                (folder / f"{pod}.previous.log").unlink()
+            if restarts.strip("0"):
+                keep(f"{pod}.previous.log", "logs", pod, "--all-containers", "--prefix", "--previous")
 
 
 def pod(image, *arguments, command=None, volumes=None, **container):

@@ -68,7 +68,8 @@ def test_helm_installs_and_uninstalls_a_chart(namespace, tmp_path):
     (tmp_path / "templates").mkdir()
     (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: little\nversion: 0.1.0\n")
     (tmp_path / "templates" / "map.yaml").write_text(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: little}\ndata: {version: {{ .Capabilities.KubeVersion.Version | quote }}}\n")
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: little}\n"
+        "data: {version: {{ .Capabilities.KubeVersion.Version | quote }}}\n")
     namespace.helm("install", "little", tmp_path)
     assert namespace.get("configmap/little")["data"]["version"].startswith("v1.")
     namespace.helm("uninstall", "little", "--wait")
