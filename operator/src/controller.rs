@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Client, Resource, ResourceExt,
+    api::ListParams,
     runtime::{
         Controller,
         controller::{Action, Config as ControllerConfig, Error},
@@ -40,6 +41,9 @@ const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 const CONCURRENCY: u16 = 8;
 /// Between the first failure and the second try; it doubles up to the other.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// Between two looks for BenchmarkRuns, until they can be listed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the operator is told at its start.
 #[derive(Clone, Debug)]
@@ -71,13 +75,13 @@ pub enum OperatorError {
 /// What all reconciliations share.
 pub(crate) struct State {
     metrics: Metrics,
-    synced: AtomicBool,
+    seen: AtomicBool,
 }
 
 impl State {
     /// What the operator waits for before it works.
     pub(crate) fn pending(&self) -> Option<&'static str> {
-        (!self.synced.load(Ordering::Relaxed)).then_some("the list of BenchmarkRuns: is the CRD installed?")
+        (!self.seen.load(Ordering::Relaxed)).then_some("the list of BenchmarkRuns: is the CRD installed?")
     }
 
     pub(crate) fn metrics(&self) -> Result<String, std::fmt::Error> {
@@ -103,7 +107,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Operator
     let client = Client::try_default().await.map_err(|error| OperatorError::Client(Box::new(error)))?;
     let admin_error = |source| OperatorError::Admin { address: config.admin_addr, source };
     let listener = admin::bind(config.admin_addr).await.map_err(admin_error)?;
-    let state = Arc::new(State { metrics: Metrics::new(), synced: AtomicBool::new(false) });
+    let state = Arc::new(State { metrics: Metrics::new(), seen: AtomicBool::new(false) });
     let admin = tokio::spawn(admin::serve(listener, state.clone(), stop.clone()));
 
     let of_runs = watcher::Config::default().labels(RUN_LABEL);
@@ -118,12 +122,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Operator
         runs: runs.clone(),
         state: state.clone(),
     });
-    let sync = tokio::spawn(async move {
-        if runs.wait_until_ready().await.is_ok() {
-            state.synced.store(true, Ordering::Relaxed);
-            tracing::info!("in sync with the API server");
-        }
-    });
+    let seen = tokio::spawn(see(api::<BenchmarkRun>(&client, config.namespace.as_deref()), state));
     controller
         .owns(api::<Job>(&client, config.namespace.as_deref()), of_runs.clone())
         .watches(api::<Pod>(&client, config.namespace.as_deref()), of_runs, |pod| run_of(&pod))
@@ -140,10 +139,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Operator
             future::ready(())
         })
         .await;
-    sync.abort();
+    seen.abort();
     // Its listener ends with `stop`.
     drop(admin.await);
     Ok(())
+}
+
+/// Waits until BenchmarkRuns can be listed at all: without the CRD, or the right to, nothing will ever be reconciled.
+async fn see(runs: Api<BenchmarkRun>, state: Arc<State>) {
+    while let Err(error) = runs.list(&ListParams::default().limit(1)).await {
+        tracing::warn!(error = chain(&error), "cannot list BenchmarkRuns: is the CRD installed?");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    state.seen.store(true, Ordering::Relaxed);
+    tracing::info!("BenchmarkRuns are watched");
 }
 
 /// An error and its causes, once each.
