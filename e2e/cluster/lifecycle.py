@@ -103,12 +103,24 @@ def may_begin(state, ledger):
         say(f"what is in {state.root} is not a whole cluster: making it anew")
         take_away(state, ledger)
         ledger.__init__(state.ledger)
-    if owner := network.owner():
+    if (owner := network.owner()) and not ended_cluster(owner):
         raise Problem(f"this machine has a test cluster already, in {owner}: use it with "
                       f"NEARBENCH_CLUSTER_DIR={owner}, or end it with `NEARBENCH_CLUSTER_DIR={owner} make cluster-down`")
     if host.pod_cgroups() or any(map(network.rules, network.FAMILIES)):
         raise Problem("another Kubernetes runs on this machine (there is a cgroup `kubepods`, or chains KUBE-* in "
                       "iptables): set KUBECONFIG to use it")
+
+
+def ended_cluster(owner):
+    """Takes away what a cluster left whose processes are all gone, as after a session that was ended; whether it was so."""
+    state = settings.State(Path(owner))
+    ledger = Ledger(state.ledger)
+    if not ledger.owned or any(map(processes.alive, ledger.processes.values())):
+        return False
+    say(f"the cluster of {owner} has ended: taking away what it left")
+    with alone(state):
+        take_away(state, ledger)
+    return True
 
 
 def make(state, ledger):

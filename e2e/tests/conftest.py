@@ -85,7 +85,7 @@ def repository():
 
 
 @pytest.fixture(scope="session")
-def operator(cluster, image):
+def operator(cluster, image, request):
     """The operator, installed by the chart in a namespace of its own."""
     namespace = kube.Namespace(f"e2e-operator-{secrets.token_hex(3)}")
     namespace.create()
@@ -94,7 +94,8 @@ def operator(cluster, image):
         operator.upgrade()
         yield operator
     finally:
-        namespace.collect(FAILURES / "operator")
+        if request.session.testsfailed:
+            namespace.collect(FAILURES / "operator")
         operator.uninstall()
         # The chart leaves it, for whoever removes a release must not lose every run with it.
         kube.call("kubectl", "delete", "crd", "benchmarkruns.nearbench.dev", "--ignore-not-found")

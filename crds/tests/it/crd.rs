@@ -1,25 +1,15 @@
 //! The generated CRD.
 
+use expect_test::expect_file;
 use nearbench_crds::crd_yaml;
 use serde_json::Value;
-use std::{fs, path::Path};
 
 /// `kubectl apply` keeps a copy of what it applied in an annotation, and annotations end at 256 KiB.
 const KUBECTL_APPLY_LIMIT: usize = 262_144;
 
 #[test]
 fn the_committed_crd_is_that_of_the_types() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/nearbench/files/benchmarkruns.yaml");
-    let generated = crd_yaml().unwrap();
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, &generated).unwrap();
-    }
-    let committed = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        generated == committed,
-        "{} is out of date: run the tests with UPDATE_GOLDEN=1 and commit it",
-        path.display()
-    );
+    expect_file!["../../../charts/nearbench/files/benchmarkruns.yaml"].assert_eq(&crd_yaml().unwrap());
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! The objects that carry a run out.
 
 use crate::world::{plan, run};
+use expect_test::expect_file;
 use nearbench_operator::{
     Image,
     decisions::{Children, children},
 };
-use std::{fs, path::Path};
 
 fn image() -> Image {
     Image { reference: "nearbench:0.1.0".into(), pull_policy: "IfNotPresent".into() }
@@ -22,12 +22,7 @@ fn the_quickstarts_objects_are_the_committed_ones() {
         serde_saphyr::to_string(&job),
     ];
     let built = parts.map(Result::unwrap).join("---\n");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/quickstart.yaml");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, &built).unwrap();
-    }
-    let committed = fs::read_to_string(&path).unwrap_or_default();
-    assert!(built == committed, "{} is out of date: run the tests with UPDATE_GOLDEN=1 and look at it", path.display());
+    expect_file!["quickstart.yaml"].assert_eq(&built);
 }
 
 #[test]
