@@ -171,6 +171,7 @@ pub(crate) struct Report {
 #[derive(Args, Debug)]
 pub(crate) struct Wait {
     /// run/NAME.
+    #[arg(value_name = "run/NAME")]
     pub(crate) run: String,
     /// Its namespace; the kubeconfig's if it is not given.
     #[arg(long, short, value_name = "NAMESPACE")]

@@ -3,7 +3,9 @@
 use crate::exit::Failure;
 use anyhow::{Context, anyhow};
 use axum::{Json, Router, routing::get};
+use kube::Api;
 use nearbench_core::standing::Standing;
+use nearbench_crds::BenchmarkRun;
 use std::net::SocketAddr;
 use tokio::{net::TcpListener, sync::watch};
 
@@ -59,11 +61,26 @@ pub(crate) async fn report_of(name: &str, namespace: Option<&str>) -> Result<Str
         .with_context(|| format!("run/{name}: no way to an API server; set KUBECONFIG, or name a report.json"))
         .map_err(Failure::input)?;
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
-    let report = nearbench_operator::stored_report(client, &namespace, name).await;
-    let report = report.with_context(|| format!("run/{name}")).map_err(Failure::input)?;
-    report.ok_or_else(|| {
+    let runs: Api<BenchmarkRun> = Api::namespaced(client.clone(), &namespace);
+    let found = runs.get_opt(name).await.with_context(|| format!("run/{name} in namespace {namespace}"));
+    let run = found.map_err(Failure::run)?.ok_or_else(|| {
         Failure::input(anyhow!(
-            "run/{name} in namespace {namespace} has no report yet: `kubectl wait --for=condition=Complete benchmarkrun/{name} -n {namespace}` waits for it"
+            "there is no BenchmarkRun {name} in namespace {namespace}; `kubectl get benchmarkruns -A` lists them all"
         ))
-    })
+    })?;
+    let status = run.status.unwrap_or_default();
+    if status.report_ref.is_some() {
+        let report = nearbench_operator::stored_report(client, &namespace, name).await;
+        if let Some(report) = report.with_context(|| format!("run/{name}")).map_err(Failure::input)? {
+            return Ok(report);
+        }
+    }
+    Err(Failure::input(match (status.verdict, status.message) {
+        (Some(verdict), message) => {
+            anyhow!("run/{name} ended without a report: {verdict:?}: {}", message.unwrap_or_default())
+        }
+        (None, _) => anyhow!(
+            "run/{name} in namespace {namespace} has no report yet: `nearbench wait run/{name} -n {namespace}` waits for it"
+        ),
+    }))
 }

@@ -55,7 +55,7 @@ fn valid(file: &Path, manifest: &Manifest) -> String {
     let (file, what) = (file.display(), describe(&manifest.plan));
     let mut text = match &manifest.cluster_only[..] {
         [] => format!("{file}: valid: {what}\n"),
-        _ => format!("{file}: valid in a cluster; `nearbench run` refuses it here: {what}\n"),
+        _ => format!("{file}: valid; `nearbench run` refuses it here: {what}\n"),
     };
     for refusal in &manifest.cluster_only {
         text.push_str(&format!("  {refusal}\n"));

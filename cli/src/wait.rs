@@ -9,9 +9,10 @@ use anyhow::{Context, anyhow};
 use futures_util::{StreamExt, pin_mut};
 use kube::{Api, Client, runtime::watcher::watch_object};
 use nearbench_crds::{BenchmarkRun, BenchmarkRunStatus, RunPhase, RunVerdict};
+use nearbench_operator::decisions::reasons;
 
 pub(crate) async fn run(args: args::Wait) -> Result<u8, Failure> {
-    let name = args.run.strip_prefix("run/").unwrap_or(&args.run).to_owned();
+    let name = name(&args.run)?.to_owned();
     let client = Client::try_default()
         .await
         .context("no way to an API server; set KUBECONFIG, or run in a cluster")
@@ -24,13 +25,29 @@ pub(crate) async fn run(args: args::Wait) -> Result<u8, Failure> {
             "there is no BenchmarkRun {name} in namespace {namespace}; `kubectl get benchmarkruns -A` lists them all"
         )));
     }
-    match tokio::time::timeout(args.timeout, follow(runs, &name)).await {
+    match tokio::time::timeout(args.timeout, follow(runs.clone(), &name)).await {
         Ok(ended) => ended,
-        Err(_) => Err(Failure::run(anyhow!(
-            "run/{name} is not over after {}; it goes on, wait for it with a longer --timeout",
-            humantime::format_duration(args.timeout)
-        ))),
+        Err(_) => {
+            let taken_up = runs.get(&name).await.is_ok_and(|run| run.status.is_some());
+            let way_out = if taken_up {
+                "it goes on, wait for it with a longer --timeout".to_owned()
+            } else {
+                format!("no operator has taken it up: is nearbench installed, and does it watch namespace {namespace}?")
+            };
+            let waited = humantime::format_duration(args.timeout);
+            Err(Failure::run(anyhow!("run/{name} is not over after {waited}; {way_out}")))
+        }
     }
+}
+
+/// The name in `run/NAME`, or as kubectl prints it, `benchmarkrun.nearbench.dev/NAME`.
+fn name(run: &str) -> Result<&str, Failure> {
+    let (kind, name) = run.split_once('/').unwrap_or(("run", run));
+    let kinds = ["run", "bench", "benchmarkrun", "benchmarkruns", "benchmarkrun.nearbench.dev"];
+    if !kinds.contains(&kind) || name.is_empty() || name.contains('/') {
+        return Err(Failure::input(anyhow!("{run:?} names no BenchmarkRun: write run/NAME")));
+    }
+    Ok(name)
 }
 
 async fn follow(runs: Api<BenchmarkRun>, name: &str) -> Result<u8, Failure> {
@@ -48,6 +65,10 @@ async fn follow(runs: Api<BenchmarkRun>, name: &str) -> Result<u8, Failure> {
         if line != told {
             output::note(&line);
             told = line;
+        }
+        if status.reason.as_deref() == Some(reasons::INVALID_SPEC) {
+            let faults = status.message.unwrap_or_default();
+            return Err(Failure::input(anyhow!("run/{name} cannot be run: {faults}")));
         }
         if status.phase == Some(RunPhase::Finished) {
             return Ok(match status.verdict {

@@ -16,12 +16,18 @@ const PHASE: &str = "spec.load.phases[]";
 const THRESHOLD: &str = "spec.ensure.thresholds[]";
 
 /// What must hold of a manifest.
-const RULES: [Rule; 32] = [
+const RULES: [Rule; 33] = [
     (
         SPEC,
         "self.network.profile == 'devnet' || has(self.network.endpoints) && size(self.network.endpoints) > 0",
         "must name an RPC endpoint: only profile devnet brings up a chain of its own",
         ".network.endpoints",
+    ),
+    (
+        "spec.network.endpoints[]",
+        "!self.url.contains('@') && !self.url.contains('?')",
+        "must not hold credentials or a query: put credentials into a Secret and name it in authSecretRef",
+        ".url",
     ),
     (
         SPEC,
@@ -211,6 +217,14 @@ pub(crate) fn add(root: &mut JSONSchemaProps) {
             ..ValidationRule::default()
         });
     }
+    rules.push(ValidationRule {
+        rule: "!has(oldSelf.status) || !has(oldSelf.status.planRef) || !has(self.spec.suspend) || !self.spec.suspend \
+               || has(oldSelf.spec.suspend) && oldSelf.spec.suspend"
+            .to_owned(),
+        message: Some("cannot hold a run that began; stop ends it".to_owned()),
+        field_path: Some(".spec.suspend".to_owned()),
+        ..ValidationRule::default()
+    });
     rules.push(ValidationRule {
         rule: "size(self.metadata.name) <= 63".to_owned(),
         message: Some("metadata.name: must have at most 63 characters: it becomes a label".to_owned()),

@@ -101,7 +101,7 @@ pub struct BenchmarkRunSpec {
     pub token: Token,
     /// The accounts that receive.
     pub receivers: Receivers,
-    /// Where the queue lives. Absent: a Redis for this run alone in a cluster, memory and a file locally.
+    /// Where the queue lives. Absent: with the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<Store>,
     /// What is offered, when, and how it is sent.
@@ -128,7 +128,7 @@ pub struct BenchmarkRunSpec {
     /// When to remove the access keys that the run added to the account.
     #[serde(default = "always")]
     pub cleanup: Cleanup,
-    /// Hold the run before its load, until this is false.
+    /// Hold the run before it begins, until this is false. A run that began cannot be held; `stop` ends it.
     #[serde(default)]
     pub suspend: bool,
     /// Stop the load now; what is under way is finished, audited and reported.

@@ -17,6 +17,8 @@ REPOSITORY = Path(__file__).parents[2]
 # Where a failed test's logs, events and objects go.
 FAILURES = Path(os.environ.get("NEARBENCH_CLUSTER_DIR") or REPOSITORY / ".cluster") / "failures"
 
+CRD = "benchmarkruns.nearbench.dev"
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
@@ -87,6 +89,8 @@ def repository():
 @pytest.fixture(scope="session")
 def operator(cluster, image, request):
     """The operator, installed by the chart in a namespace of its own."""
+    assert not kube.call("kubectl", "get", "crd", CRD, "--ignore-not-found"), (
+        f"this cluster has {CRD} already, and perhaps runs of yours: these tests install and remove it; use a cluster for tests")
     namespace = kube.Namespace(f"e2e-operator-{secrets.token_hex(3)}")
     namespace.create()
     operator = Operator(namespace, REPOSITORY / "charts/nearbench", image)
@@ -98,7 +102,7 @@ def operator(cluster, image, request):
             namespace.collect(FAILURES / "operator")
         operator.uninstall()
         # The chart leaves it, for whoever removes a release must not lose every run with it.
-        kube.call("kubectl", "delete", "crd", "benchmarkruns.nearbench.dev", "--ignore-not-found")
+        kube.call("kubectl", "delete", "crd", CRD, "--ignore-not-found")
         namespace.delete()
 
 

@@ -54,6 +54,8 @@ def test_what_a_run_was_made_of_cannot_change_under_it(runs):
         with pytest.raises(kube.CommandFailed) as refused:
             runs.patch("frozen", spec)
         assert field in refused.value.stderr and "once the run began" in refused.value.stderr, refused.value.stderr
+    with pytest.raises(kube.CommandFailed, match="cannot hold a run that began"):
+        runs.patch("frozen", {"suspend": True})
     # These stay editable, and stop ends the load in good order.
     runs.patch("frozen", {"ttlSecondsAfterFinished": 3600})
     runs.patch("frozen", {"stop": True})
@@ -69,6 +71,35 @@ def test_a_suspended_run_waits_and_then_begins(runs):
     assert runs.children("held") == []
     runs.patch("held", {"suspend": False})
     assert runs.complete("held")["results"]["succeeded"] == 100
+
+
+def test_a_name_that_somebody_else_has_is_left_alone(runs):
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "taken-plan"}, "data": {"ours": "no"}}
+    runs.namespace.apply(theirs)
+    runs.apply(make.run("taken"))
+    runs.wait("taken", "jsonpath={.status.reason}=NameTaken")
+    assert "ConfigMap taken-plan" in runs.status("taken")["message"]
+    runs.delete("taken")
+    runs.wait("taken", "delete")
+    assert runs.namespace.get("configmap/taken-plan")["data"] == {"ours": "no"}
+
+
+def test_a_run_that_replaces_another_of_its_name_begins_anew(runs):
+    runs.apply(make.run("again", make.lasting(30)))
+    runs.wait("again", "condition=Provisioned")
+    runs.delete("again")
+    runs.wait("again", "delete")
+    runs.apply(make.run("again"))
+    results = runs.complete("again")["results"]
+    assert results["offered"] == results["succeeded"] == 100, "the second run's, not the first one's"
+
+
+def test_what_the_api_server_refuses_is_told_and_can_be_mended(runs):
+    runs.apply(make.run("odd", {"workers": {"labels": {"a b": "c"}}}))
+    runs.wait("odd", "jsonpath={.status.reason}=Refused")
+    assert "a b" in runs.status("odd")["message"] and "Refused" in runs.events()
+    runs.patch("odd", {"workers": {"labels": None}})
+    assert runs.complete("odd")["results"]["succeeded"] == 100
 
 
 def test_a_pod_that_needs_too_much_memory_is_told(runs):

@@ -20,7 +20,7 @@ use std::fmt::Debug;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
     /// The API server said no.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", said(source))]
     Api {
         /// What was to be done.
         what: String,
@@ -30,6 +30,14 @@ pub(crate) enum ApplyError {
     /// The plan does not fit into an object.
     #[error(transparent)]
     Document(#[from] DocumentError),
+}
+
+/// What an API server said, in its own words.
+pub(crate) fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn api_error(what: &str) -> impl FnOnce(kube::Error) -> ApplyError {
@@ -45,11 +53,10 @@ pub(crate) async fn carry_out(client: &Client, run: &BenchmarkRun, act: &Act, im
     let name = run.name_any();
     match act {
         Act::Store(plan) => {
-            for config_map in build::config_maps(run, plan)? {
-                apply(client, &namespace, &config_map).await?;
-            }
-            Ok(())
+            let stored = build::stored_plan(run, plan)?;
+            apply(client, &namespace, &stored).await
         }
+        Act::PlaceReport => apply(client, &namespace, &build::place_for_report(run)).await,
         Act::CarryOut(plan) => {
             // Without `..`, so that a further child cannot be forgotten here.
             let Children { service_account, role, role_binding, job } = build::children(run, plan, image);
@@ -58,9 +65,9 @@ pub(crate) async fn carry_out(client: &Client, run: &BenchmarkRun, act: &Act, im
             apply(client, &namespace, &role_binding).await?;
             apply(client, &namespace, &job).await
         }
-        Act::Stop => {
-            // A suspended Job's pods are ended in good order, and count as no failure.
-            let patch = Patch::Merge(json!({"spec": {"suspend": true}}));
+        Act::Stop(uid) => {
+            // A suspended Job's pods are ended in good order, and count as no failure. With the UID it is this Job or none.
+            let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "spec": {"suspend": true}}));
             let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
             jobs.patch(&name, &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }, &patch)
                 .await
@@ -122,4 +129,10 @@ pub(crate) async fn write_status(
 /// Whether the API server refused because the run changed meanwhile.
 pub(crate) fn is_conflict(error: &ApplyError) -> bool {
     matches!(error, ApplyError::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_conflict()))
+}
+
+/// Whether the API server refused what it was given, and would again.
+pub(crate) fn is_refusal(error: &ApplyError) -> bool {
+    matches!(error, ApplyError::Api { source, .. }
+        if matches!(&**source, kube::Error::Api(status) if status.is_invalid() || status.code == 400))
 }

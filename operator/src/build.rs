@@ -5,7 +5,7 @@
 
 use crate::{
     document::{self, DocumentError, Packed},
-    names::{self, RUN_LABEL, STANDING_PATH, STANDING_PORT},
+    names::{self, RUN_LABEL, STANDING_PATH, STANDING_PORT, UID_LABEL},
 };
 use k8s_openapi::{
     api::{
@@ -64,22 +64,24 @@ pub struct Children {
     pub job: Job,
 }
 
-/// The ConfigMaps of a run: its plan, and the place for its report, which the operator makes and the run's pod fills.
+/// The ConfigMap of a run's plan.
 ///
 /// # Errors
 /// When the plan is too large for one.
-pub(crate) fn config_maps(run: &BenchmarkRun, plan: &Plan) -> Result<[ConfigMap; 2], DocumentError> {
-    let name = run.name_any();
+pub(crate) fn stored_plan(run: &BenchmarkRun, plan: &Plan) -> Result<ConfigMap, DocumentError> {
     let text = serde_json::to_string_pretty(plan).unwrap_or_default();
     let Packed { data, binary_data } = document::pack(document::PLAN, &text)?;
-    let plan = ConfigMap {
-        metadata: metadata(run, names::plan(&name)),
+    Ok(ConfigMap {
+        metadata: metadata(run, names::plan(&run.name_any())),
         data: (!data.is_empty()).then_some(data),
         binary_data: (!binary_data.is_empty()).then_some(binary_data),
         ..ConfigMap::default()
-    };
-    let report = ConfigMap { metadata: metadata(run, names::report(&name)), ..ConfigMap::default() };
-    Ok([plan, report])
+    })
+}
+
+/// The place for a run's report: the operator makes it, and the run's pod fills it.
+pub(crate) fn place_for_report(run: &BenchmarkRun) -> ConfigMap {
+    ConfigMap { metadata: metadata(run, names::report(&run.name_any())), ..ConfigMap::default() }
 }
 
 /// What carries `run` out, by its plan.
@@ -140,6 +142,12 @@ fn labels(run: &BenchmarkRun) -> BTreeMap<String, String> {
     labels.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
+fn pod_labels(run: &BenchmarkRun) -> BTreeMap<String, String> {
+    let mut labels = labels(run);
+    labels.insert(UID_LABEL.to_owned(), run.uid().unwrap_or_default());
+    labels
+}
+
 /// The label selector that finds the pods of `run`, as text.
 pub(crate) fn selector(run: &str) -> String {
     format!("{RUN_LABEL}={run}")
@@ -170,7 +178,7 @@ fn job(run: &BenchmarkRun, plan: &Plan, image: &Image, identity: String) -> Job 
             pod_replacement_policy: Some("Failed".into()),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(own_labels.into_iter().chain(labels(run)).collect()),
+                    labels: Some(own_labels.into_iter().chain(pod_labels(run)).collect()),
                     annotations: some(annotations),
                     ..ObjectMeta::default()
                 }),

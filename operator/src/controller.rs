@@ -4,10 +4,11 @@ use crate::{
     admin,
     apply::{self, ApplyError},
     build::Image,
-    decide::{Decision, decide},
+    decide::{Act, Decision, decide},
     metrics::{Metrics, Outcome},
-    names::{MANAGER, RUN_LABEL},
+    names::{MANAGER, RUN_LABEL, conditions, reasons},
     observe,
+    status::{self, Is},
 };
 use futures_util::{StreamExt, future};
 use jiff::Timestamp;
@@ -93,7 +94,7 @@ struct Context {
     client: Client,
     image: Image,
     recorder: Recorder,
-    /// Failures in a row, by run.
+    /// Failures in a row, by the run's UID.
     failures: Mutex<HashMap<String, u32>>,
     runs: Store<BenchmarkRun>,
     state: Arc<State>,
@@ -222,7 +223,7 @@ async fn reconcile(run: Arc<BenchmarkRun>, context: Arc<Context>) -> Result<Acti
     };
     metrics.under_way(context.runs.state().iter().filter(|run| begun(run)).count());
     if result.is_ok() {
-        context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(&run));
+        context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&run.uid().unwrap_or_default());
     }
     if outcome == Outcome::Conflict {
         // The newer version is on its way through the watch.
@@ -234,37 +235,51 @@ async fn reconcile(run: Arc<BenchmarkRun>, context: Arc<Context>) -> Result<Acti
 async fn step(run: Arc<BenchmarkRun>, context: &Context) -> Result<Action, ReconcileError> {
     let observed = observe::observe(&context.client, run.clone()).await?;
     let Decision { acts, status, again } = decide(&observed, Timestamp::now());
-    let mut failed = None;
     for act in &acts {
         if let Err(error) = apply::carry_out(&context.client, &run, act, &context.image).await {
-            failed = Some(error);
-            break;
+            tell_failure(context, &run, act, &error).await;
+            return Err(error.into());
         }
     }
-    if let Some(error) = failed {
-        tell_failure(context, &run, &error).await;
-        return Err(error.into());
-    }
-    let gone = acts.contains(&crate::decide::Act::Delete) || run.metadata.deletion_timestamp.is_some();
+    let gone = acts.contains(&Act::Delete) || run.metadata.deletion_timestamp.is_some();
     if !gone && apply::write_status(&context.client, &run, &status).await? {
-        for event in events(run.status.as_ref(), &status) {
-            publish(context, &run, event).await;
-        }
+        publish_all(context, &run, &status).await;
     }
     Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
-/// Says in the status, where users look, what keeps the operator from going on.
-async fn tell_failure(context: &Context, run: &BenchmarkRun, error: &ApplyError) {
-    let mut status = run.status.clone().unwrap_or_default();
-    status.phase.get_or_insert(RunPhase::Pending);
-    status.reason = Some("ApplyFailed".to_owned());
-    status.message = Some(format!("{error}; tried again"));
-    if let Err(error) = apply::write_status(&context.client, run, &status).await
-        && !apply::is_conflict(&error)
-    {
-        tracing::warn!(run = key(run), %error, "cannot write the status");
+/// Says in the status and in an Event, where users look, what keeps the operator from going on.
+async fn tell_failure(context: &Context, run: &BenchmarkRun, act: &Act, error: &ApplyError) {
+    let status = failed(run, act, error, Timestamp::now());
+    match apply::write_status(&context.client, run, &status).await {
+        Ok(true) => publish_all(context, run, &status).await,
+        Ok(false) => {}
+        Err(error) if apply::is_conflict(&error) => {}
+        Err(error) => tracing::warn!(run = key(run), %error, "cannot write the status"),
     }
+}
+
+/// The status of a run that an act failed for.
+fn failed(run: &BenchmarkRun, act: &Act, error: &ApplyError, now: Timestamp) -> BenchmarkRunStatus {
+    let mut status = run.status.clone().unwrap_or_default();
+    status.observed_generation = run.metadata.generation;
+    status.phase.get_or_insert(RunPhase::Pending);
+    let reason = match error {
+        ApplyError::Document(_) => reasons::PLAN_TOO_LARGE,
+        error if apply::is_refusal(error) => reasons::REFUSED,
+        ApplyError::Api { .. } => reasons::APPLY_FAILED,
+    };
+    let condition = match act {
+        Act::Store(_) | Act::PlaceReport => Some(conditions::ADMITTED).filter(|_| status.plan_ref.is_none()),
+        Act::CarryOut(_) => Some(conditions::WORKERS_READY),
+        Act::Stop(_) | Act::Delete => None,
+    };
+    if let Some(condition) = condition {
+        status::set(&mut status, condition, Is::False, reason, error.to_string(), now);
+    }
+    status.reason = Some(reason.to_owned());
+    status.message = Some(error.to_string());
+    status
 }
 
 fn key(run: &BenchmarkRun) -> String {
@@ -273,7 +288,7 @@ fn key(run: &BenchmarkRun) -> String {
 
 fn on_error(run: Arc<BenchmarkRun>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
-    let in_a_row = failures.entry(key(&run)).or_default();
+    let in_a_row = failures.entry(run.uid().unwrap_or_default()).or_default();
     let wait = BACKOFF.0.saturating_mul(1 << (*in_a_row).min(16)).min(BACKOFF.1);
     *in_a_row = in_a_row.saturating_add(1);
     tracing::warn!(run = key(&run), reason = error.reason(), error = chain(error), retry_in = ?wait, "reconciliation failed");
@@ -285,21 +300,25 @@ fn events(before: Option<&BenchmarkRunStatus>, now: &BenchmarkRunStatus) -> Vec<
     let old = before.cloned().unwrap_or_default();
     let mut events = Vec::new();
     let note = now.message.clone().unwrap_or_default();
-    if old.phase != now.phase
-        && let Some(phase) = now.phase.filter(|phase| *phase != RunPhase::Finished)
-    {
-        events.push(event(EventType::Normal, &format!("{phase:?}"), "Phase", note.clone()));
-    }
     if old.verdict != now.verdict
         && let Some(verdict) = now.verdict
     {
         let type_ = if verdict == RunVerdict::Passed { EventType::Normal } else { EventType::Warning };
-        events.push(event(type_, &format!("{verdict:?}"), "Verdict", note.clone()));
-    } else if old.reason != now.reason && now.phase == old.phase {
-        let type_ = if troubled(now) { EventType::Warning } else { EventType::Normal };
-        if let Some(reason) = &now.reason {
-            events.push(event(type_, reason, "Follow", note));
+        events.push(event(type_, &format!("{verdict:?}"), "Verdict", note));
+    } else if troubled(now) {
+        if (&old.reason, &old.message) != (&now.reason, &now.message)
+            && let Some(reason) = &now.reason
+        {
+            events.push(event(EventType::Warning, reason, "Follow", note));
         }
+    } else if old.phase != now.phase
+        && let Some(phase) = now.phase
+    {
+        events.push(event(EventType::Normal, &format!("{phase:?}"), "Phase", note));
+    } else if old.reason != now.reason
+        && let Some(reason) = &now.reason
+    {
+        events.push(event(EventType::Normal, reason, "Follow", note));
     }
     events
 }
@@ -307,16 +326,19 @@ fn events(before: Option<&BenchmarkRunStatus>, now: &BenchmarkRunStatus) -> Vec<
 /// Whether a condition says what the status says, and says no.
 fn troubled(status: &BenchmarkRunStatus) -> bool {
     let reason = status.reason.as_deref().unwrap_or_default();
-    status
-        .conditions
-        .iter()
-        .any(|c| c.status == "False" && c.reason == reason && reason != crate::names::reasons::STARTING)
+    status.conditions.iter().any(|c| c.status == "False" && c.reason == reason && reason != reasons::STARTING)
 }
 
 fn event(type_: EventType, reason: &str, action: &str, note: String) -> Event {
     // The API's bound on a note.
     let note = note.chars().take(1_000).collect();
     Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None }
+}
+
+async fn publish_all(context: &Context, run: &BenchmarkRun, status: &BenchmarkRunStatus) {
+    for event in events(run.status.as_ref(), status) {
+        publish(context, run, event).await;
+    }
 }
 
 async fn publish(context: &Context, run: &BenchmarkRun, event: Event) {

@@ -55,7 +55,7 @@ pub enum DocumentError {
         reason: String,
     },
     /// The API server said no.
-    #[error("ConfigMap {config_map} in namespace {namespace}: {source}")]
+    #[error("ConfigMap {config_map} in namespace {namespace}: {}", crate::apply::said(source))]
     Api {
         /// Which.
         config_map: String,

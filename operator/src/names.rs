@@ -4,6 +4,8 @@
 pub(crate) const MANAGER: &str = "nearbench-operator";
 /// The label that leads from an object to its run.
 pub(crate) const RUN_LABEL: &str = "nearbench.dev/run";
+/// The label that tells the pods of a run from those of an earlier one of the same name.
+pub(crate) const UID_LABEL: &str = "nearbench.dev/run-uid";
 /// The port on which a run's pod says how it stands.
 pub(crate) const STANDING_PORT: u16 = 8080;
 /// Where.
@@ -54,6 +56,20 @@ pub mod reasons {
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// The manifest is in order.
     pub const VALID: &str = "Valid";
+    /// Something that is not the run's has a name that it needs.
+    pub const NAME_TAKEN: &str = "NameTaken";
+    /// The plan does not fit into an object.
+    pub const PLAN_TOO_LARGE: &str = "PlanTooLarge";
+    /// The API server refuses an object of the run.
+    pub const REFUSED: &str = "Refused";
+    /// The API server cannot be reached, or says no for now.
+    pub const APPLY_FAILED: &str = "ApplyFailed";
+    /// The Job makes no pod.
+    pub const NO_POD: &str = "NoPod";
+    /// The pod was ready, and is not any more.
+    pub const NOT_READY: &str = "NotReady";
+    /// The run takes longer than its plan can take.
+    pub const OVERDUE: &str = "Overdue";
     /// Held by `spec.suspend`.
     pub const SUSPENDED: &str = "Suspended";
     /// The plan is made, the pod is next.

@@ -21,9 +21,19 @@ impl Trouble {
 /// What a pod waits for in the ordinary course of things.
 const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
+/// Exit codes of `nearbench run` that go with a report: passed, failed, inconclusive.
+const REPORTED: [i32; 3] = [0, 1, 3];
+
 /// Whether a pod is ready.
 pub(crate) fn ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|(status, ..)| status == "True")
+}
+
+/// Whether a pod's process ended because it was told to, before it had anything to report.
+pub(crate) fn was_stopped(pod: &Pod) -> bool {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let mut states = containers.filter_map(|container| container.state.as_ref()?.terminated.as_ref());
+    states.any(|ended| ended.exit_code == 3)
 }
 
 /// What keeps `pod` from its work, or how it ended other than well; `None` while all is well.
@@ -40,7 +50,7 @@ pub(crate) fn trouble(pod: &Pod) -> Option<Trouble> {
     }
     let states = status.container_statuses.iter().flatten().filter_map(|container| container.state.as_ref());
     for state in states {
-        if let Some(ended) = state.terminated.as_ref().filter(|ended| ended.exit_code != 0) {
+        if let Some(ended) = state.terminated.as_ref().filter(|ended| !REPORTED.contains(&ended.exit_code)) {
             return Some(ended_badly(pod, ended));
         }
         let waiting = state.waiting.as_ref();
@@ -60,7 +70,7 @@ fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, Option<&'a str>,
 }
 
 fn ended_badly(pod: &Pod, ended: &ContainerStateTerminated) -> Trouble {
-    let said = ended.message.as_deref().map(last_error).unwrap_or_default();
+    let said = ended.message.as_deref().and_then(last_error);
     let exit = ended.exit_code;
     if ended.reason.as_deref() == Some(reasons::OOM_KILLED) {
         let limit = memory_limit(pod).map_or_else(String::new, |limit| format!(", {limit}"));
@@ -74,12 +84,11 @@ fn ended_badly(pod: &Pod, ended: &ContainerStateTerminated) -> Trouble {
     // As `nearbench run` ends.
     let reason = match exit {
         2 => "BadInput",
-        3 => reasons::STOPPED,
         4 => "CouldNotRun",
         _ => ended.reason.as_deref().unwrap_or("Error"),
     };
-    let message = if said.is_empty() { format!("the run's process ended with exit code {exit}") } else { said };
-    Trouble::new(reason, message)
+    let killed = if exit > 128 { format!(": killed by signal {}", exit - 128) } else { String::new() };
+    Trouble::new(reason, said.unwrap_or_else(|| format!("the run's process ended with exit code {exit}{killed}")))
 }
 
 fn memory_limit(pod: &Pod) -> Option<&str> {
@@ -87,10 +96,7 @@ fn memory_limit(pod: &Pod) -> Option<&str> {
     Some(container.resources.as_ref()?.limits.as_ref()?.get("memory")?.0.as_str())
 }
 
-/// The error at the end of a process's log, or the log's last line.
-fn last_error(log: &str) -> String {
-    let mut lines = log.lines().rev().map(str::trim).filter(|line| !line.is_empty());
-    let last = lines.next().unwrap_or_default();
-    let error = log.lines().rev().find_map(|line| line.trim().strip_prefix("error: "));
-    error.unwrap_or(last).to_owned()
+/// The error at the end of a process's log.
+fn last_error(log: &str) -> Option<String> {
+    log.lines().rev().find_map(|line| line.trim().strip_prefix("error: ")).map(str::to_owned)
 }

@@ -10,7 +10,7 @@ use nearbench_core::{
     schedule::Schedule,
     verdict::Verdict,
 };
-use nearbench_crds::{BenchmarkRunStatus, RunPhase, RunVerdict, Summary};
+use nearbench_crds::{BenchmarkRunStatus, Progress, RunPhase, RunVerdict, Summary};
 
 /// A condition's value.
 pub(crate) enum Is {
@@ -117,6 +117,9 @@ pub(crate) fn finish_with(status: &mut BenchmarkRunStatus, report: BenchmarkRepo
     } else {
         reasons.join("; ")
     };
+    if let Some(progress) = &mut status.progress {
+        *progress = Progress { offered: counts.offered, succeeded: counts.succeeded, ..progress.clone() };
+    }
     status.summary = Some(summary(&plan, &results));
     status.results = Some(Results { series: Vec::new(), ..results });
     status.ensure = ensure;

@@ -6,17 +6,11 @@ use nearbench_crds::{BenchmarkRun, Resolve, Violation, one_process};
 /// The plan of `run`; `accounts` is the list in the ConfigMap that `spec.receivers.accountsFrom` names, if it is there.
 ///
 /// # Errors
-/// Every rule that does not hold.
+/// Every rule that does not hold; where all do, what one process cannot do.
 pub(crate) fn plan(run: &BenchmarkRun, accounts: Option<&str>) -> Result<Plan, Vec<Violation>> {
     let config_map = |_: &str| accounts.map(str::to_owned);
     let plan = nearbench_crds::plan(run, &Resolve { on_devnet: false, config_map: &config_map })?;
-    let mut beyond = one_process(&plan);
-    if plan.workers > 1 {
-        beyond.push(Violation {
-            path: "spec.workers.replicas".to_owned(),
-            message: format!("{} workers are a fleet, and a run is one process here; use 0", plan.workers),
-        });
-    }
+    let beyond = one_process(&plan);
     if beyond.is_empty() { Ok(plan) } else { Err(beyond) }
 }
 

@@ -5,7 +5,7 @@
 
 {{/* Names in the cluster as a whole: two releases may not share them. */}}
 {{- define "nearbench.clusterName" -}}
-{{- printf "%s-%s" .Release.Namespace (include "nearbench.operator" .) | trunc 63 | trimSuffix "-" }}
+{{- printf "nearbench:%s:%s" .Release.Namespace .Release.Name }}
 {{- end }}
 
 {{- define "nearbench.image" -}}

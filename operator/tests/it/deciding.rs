@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 fn the_plan_is_stored_and_told_before_the_job_is_made() {
     let mut world = World::new(run());
     let first = world.decide(0);
-    assert!(matches!(first.acts[..], [Act::Store(_)]), "{:?}", first.acts);
+    assert!(matches!(first.acts[..], [Act::Store(_), Act::PlaceReport]), "{:?}", first.acts);
     assert_eq!((first.status.phase, first.again), (Some(RunPhase::Provisioning), Some(Duration::ZERO)));
     assert_eq!(first.status.plan_ref.unwrap().name, "quickstart-plan");
     assert_eq!(first.status.observed_generation, Some(3));
@@ -28,6 +28,90 @@ fn an_operator_that_died_before_it_said_that_the_job_is_made_makes_the_same_agai
     let made = world.decide(1).acts;
     world.change(|run| run.status = told);
     assert_eq!(world.decide(2).acts, made);
+}
+
+#[test]
+fn a_job_that_was_made_and_not_yet_told_of_is_not_made_again() {
+    let mut world = World::new(run());
+    world.decide(0);
+    world.observed.job = Some(job(json!({"active": 1})));
+    assert_eq!(world.decide(2).acts, [Act::PlaceReport]);
+    world.observed.job = None;
+    assert_eq!(world.decide(3).status.reason.as_deref(), Some(reasons::JOB_GONE));
+}
+
+#[test]
+fn what_is_not_the_runs_own_is_waited_for_and_never_touched() {
+    let mut world = World::new(run());
+    world.observed.taken = vec!["Job quickstart".into()];
+    let waiting = world.decide(0);
+    assert_eq!((waiting.acts, waiting.status.plan_ref, waiting.status.verdict), (vec![], None, None));
+    let (value, reason, message) = world.condition(conditions::ADMITTED).unwrap();
+    assert_eq!((value.as_str(), reason.as_str()), ("False", reasons::NAME_TAKEN));
+    assert!(message.starts_with("Job quickstart is there"), "{message}");
+    world.observed.taken.clear();
+    assert!(matches!(world.decide(5).acts[..], [Act::Store(_), Act::PlaceReport]));
+    world.observed.taken = vec!["Pod quickstart-old".into()];
+    assert_eq!(world.decide(6).acts, []);
+    world.observed.taken.clear();
+    assert!(matches!(world.decide(7).acts[..], [Act::CarryOut(_)]));
+}
+
+#[test]
+fn a_report_without_a_place_gets_one() {
+    let mut world = World::begun();
+    world.observed.report_has_place = false;
+    assert_eq!(world.decide(5).acts, [Act::PlaceReport]);
+}
+
+#[test]
+fn a_pod_that_lost_its_job_works_off_what_it_accepted() {
+    let mut world = World::begun();
+    world.decide(2);
+    world.observed.job = None;
+    world.observed.pods = vec![pod(json!({"conditions": [{"type": "Ready", "status": "True"}]}))];
+    let waiting = world.decide(5);
+    assert_eq!((waiting.acts, waiting.status.verdict), (vec![], None));
+    world.observed.pods.clear();
+    assert_eq!(world.decide(9).status.verdict, Some(RunVerdict::Error));
+}
+
+#[test]
+fn a_job_that_makes_no_pod_is_told() {
+    let mut world = World::begun();
+    world.decide(3);
+    assert_eq!(world.condition(conditions::WORKERS_READY).unwrap().1, reasons::STARTING);
+    world.decide(12);
+    let (_, reason, message) = world.condition(conditions::WORKERS_READY).unwrap();
+    assert_eq!(reason, reasons::NO_POD);
+    assert!(message.contains("kubectl describe job quickstart"));
+}
+
+#[test]
+fn a_pod_that_answers_no_more_is_not_ready() {
+    let mut world = World::begun();
+    world.observed.pods = vec![pod(json!({"conditions": [{"type": "Ready", "status": "True"}]}))];
+    world.stands(Stage::Running, "sustain", 40);
+    world.decide(10);
+    world.observed.pods = vec![pod(json!({"conditions": [{"type": "Ready", "status": "False"}]}))];
+    world.observed.standing = None;
+    let status = world.decide(15).status;
+    assert_eq!(world.condition(conditions::WORKERS_READY).unwrap().1, reasons::NOT_READY);
+    assert_eq!(status.workers.unwrap().ready, 0);
+    // All stages together may take less than this.
+    let given_up = world.decide(4 * 3_600);
+    assert_eq!((given_up.acts, given_up.status.verdict), (vec![Act::Stop("job".into())], Some(RunVerdict::Error)));
+}
+
+#[test]
+fn a_pod_that_ended_with_a_report_is_no_trouble() {
+    for exit in [1, 3] {
+        let mut world = World::begun();
+        let ended = json!({"terminated": {"exitCode": exit, "reason": "Error", "message": "peak memory 74 MiB"}});
+        world.observed.pods = vec![pod(container(ended))];
+        let status = world.decide(5).status;
+        assert_eq!((status.reason.as_deref(), status.verdict), (Some(reasons::STARTING), None));
+    }
 }
 
 #[test]
@@ -54,7 +138,7 @@ fn a_manifest_with_a_fault_waits_for_its_correction() {
         ("False".into(), reasons::INVALID_SPEC.into(), "spec.x: is wrong".into())
     );
     world.observed = Observed::waiting(world.observed.run.clone(), Ok(crate::world::plan(&run())));
-    assert!(matches!(world.decide(1).acts[..], [Act::Store(_)]));
+    assert!(matches!(world.decide(1).acts[..], [Act::Store(_), Act::PlaceReport]));
 }
 
 #[test]
@@ -86,7 +170,6 @@ fn the_pods_stage_becomes_phase_progress_and_conditions() {
     assert_eq!(world.condition(conditions::LOAD_COMPLETED), None);
     world.stands(Stage::Auditing, "cooldown", 100);
     assert_eq!(world.decide(15).status.phase, Some(RunPhase::Auditing));
-    assert_eq!(world.condition(conditions::LOAD_COMPLETED).unwrap().0, "True");
     assert_eq!(world.condition(conditions::WORKERS_READY).unwrap().1, reasons::READY);
 }
 
@@ -118,7 +201,7 @@ fn what_keeps_a_pod_from_its_work_is_told_and_not_given_up_at_once() {
         let (value, why, message) = world.condition(conditions::WORKERS_READY).unwrap();
         assert_eq!((value.as_str(), why.as_str(), message.is_empty()), ("False", reason, false));
         let given_up = world.decide(15 * 60 + 1);
-        assert_eq!(given_up.acts, [Act::Stop]);
+        assert_eq!(given_up.acts, [Act::Stop("job".into())]);
         assert_eq!(given_up.status.verdict, Some(RunVerdict::Error));
         assert!(given_up.status.message.unwrap().starts_with("given up after 15 minutes"));
     }
@@ -142,7 +225,11 @@ fn a_pod_that_ended_badly_says_why() {
             "no such account",
         ),
         (json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "error: bad"}}), "BadInput", "bad"),
-        (json!({"terminated": {"exitCode": 139, "reason": "Error"}}), "Error", "exit code 139"),
+        (
+            json!({"terminated": {"exitCode": 137, "reason": "Error", "message": "12 % of the load"}}),
+            "Error",
+            "exit code 137: killed by signal 9",
+        ),
     ];
     for (state, reason, part) in table {
         let mut world = World::begun();
@@ -168,7 +255,7 @@ fn a_pod_that_vanished_is_an_error_and_not_a_result() {
 fn stop_ends_the_pod_in_good_order_once() {
     let mut world = World::begun();
     world.change(|run| run.spec.stop = true);
-    assert_eq!(world.decide(10).acts, [Act::Stop]);
+    assert_eq!(world.decide(10).acts, [Act::Stop("job".into())]);
     let mut suspended = job(json!({"active": 1}));
     suspended.spec.as_mut().unwrap().suspend = Some(true);
     world.observed.job = Some(suspended.clone());
@@ -186,7 +273,7 @@ fn a_plan_that_is_gone_ends_the_run() {
     let mut world = World::begun();
     world.observed.plan = Err(Vec::new());
     let decision = world.decide(10);
-    assert_eq!(decision.acts, [Act::Stop]);
+    assert_eq!(decision.acts, [Act::Stop("job".into())]);
     assert_eq!(decision.status.reason.as_deref(), Some(reasons::PLAN_GONE));
 }
 

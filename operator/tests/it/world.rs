@@ -54,6 +54,7 @@ impl World {
         world.decide(0);
         world.decide(1);
         world.observed.job = Some(job(json!({"active": 1})));
+        world.observed.report_has_place = true;
         world
     }
 
@@ -69,8 +70,8 @@ impl World {
 }
 
 pub(crate) fn job(status: Value) -> Job {
-    serde_json::from_value(json!({"metadata": {"name": "quickstart"}, "spec": {"template": {}}, "status": status}))
-        .unwrap()
+    let metadata = json!({"name": "quickstart", "uid": "job", "creationTimestamp": at(1).to_string()});
+    serde_json::from_value(json!({"metadata": metadata, "spec": {"template": {}}, "status": status})).unwrap()
 }
 
 pub(crate) fn job_over(how: &str) -> Job {
