@@ -50,6 +50,9 @@ def test_a_deployment_is_reached_by_name_and_goes_without_a_trace(namespace, ima
     assert namespace.kubectl("exec", "deployment/devnet", "--", "/nearbench", "--version").startswith("nearbench ")
 
     namespace.kubectl("delete", "deployment,service,pod", "--all", "--cascade=foreground", "--timeout=60s")
+    # A ReplicaSet may have made a pod anew before it was gone itself.
+    for left in namespace.kubectl("get", "pods,replicasets,endpointslices", "--output=name").split():
+        namespace.wait(left, "delete")
     assert namespace.get("pods,replicasets,endpointslices") == []
 
 
