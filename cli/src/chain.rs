@@ -64,9 +64,10 @@ impl Chain {
         let endpoint = Endpoint {
             name: "devnet (in this process)".into(),
             priority: 0,
+            max_requests_per_second: None,
             transport: Arc::new(InProcess(devnet.clone())),
         };
-        let client = Client::new(vec![endpoint], request_timeout(plan));
+        let client = Client::new(vec![endpoint], &plan.engine.breaker);
         let master = same_key(&root, &account.account_id)?;
         let create_from = account.create_from.is_some().then_some(root);
         let lanes = generate(&account.account_id, lane_count(&account.keys));
@@ -82,6 +83,7 @@ impl Chain {
                 Ok(Endpoint {
                     name: endpoint.url.as_str().into(),
                     priority: endpoint.priority,
+                    max_requests_per_second: endpoint.max_requests_per_second,
                     transport: Arc::new(secrets::transport(folder, endpoint)?),
                 })
             })
@@ -103,11 +105,9 @@ impl Chain {
             Keys::Prepared { secret } => secrets::keys(folder, secret, &account.account_id)?,
             Keys::Generate { count } => generate(&account.account_id, *count),
         };
-        Ok(Self {
-            client: Client::new(endpoints, request_timeout(plan)),
-            signers: Signers { create_from, master, lanes },
-            devnet: None,
-        })
+        let client = Client::new(endpoints, &plan.engine.breaker);
+        client.watch();
+        Ok(Self { client, signers: Signers { create_from, master, lanes }, devnet: None })
     }
 
     /// What runs the chain, by the version that its node states. devnet is never presented as NEAR.
@@ -123,10 +123,6 @@ impl Chain {
     pub(crate) fn is_own(&self) -> bool {
         self.devnet.is_some()
     }
-}
-
-fn request_timeout(plan: &Plan) -> Duration {
-    Duration::from_millis(plan.engine.breaker.timeout_ms)
 }
 
 fn lane_count(keys: &Keys) -> u32 {

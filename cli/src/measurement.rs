@@ -22,6 +22,7 @@ use nearbench_core::{
 };
 use nearbench_load::Offer;
 use nearbench_near::{
+    Traffic,
     audit::{self, Scope},
     provision::Provisioned,
 };
@@ -66,6 +67,10 @@ pub(crate) struct Measured {
     block_time: Duration,
     polling_error: Duration,
     lanes_full: Option<f64>,
+    /// What had been asked of the endpoints before the load.
+    traffic_before: Traffic,
+    /// Of the requests during the load: those that an endpoint failed, in percent.
+    endpoint_trouble: Option<f64>,
     throttled_ms: Option<u64>,
     steal_percent: Option<f64>,
 }
@@ -108,6 +113,7 @@ impl Measurement<'_> {
             max_under_way: plan.load.phases.iter().map(|phase| phase.max_vusers).collect(),
         };
 
+        let traffic_before = chain.client.traffic();
         let before = CpuPressure::now();
         let started = Timestamp::now();
         let driver = tokio::spawn({
@@ -142,6 +148,8 @@ impl Measurement<'_> {
             started,
             block_time: finality.block_interval(),
             polling_error: finality.polling_error(),
+            endpoint_trouble: chain.client.traffic().since(&traffic_before).trouble_percent(),
+            traffic_before,
             lanes_full: (ticks > 0).then(|| full as f64 * 100.0 / ticks as f64),
             throttled_ms: after.throttled_ms_since(before),
             steal_percent: after.steal_percent_since(before),
@@ -161,6 +169,10 @@ impl Measurement<'_> {
             }
         };
         drained.map_err(Failure::run)?;
+        let traffic = self.chain.client.traffic().since(&measured.traffic_before);
+        for (label, times) in traffic.errors {
+            measured.tally.recorder().errors(label, times);
+        }
         measured.block_time = finality.block_interval();
         Ok(measured)
     }
@@ -202,7 +214,11 @@ impl Measurement<'_> {
             block_time_ms,
             restarts: 0,
             max_send_lag_ms: plan.load.max_send_lag_ms,
-            signals: Signals { lanes_full: measured.lanes_full, ..Signals::default() },
+            signals: Signals {
+                lanes_full: measured.lanes_full,
+                endpoint_trouble: measured.endpoint_trouble,
+                ..Signals::default()
+            },
             audit,
         };
         let names = plan.load.phases.iter().map(|phase| phase.name.as_str());

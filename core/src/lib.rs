@@ -6,7 +6,9 @@
 pub mod account;
 pub mod amount;
 pub mod audit;
+pub mod backoff;
 pub mod batch;
+pub mod breaker;
 pub mod counts;
 pub mod ensure;
 pub mod hash;
@@ -22,6 +24,7 @@ pub mod schedule;
 pub mod settle;
 pub mod standing;
 pub mod transfer;
+pub mod turns;
 pub mod verdict;
 
 pub use account::{Account, AccountError};

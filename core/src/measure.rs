@@ -236,7 +236,8 @@ impl Recorder {
         self.errors(label, 1);
     }
 
-    fn errors(&mut self, label: &'static str, times: u64) {
+    /// Counts an error that happened so many times.
+    pub fn errors(&mut self, label: &'static str, times: u64) {
         if let Some((_, count)) = self.errors.iter_mut().find(|(known, _)| *known == label) {
             *count += times;
         } else if self.errors.len() < MAX_LABELS {

@@ -174,6 +174,11 @@ impl SendError {
             Self::Unanswered(error) => error.fault.label(),
         }
     }
+
+    /// Whether the endpoint is to blame, rather than the transaction.
+    pub fn is_endpoints(&self) -> bool {
+        matches!(self, Self::Unanswered(error) if error.fault.is_endpoints())
+    }
 }
 
 /// A chain other than the expected one, or none.

@@ -5,7 +5,7 @@ use crate::{
         AccessKey, AccountState, At, Block, ChainIdError, ChunkTransaction, NodeStatus, Permission, Read, SendError,
         ViewError, Wait,
     },
-    pool::{Endpoint, Pool},
+    pool::{Endpoint, Pool, Traffic},
     rpc::{self, Fault, RpcError},
     transaction::SignedTx,
     views,
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use nearbench_core::{
     Account, Hash, Height, Near,
     outcome::{Refusal, TxStatus},
-    plan::ChainLimits,
+    plan::{self, ChainLimits},
 };
 use serde_json::{Value, json};
 use std::{fmt, sync::Arc, time::Duration};
@@ -28,9 +28,24 @@ const NODE_WAIT: Duration = Duration::from_secs(10);
 pub struct Client(Arc<Pool>);
 
 impl Client {
-    /// A client of these endpoints; each request takes at most `timeout` (waiting ones the node's own bound more).
-    pub fn new(endpoints: Vec<Endpoint>, timeout: Duration) -> Self {
-        Self(Arc::new(Pool::new(endpoints, timeout)))
+    /// A client of these endpoints. Each request takes at most the breaker's timeout (waiting ones the node's own bound
+    /// more); a read that no endpoint answers is tried again for as long.
+    pub fn new(endpoints: Vec<Endpoint>, breaker: &plan::Breaker) -> Self {
+        Self(Arc::new(Pool::new(endpoints, breaker)))
+    }
+
+    /// From now on compares the heads of the endpoints, and sets those aside that have fallen behind, for as long as a
+    /// clone of this client lives. Asks each endpoint every 2 s; nothing to do for a single one.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn watch(&self) {
+        self.0.watch();
+    }
+
+    /// What was asked of the endpoints so far, by every clone.
+    pub fn traffic(&self) -> Traffic {
+        self.0.traffic()
     }
 
     /// What the preferred endpoint says of itself.
@@ -47,9 +62,11 @@ impl Client {
     /// Names the endpoint and both chains.
     pub async fn check_chain_id(&self, wanted: &str) -> Result<NodeStatus, ChainIdError> {
         let pool = &self.0;
+        // Known from the first check on: a client speaks to one chain.
+        let _ = pool.chain_id.set(wanted.to_owned());
         let request = rpc::request("status", &json!([]));
         let (mut first, mut unanswered) = (None, pool.error(0, "status", Fault::NoEndpoint));
-        for endpoint in pool.order() {
+        for endpoint in 0..pool.len() {
             match pool.call::<views::StatusView>(endpoint, "status", request.clone(), pool.timeout).await {
                 Ok(status) if status.chain_id != wanted => {
                     let (endpoint, found) = (pool.name(endpoint), status.chain_id);
@@ -96,17 +113,8 @@ impl Client {
             at.query(json!({ "request_type": "view_access_key", "account_id": account, "public_key": public_key }));
         match self.0.read::<views::KeyView>("query", &params, self.0.timeout).await {
             Ok(view) => {
-                let value = match (view.nonce, view.permission) {
-                    (Some(nonce), Some(permission)) => {
-                        Some(AccessKey { nonce, permission: Permission::read(&permission) })
-                    }
-                    _ if view.error.as_deref().is_some_and(|text| text.contains("does not exist while viewing")) => {
-                        None
-                    }
-                    _ => {
-                        return Err(self.malformed("query", "neither a key nor its absence"));
-                    }
-                };
+                let value =
+                    view.key.map(|(nonce, permission)| AccessKey { nonce, permission: Permission::read(&permission) });
                 Ok(Read { height: view.block_height, block: view.block_hash, value })
             }
             Err(error) => absent(error, &["UNKNOWN_ACCESS_KEY", "UNKNOWN_ACCOUNT"]),
@@ -151,9 +159,7 @@ impl Client {
         let refused =
             |reason: String| ViewError::Contract { contract: contract.clone(), method: method.to_owned(), reason };
         match self.0.read::<views::CallResultView>("query", &params, self.0.timeout).await {
-            Ok(views::CallResultView { result: Some(bytes), error: None }) => Ok(bytes),
-            Ok(views::CallResultView { error: Some(reason), .. }) => Err(refused(reason)),
-            Ok(_) => Err(self.malformed("query", "neither result nor error").into()),
+            Ok(views::CallResultView(answer)) => answer.map_err(refused),
             Err(error) => {
                 let causes = ["NO_CONTRACT_CODE", "CONTRACT_EXECUTION_ERROR", "UNKNOWN_ACCOUNT"];
                 Err(match error.fault.caused_by(&causes) {
@@ -197,10 +203,6 @@ impl Client {
     pub async fn gas_price(&self) -> Result<Near, RpcError> {
         let view: views::GasPriceView = self.0.read("gas_price", &json!([null]), self.0.timeout).await?;
         Ok(Near(view.gas_price))
-    }
-
-    fn malformed(&self, method: &'static str, reason: &str) -> RpcError {
-        self.0.error(0, method, Fault::Malformed(reason.to_owned()))
     }
 
     /// Hands a transaction to the endpoint in use, which answers at once and checks nothing.

@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod chain;
 pub mod client;
+mod health;
 pub mod http;
 pub mod keyfile;
 mod outcome;
@@ -19,7 +20,7 @@ pub mod transport;
 mod views;
 
 pub use client::Client;
-pub use pool::Endpoint;
+pub use pool::{Endpoint, Traffic};
 pub use secret::SecretText;
 pub use signer::Signer;
 pub use transaction::SignedTx;

@@ -1,23 +1,39 @@
 //! The endpoints of a chain, and which of them is asked.
 //!
-//! Reads go to the preferred endpoint and on to the next when one fails. Sends stay on one endpoint until it fails, because
-//! transactions of one key that travel over two may overtake each other and die. That choice is made in `order` and
-//! `failed` alone. What requests and answers mean is not its business.
+//! Reads go to the best endpoint of the moment and on to the next when one fails, and are tried again with backoff.
+//! Sends stay on one endpoint until it fails or is set aside, because transactions of one key that travel over two may
+//! overtake each other and die; for the same reason they do not move back by themselves. An endpoint that only asks to be
+//! left alone for a moment keeps its sends waiting. What requests and answers mean is not its business.
 
 use crate::{
+    health::{self, Aside, Health, Judged, Rank, nanos},
     rpc::{self, Fault, RpcError},
     transport::Transport,
+    views,
 };
 use bytes::Bytes;
+use futures_util::future::join_all;
+use nearbench_core::{
+    backoff::Backoff,
+    breaker::{Change, Permit},
+    plan,
+};
+use rand::Rng;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    ops::Range,
+    collections::BTreeMap,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
+use tokio::time::Instant;
+
+/// Between two questions to every endpoint for its head.
+const HEAD_INTERVAL: Duration = Duration::from_secs(2);
+/// Between two rounds of a read through all endpoints.
+const ROUNDS: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
 /// A way to the chain.
 #[derive(Clone)]
@@ -26,47 +42,169 @@ pub struct Endpoint {
     pub name: Arc<str>,
     /// Lower is preferred.
     pub priority: u32,
+    /// At most so many requests a second; `None`: no limit.
+    pub max_requests_per_second: Option<u32>,
     /// The way itself.
     pub transport: Arc<dyn Transport>,
 }
 
+/// What was asked of the endpoints so far, and how it failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Those for whose failure the endpoint is to blame, by [`Fault::label`].
+    pub errors: BTreeMap<&'static str, u64>,
+}
+
+impl Traffic {
+    /// What came since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = |label| earlier.errors.get(label).copied().unwrap_or_default();
+        let errors = self.errors.iter().map(|(label, count)| (*label, count.saturating_sub(before(label))));
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            errors: errors.filter(|(_, count)| *count > 0).collect(),
+        }
+    }
+
+    /// Of the requests, the failed ones in percent; `None` without requests.
+    pub fn trouble_percent(&self) -> Option<f64> {
+        (self.requests > 0).then(|| self.errors.values().sum::<u64>() as f64 * 100.0 / self.requests as f64)
+    }
+}
+
 pub(crate) struct Pool {
     /// By priority.
-    endpoints: Vec<Endpoint>,
+    members: Vec<Member>,
     /// What a request that does not wait may take.
     pub(crate) timeout: Duration,
     /// The endpoint that sends go to.
     pinned: AtomicUsize,
+    /// The chain that every endpoint has to be on, once that is known.
+    pub(crate) chain_id: OnceLock<String>,
+    /// What times are counted from.
+    origin: Instant,
+    requests: AtomicU64,
+    errors: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+struct Member {
+    endpoint: Endpoint,
+    health: Mutex<Health>,
+}
+
+impl Member {
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, change: Option<Change>, fault: Option<&Fault>) {
+        let endpoint = &*self.endpoint.name;
+        match (change, fault) {
+            (Some(Change::Opened), Some(fault)) => {
+                tracing::info!(endpoint, reason = %fault, "endpoint set aside: too many of its answers failed");
+            }
+            (Some(_), _) => tracing::info!(endpoint, "endpoint is back: it answers again"),
+            (None, _) => {}
+        }
+    }
+}
+
+/// A request under way. Dropped without an outcome, it gives its leave back.
+struct UnderWay<'a> {
+    pool: &'a Pool,
+    member: &'a Member,
+    permit: Option<Permit>,
+}
+
+impl UnderWay<'_> {
+    fn ended(mut self, fault: Option<&Fault>) {
+        let Some(permit) = self.permit.take() else { return };
+        let now_ns = self.pool.now_ns();
+        self.pool.requests.fetch_add(1, Ordering::Relaxed);
+        let change = match fault.filter(|fault| fault.is_endpoints()) {
+            None => self.member.health().answered(permit, now_ns),
+            Some(fault) => {
+                let mut errors = self.pool.errors.lock().unwrap_or_else(PoisonError::into_inner);
+                *errors.entry(fault.label()).or_default() += 1;
+                drop(errors);
+                let mut health = self.member.health();
+                match fault {
+                    Fault::Status { retry_after, status, .. } if *status == 429 || retry_after.is_some() => {
+                        health.refused(permit, *retry_after, now_ns, rand::rng().random())
+                    }
+                    _ => health.failed(permit, now_ns),
+                }
+            }
+        };
+        self.member.tell(change, fault);
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.member.health().withdrawn(permit, self.pool.now_ns());
+        }
+    }
 }
 
 impl Pool {
-    pub(crate) fn new(mut endpoints: Vec<Endpoint>, timeout: Duration) -> Self {
+    pub(crate) fn new(mut endpoints: Vec<Endpoint>, breaker: &plan::Breaker) -> Self {
         endpoints.sort_by_key(|endpoint| endpoint.priority);
-        Self { endpoints, timeout, pinned: AtomicUsize::new(0) }
+        let members = endpoints.into_iter().map(|endpoint| {
+            let health = Mutex::new(Health::new(breaker, endpoint.max_requests_per_second));
+            Member { endpoint, health }
+        });
+        Self {
+            members: members.collect(),
+            timeout: Duration::from_millis(breaker.timeout_ms),
+            pinned: AtomicUsize::new(0),
+            chain_id: OnceLock::new(),
+            origin: Instant::now(),
+            requests: AtomicU64::new(0),
+            errors: Mutex::default(),
+        }
     }
 
-    /// The endpoints in the order in which a read tries them.
-    pub(crate) fn order(&self) -> Range<usize> {
-        0..self.endpoints.len()
+    fn now_ns(&self) -> u64 {
+        nanos(self.origin.elapsed())
     }
 
-    /// Notes that a send on this endpoint failed: the next one takes over.
-    fn failed(&self, endpoint: usize) {
-        let next = (endpoint + 1) % self.endpoints.len().max(1);
-        // Of several sends that failed on it, one moves the pin.
-        let _ = self.pinned.compare_exchange(endpoint, next, Ordering::AcqRel, Ordering::Acquire);
+    /// How many endpoints there are.
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
     }
 
     /// An endpoint's name.
     pub(crate) fn name(&self, endpoint: usize) -> Arc<str> {
-        self.endpoints.get(endpoint).map_or_else(|| "no endpoint".into(), |endpoint| endpoint.name.clone())
+        self.members.get(endpoint).map_or_else(|| "no endpoint".into(), |member| member.endpoint.name.clone())
     }
 
     pub(crate) fn error(&self, endpoint: usize, method: &'static str, fault: Fault) -> RpcError {
         RpcError { endpoint: self.name(endpoint), method, fault }
     }
 
-    /// Asks one endpoint.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            requests: self.requests.load(Ordering::Relaxed),
+            errors: self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// The best choice at this moment among the endpoints that `may` be chosen.
+    fn best(&self, patience: Duration, may: impl Fn(usize) -> bool) -> Option<(Rank, usize)> {
+        let now_ns = self.now_ns();
+        let candidates = self.members.iter().enumerate().filter(|(endpoint, _)| may(*endpoint));
+        candidates
+            .map(|(endpoint, member)| {
+                (member.health().rank(member.endpoint.priority, now_ns, nanos(patience)), endpoint)
+            })
+            .min()
+    }
+
+    /// Asks one endpoint, when it is its turn.
     pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         endpoint: usize,
@@ -74,17 +212,40 @@ impl Pool {
         request: Bytes,
         timeout: Duration,
     ) -> Result<T, RpcError> {
-        let result = match self.endpoints.get(endpoint) {
+        let result = match self.members.get(endpoint) {
             None => Err(Fault::NoEndpoint),
-            Some(endpoint) => match endpoint.transport.call(request, timeout).await {
-                Ok(response) => rpc::read(&response),
-                Err(error) => Err(Fault::Transport(error)),
-            },
+            Some(member) => self.call_member(member, request, timeout).await,
         };
         result.map_err(|fault| self.error(endpoint, method, fault))
     }
 
-    /// Asks the endpoints in their order until one answers; the first one's error if none does.
+    async fn call_member<T: DeserializeOwned>(
+        &self,
+        member: &Member,
+        request: Bytes,
+        timeout: Duration,
+    ) -> Result<T, Fault> {
+        let now_ns = self.now_ns();
+        let aside = |aside: Aside| Fault::SetAside {
+            reason: aside.reason,
+            wait: aside.until_ns.map(|until_ns| Duration::from_nanos(until_ns.saturating_sub(now_ns))),
+        };
+        let at_ns = member.health().turn(now_ns, nanos(timeout)).map_err(aside)?;
+        if at_ns > now_ns {
+            tokio::time::sleep_until(self.origin + Duration::from_nanos(at_ns)).await;
+        }
+        let permit = member.health().permit(self.now_ns().max(at_ns)).map_err(aside)?;
+        let under_way = UnderWay { pool: self, member, permit: Some(permit) };
+        let result = match member.endpoint.transport.call(request, timeout).await {
+            Ok(response) => rpc::read(&response),
+            Err(error) => Err(Fault::Transport(error)),
+        };
+        under_way.ended(result.as_ref().err());
+        result
+    }
+
+    /// Asks the endpoints, the best first, until one answers; and again with backoff, for as long as one request may
+    /// take. The first one's error if none does.
     pub(crate) async fn read<T: DeserializeOwned>(
         &self,
         method: &'static str,
@@ -92,40 +253,147 @@ impl Pool {
         timeout: Duration,
     ) -> Result<T, RpcError> {
         let request = rpc::request(method, params);
-        let mut first = None;
-        for endpoint in self.order() {
-            match self.call(endpoint, method, request.clone(), timeout).await {
-                Err(error) if error.fault.is_endpoints() => {
-                    tracing::debug!(%error, "endpoint failed");
-                    first.get_or_insert(error);
+        let give_up = Instant::now() + self.timeout;
+        let mut rounds = ROUNDS;
+        let mut first: Option<RpcError> = None;
+        loop {
+            let mut tried = Vec::new();
+            let mut again = None;
+            while let Some((_, endpoint)) = self.best(timeout, |endpoint| !tried.contains(&endpoint)) {
+                tried.push(endpoint);
+                match self.call(endpoint, method, request.clone(), timeout).await {
+                    Err(error) if error.fault.is_endpoints() => {
+                        tracing::debug!(%error, "endpoint failed");
+                        if let Some(wait) = error.fault.asks_to_wait() {
+                            again = Some(again.map_or(wait, |again: Duration| again.min(wait)));
+                        } else {
+                            again = Some(Duration::ZERO);
+                        }
+                        // What went wrong tells more than that nobody was asked.
+                        if first.as_ref().is_none_or(|first| matches!(first.fault, Fault::SetAside { .. })) {
+                            first = Some(error);
+                        }
+                    }
+                    answer => return answer,
                 }
-                answer => return answer,
             }
+            let error = first.take().unwrap_or_else(|| self.error(0, method, Fault::NoEndpoint));
+            let wait = rounds.step(rand::rng().random()).max(again.unwrap_or_default());
+            if tried.is_empty() || Instant::now() + wait > give_up {
+                return Err(error);
+            }
+            first = Some(error);
+            tokio::time::sleep(wait).await;
         }
-        Err(first.unwrap_or_else(|| self.error(0, method, Fault::NoEndpoint)))
     }
 
-    /// Sends to the endpoint in use.
+    /// The endpoint that sends go to now. It is another than before where that one is set aside and another is not.
+    fn pinned(&self) -> usize {
+        let pinned = self.pinned.load(Ordering::Acquire);
+        let Some(member) = self.members.get(pinned) else { return pinned };
+        if self.members.len() == 1 {
+            return pinned;
+        }
+        let now_ns = self.now_ns();
+        let health = member.health();
+        let rests = health.rests_until(now_ns);
+        let usable = health.rank(member.endpoint.priority, now_ns, nanos(self.timeout)).is_usable();
+        drop(health);
+        match rests {
+            Some(until_ns) if until_ns - now_ns <= nanos(self.timeout) => pinned,
+            _ if usable => pinned,
+            _ => self.move_pin(pinned),
+        }
+    }
+
+    /// Moves the sends from this endpoint to the best other one that is usable, if there is one; where they go now.
+    fn move_pin(&self, from: usize) -> usize {
+        match self.best(self.timeout, |endpoint| endpoint != from) {
+            Some((rank, to)) if rank.is_usable() => {
+                // Of several sends that failed on it, one moves the pin.
+                match self.pinned.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => {
+                        tracing::info!(from = &*self.name(from), to = &*self.name(to), "sends go to another endpoint");
+                        to
+                    }
+                    Err(moved) => moved,
+                }
+            }
+            _ => from,
+        }
+    }
+
+    /// Sends to the endpoint in use; waits where it asked for a moment's rest.
     pub(crate) async fn send<T: DeserializeOwned>(
         &self,
         method: &'static str,
         request: Bytes,
         timeout: Duration,
     ) -> Result<T, RpcError> {
-        let endpoint = self.pinned.load(Ordering::Acquire);
+        let endpoint = self.pinned();
+        if let Some(member) = self.members.get(endpoint) {
+            let now_ns = self.now_ns();
+            let rests = member.health().rests_until(now_ns);
+            if let Some(until_ns) = rests.filter(|until_ns| until_ns - now_ns <= nanos(self.timeout)) {
+                tokio::time::sleep_until(self.origin + Duration::from_nanos(until_ns)).await;
+            }
+        }
         let answer = self.call(endpoint, method, request, timeout).await;
         if let Err(error) = &answer
             && error.fault.is_endpoints()
         {
             tracing::debug!(%error, "endpoint failed");
-            self.failed(endpoint);
+            if error.fault.asks_to_wait().is_none() {
+                self.move_pin(endpoint);
+            }
         }
         answer
+    }
+
+    /// Asks every endpoint for its head, and judges them by each other.
+    async fn look(&self) {
+        let request = rpc::request("status", &serde_json::json!([]));
+        let wanted = self.chain_id.get();
+        join_all(self.members.iter().map(|member| async {
+            let asked = Instant::now();
+            let Ok(status) = self.call_member::<views::StatusView>(member, request.clone(), self.timeout).await else {
+                return;
+            };
+            let other = wanted.filter(|wanted| **wanted != status.chain_id).map(|_| status.chain_id.as_str().into());
+            let (height, latency_ns) = (status.sync_info.latest_block_height, nanos(asked.elapsed()));
+            member.health().told(height, other, latency_ns, self.now_ns());
+        }))
+        .await;
+        let heads: Vec<_> = self.members.iter().map(|member| member.health().head().clone()).collect();
+        for (member, behind) in self.members.iter().zip(health::judge(&heads, self.now_ns())) {
+            let endpoint = &*member.endpoint.name;
+            let judged = member.health().judged(behind);
+            match judged {
+                Some(Judged::SetAside(reason)) => tracing::info!(endpoint, reason, "endpoint set aside"),
+                Some(Judged::Back) => tracing::info!(endpoint, "endpoint is back: its head is up to date"),
+                None => {}
+            }
+        }
+    }
+
+    /// Looks at the heads for as long as the pool lives. One endpoint has nothing to be compared with.
+    pub(crate) fn watch(self: &Arc<Self>) {
+        if self.members.len() < 2 {
+            return;
+        }
+        let pool = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some(pool) = pool.upgrade() {
+                pool.look().await;
+                drop(pool);
+                tokio::time::sleep(HEAD_INTERVAL).await;
+            }
+        });
     }
 }
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.endpoints.iter().map(|endpoint| &endpoint.name)).finish()
+        f.debug_list().entries(self.members.iter().map(|member| &member.endpoint.name)).finish()
     }
 }

@@ -7,8 +7,10 @@ use crate::transport::{Response, TransportError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
+/// What every request is called. Their connection tells requests apart; an answer by another name is not ours.
+const ID: &str = "nearbench";
 /// So much of an unexpected answer is repeated in an error.
 const SNIPPET_CHARS: usize = 200;
 
@@ -29,6 +31,13 @@ pub struct RpcError {
 pub enum Fault {
     /// The client has no endpoint at all.
     NoEndpoint,
+    /// The endpoint was not asked.
+    SetAside {
+        /// Why.
+        reason: &'static str,
+        /// When it may be asked again, where that is known.
+        wait: Option<Duration>,
+    },
     /// No answer.
     Transport(TransportError),
     /// An HTTP status without a JSON-RPC body.
@@ -62,6 +71,7 @@ impl Fault {
     pub fn label(&self) -> &'static str {
         match self {
             Self::NoEndpoint => "no_endpoint",
+            Self::SetAside { .. } => "endpoint_set_aside",
             Self::Transport(TransportError::Connect(_)) => "connect",
             Self::Transport(TransportError::Broken(_)) => "connection_broken",
             Self::Transport(TransportError::Timeout(_)) => "rpc_timeout",
@@ -77,12 +87,21 @@ impl Fault {
     /// Whether the endpoint is to blame (and another may do better), rather than the question or the transaction.
     pub fn is_endpoints(&self) -> bool {
         match self {
-            Self::NoEndpoint | Self::Transport(_) | Self::Malformed(_) => true,
+            Self::NoEndpoint | Self::SetAside { .. } | Self::Transport(_) | Self::Malformed(_) => true,
             Self::Status { status, .. } => *status != 413,
             Self::Node(error) => matches!(
                 error.cause.as_str(),
                 "INTERNAL_ERROR" | "NO_SYNCED_BLOCKS" | "NOT_SYNCED_YET" | "UNAVAILABLE_SHARD" | "DOES_NOT_TRACK_SHARD"
             ),
+        }
+    }
+
+    /// How long the endpoint asks to be left alone, where nothing else is the matter with it; zero if it does not say.
+    pub(crate) fn asks_to_wait(&self) -> Option<Duration> {
+        match self {
+            Self::SetAside { wait, .. } => Some(wait.unwrap_or_default()),
+            Self::Status { status: 429, retry_after, .. } => Some(retry_after.unwrap_or_default()),
+            _ => None,
         }
     }
 
@@ -99,6 +118,13 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoEndpoint => f.write_str("no endpoint is configured; name one under spec.network.endpoints"),
+            Self::SetAside { reason, wait } => {
+                write!(f, "the endpoint is set aside: {reason}")?;
+                if let Some(wait) = wait {
+                    write!(f, "; it is tried again in {wait:.1?}")?;
+                }
+                f.write_str("; add another endpoint")
+            }
             Self::Transport(error) => write!(f, "{error}; check that the endpoint is up and its URL right"),
             Self::Status { status, retry_after, text } => {
                 write!(f, "HTTP status {status}")?;
@@ -165,13 +191,15 @@ pub(crate) fn request(method: &str, params: &impl Serialize) -> Bytes {
         method: &'a str,
         params: &'a P,
     }
-    let request = Request { jsonrpc: "2.0", id: "nearbench", method, params };
+    let request = Request { jsonrpc: "2.0", id: ID, method, params };
     // Our parameters are texts, numbers and lists of them: they always serialise.
     serde_json::to_vec(&request).unwrap_or_default().into()
 }
 
 #[derive(Deserialize)]
-struct Answer<T> {
+struct Answer<'a, T> {
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
     #[serde(default = "Option::default")]
     result: Option<T>,
     error: Option<ErrorObject>,
@@ -200,7 +228,10 @@ pub(crate) fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Fault>
         retry_after: response.retry_after,
         text: snippet(String::from_utf8_lossy(&response.body[..response.body.len().min(4 * SNIPPET_CHARS)]).trim()),
     };
-    match serde_json::from_slice::<Answer<T>>(&response.body) {
+    match serde_json::from_slice::<Answer<'_, T>>(&response.body) {
+        Ok(Answer { id: Some(id), .. }) if id != ID => {
+            Err(Fault::Malformed(format!("it answers request {:?}, not ours", snippet(&id))))
+        }
         Ok(Answer { error: Some(error), .. }) => {
             let (cause, info) = match error.cause {
                 Some(cause) => (cause.name, cause.info),

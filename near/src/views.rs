@@ -126,12 +126,35 @@ fn base64_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D
 /// The answer to `view_access_key`; a missing key is an `error` text inside the result (nearcore keeps that for
 /// compatibility).
 #[derive(Deserialize)]
+#[serde(try_from = "RawKeyView")]
 pub(crate) struct KeyView {
     pub(crate) block_height: Height,
     pub(crate) block_hash: Hash,
-    pub(crate) nonce: Option<Nonce>,
-    pub(crate) permission: Option<Value>,
-    pub(crate) error: Option<String>,
+    /// Its nonce and permission, if there is such a key.
+    pub(crate) key: Option<(Nonce, Value)>,
+}
+
+#[derive(Deserialize)]
+struct RawKeyView {
+    block_height: Height,
+    block_hash: Hash,
+    nonce: Option<Nonce>,
+    permission: Option<Value>,
+    error: Option<String>,
+}
+
+impl TryFrom<RawKeyView> for KeyView {
+    type Error = &'static str;
+
+    fn try_from(raw: RawKeyView) -> Result<Self, Self::Error> {
+        let RawKeyView { block_height, block_hash, nonce, permission, error } = raw;
+        let key = match (nonce, permission) {
+            (Some(nonce), Some(permission)) => Some((nonce, permission)),
+            _ if error.is_some_and(|text| text.contains("does not exist while viewing")) => None,
+            _ => return Err("neither a key nor its absence"),
+        };
+        Ok(Self { block_height, block_hash, key })
+    }
 }
 
 #[derive(Deserialize)]
@@ -146,9 +169,25 @@ pub(crate) struct AccountView {
 
 /// The answer to `call_function`; a contract's error is text inside the result.
 #[derive(Deserialize)]
-pub(crate) struct CallResultView {
-    pub(crate) result: Option<Vec<u8>>,
-    pub(crate) error: Option<String>,
+#[serde(try_from = "RawCallResultView")]
+pub(crate) struct CallResultView(pub(crate) Result<Vec<u8>, String>);
+
+#[derive(Deserialize)]
+struct RawCallResultView {
+    result: Option<Vec<u8>>,
+    error: Option<String>,
+}
+
+impl TryFrom<RawCallResultView> for CallResultView {
+    type Error = &'static str;
+
+    fn try_from(raw: RawCallResultView) -> Result<Self, Self::Error> {
+        match raw {
+            RawCallResultView { error: Some(error), .. } => Ok(Self(Err(error))),
+            RawCallResultView { result: Some(bytes), .. } => Ok(Self(Ok(bytes))),
+            _ => Err("neither result nor error"),
+        }
+    }
 }
 
 #[derive(Deserialize)]

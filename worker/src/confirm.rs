@@ -7,6 +7,7 @@ use crate::{
 };
 use nearbench_core::{
     Transfer,
+    backoff::Backoff,
     outcome::{Execution, Landed, Refusal, TxStatus},
     settle::{self, Fate, Settlement},
 };
@@ -19,9 +20,8 @@ use std::{sync::Arc, time::Duration};
 
 /// Final blocks to wait for a block that should be among them, before asking for the outcome again.
 const FORK_PATIENCE: u64 = 10;
-/// Between two sendings of the same bytes, at first and at most; full jitter is applied.
-pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// Between two sendings of the same bytes.
+pub(crate) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
 /// An attempt that is stored and not settled.
 pub(crate) struct Open {
@@ -83,7 +83,7 @@ async fn gather<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, place: P
 async fn execution<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, mut resend: bool) -> Option<Landed> {
     let Attempt { hash, .. } = open.attempt;
     let signed = SignedTx { hash, bytes: open.attempt.bytes.clone() };
-    let mut backoff = FIRST_BACKOFF;
+    let mut backoff = BACKOFF;
     loop {
         // A higher nonce that lands first kills this one, so only the lowest open nonce is resent.
         let answer = if resend && lane.open().is_lowest(open.attempt.nonce) {
@@ -109,13 +109,15 @@ async fn execution<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, mut r
                 }
             }
             Err(error) => {
-                shared.tally.recorder().error(error.fault.label());
+                // What the endpoint is to blame for is counted where it is asked.
+                if !error.fault.is_endpoints() {
+                    shared.tally.recorder().error(error.fault.label());
+                }
                 tracing::debug!(%hash, %error, "no answer; trying again");
                 resend = true;
             }
         }
-        tokio::time::sleep(backoff.mul_f64(shared.jitter())).await;
-        backoff = (backoff * 2).min(MAX_BACKOFF);
+        tokio::time::sleep(backoff.step(shared.jitter())).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! One lane: the only place that signs with its key. Claims, signs, stores, sends, in the order of its nonces.
 
 use crate::{
-    confirm::{self, FIRST_BACKOFF, MAX_BACKOFF},
+    confirm::{self, BACKOFF},
     engine::Shared,
 };
 use nearbench_core::{
@@ -148,20 +148,22 @@ async fn attempt<S: Store>(
 /// Hands the bytes over until the endpoint has them: the next nonce goes out only after this one, since a higher one
 /// that lands first kills it. False when the run ended before that.
 async fn send<S: Store>(shared: &Shared<S>, signed: &SignedTx) -> bool {
-    let mut backoff = FIRST_BACKOFF;
+    let mut backoff = BACKOFF;
     loop {
         let Err(error) = shared.client.send(signed).await else { return true };
-        shared.tally.recorder().error(error.label());
+        // What the endpoint is to blame for is counted where it is asked.
+        if !error.is_endpoints() {
+            shared.tally.recorder().error(error.label());
+        }
         if matches!(error, SendError::Refused(_)) {
             // A hint. What it means is found out by the confirmation.
             return false;
         }
         tracing::debug!(hash = %signed.hash, %error, "not taken; trying again");
-        let pause = tokio::time::sleep(backoff.mul_f64(shared.jitter()));
+        let pause = tokio::time::sleep(backoff.step(shared.jitter()));
         if shared.abandon.run_until_cancelled(pause).await.is_none() {
             return false;
         }
-        backoff = (backoff * 2).min(MAX_BACKOFF);
     }
 }
 

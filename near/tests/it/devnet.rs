@@ -7,7 +7,7 @@ use nearbench_core::{
     amount::NEAR,
     audit::{Audit, Expected},
     outcome::{Execution, FailureKind, TxStatus},
-    plan::Deploy,
+    plan::{Breaker, Deploy},
 };
 use nearbench_devnet::{AccountConfig, Config, Devnet};
 use nearbench_near::{
@@ -67,8 +67,14 @@ async fn stage() -> Stage {
         ..Config::default()
     };
     let devnet = Devnet::start(config).await.unwrap();
-    let endpoint = Endpoint { name: "devnet".into(), priority: 0, transport: Arc::new(InProcess(devnet.clone())) };
-    Stage { client: Client::new(vec![endpoint], Duration::from_secs(30)), root, master, lanes, _devnet: devnet }
+    let breaker = Breaker { timeout_ms: 30_000, error_threshold_percentage: 50, reset_timeout_ms: 30_000 };
+    let endpoint = Endpoint {
+        name: "devnet".into(),
+        priority: 0,
+        max_requests_per_second: None,
+        transport: Arc::new(InProcess(devnet.clone())),
+    };
+    Stage { client: Client::new(vec![endpoint], &breaker), root, master, lanes, _devnet: devnet }
 }
 
 impl Stage {

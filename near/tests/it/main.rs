@@ -4,4 +4,5 @@
 mod devnet;
 mod endpoints;
 mod fake;
+mod faulty;
 mod recorded;

@@ -1,6 +1,6 @@
 //! Every accepted transfer ends in one state, and its tokens move once or not at all.
 
-use crate::world::{Fault, World};
+use crate::world::{Fault, World, dead};
 use nearbench_core::outcome::FailureKind;
 use std::time::Duration;
 
@@ -26,6 +26,21 @@ async fn tokens_move_once_through_an_endpoint_that_loses_requests_and_answers() 
     let outcome = world.run(transfers, 7, PATIENCE, true).await;
     assert_eq!((outcome.counts.succeeded, outcome.counts.ended()), (200, 200), "{:?}", outcome.counts);
     assert!(outcome.drained.complete && outcome.audit.unwrap().matches);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_move_once_where_the_preferred_endpoint_is_dead_and_the_other_has_too_much_to_do() {
+    let world = World::behind(vec![dead()], 3, 1_000_000).await;
+    let mut n = 0u64;
+    world.fail(move |_| {
+        n += 1;
+        if n.is_multiple_of(9) { Fault::Busy } else { Fault::None }
+    });
+    let outcome = world.run(world.transfers(120, |_| None), 7, PATIENCE, true).await;
+    assert_eq!((outcome.counts.succeeded, outcome.counts.ended()), (120, 120), "{:?}", outcome.counts);
+    assert!(outcome.drained.complete && outcome.audit.unwrap().matches);
+    let errors = world.client.traffic().errors;
+    assert_eq!(errors.keys().collect::<Vec<_>>(), [&"connect", &"http_429"], "{errors:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 const TOKEN: &[u8] = include_bytes!("../../../contracts/ft/res/ft.wasm");
 
+/// An endpoint that fails too much is tried again before long.
+const BREAKER: plan::Breaker =
+    plan::Breaker { timeout_ms: 5000, error_threshold_percentage: 50, reset_timeout_ms: 100 };
+
 /// What an endpoint does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -74,9 +78,20 @@ impl Transport for Faulty {
     }
 }
 
+/// An endpoint that nobody is behind.
+pub(crate) fn dead() -> Endpoint {
+    struct Dead;
+    impl Transport for Dead {
+        fn call(&self, _: Bytes, _: Duration) -> BoxFuture<'_, Result<Response, TransportError>> {
+            Box::pin(async { Err(TransportError::Connect("nobody there".to_owned())) })
+        }
+    }
+    Endpoint { name: "dead".into(), priority: 0, max_requests_per_second: None, transport: Arc::new(Dead) }
+}
+
 pub(crate) struct World {
     faults: Arc<Mutex<Faults>>,
-    client: Client,
+    pub(crate) client: Client,
     lanes: Vec<Signer>,
     account: Account,
     token: Account,
@@ -98,6 +113,11 @@ pub(crate) fn id(n: u64) -> TransferId {
 impl World {
     /// A chain with fast blocks, `lanes` keys, four receivers and `tokens` to send.
     pub(crate) async fn new(lanes: usize, tokens: u128) -> Self {
+        Self::behind(Vec::new(), lanes, tokens).await
+    }
+
+    /// The same, behind endpoints that are preferred to the chain's own.
+    pub(crate) async fn behind(mut endpoints: Vec<Endpoint>, lanes: usize, tokens: u128) -> Self {
         let account: Account = "bench.near".parse().unwrap();
         let master = Signer::generate(account.clone(), &mut rand::rng());
         let devnet = Devnet::start(Config {
@@ -113,8 +133,10 @@ impl World {
         .unwrap();
         let faults: Arc<Mutex<Faults>> = Arc::new(Mutex::new(Box::new(|_| Fault::None)));
         let transport = Arc::new(Faulty { devnet, faults: faults.clone() });
-        let endpoint = Endpoint { name: "devnet".into(), priority: 0, transport };
-        let client = Client::new(vec![endpoint], Duration::from_secs(5));
+        let endpoint = Endpoint { name: "devnet".into(), priority: 1, max_requests_per_second: None, transport };
+        endpoints.push(endpoint);
+        let client = Client::new(endpoints, &BREAKER);
+        client.watch();
         let lanes: Vec<_> = (0..lanes).map(|_| Signer::generate(account.clone(), &mut rand::rng())).collect();
         let receivers: Vec<Account> = (0..4).map(|i| format!("user-{i}.near").parse().unwrap()).collect();
         let token: Account = "ft.bench.near".parse().unwrap();
@@ -182,7 +204,7 @@ impl World {
                 max_in_flight_per_key: 5,
                 max_tps: 0,
                 batch: plan::Batch { min: batch, max: batch, depth_divisor: 1 },
-                breaker: plan::Breaker { timeout_ms: 5000, error_threshold_percentage: 50, reset_timeout_ms: 30_000 },
+                breaker: BREAKER,
                 gas_per_transfer: 3 * TGAS,
                 max_queue_depth: u64::MAX,
             },
