@@ -70,6 +70,11 @@ impl Pool {
         Inserted::New
     }
 
+    /// Forgets all that waits.
+    pub(crate) fn clear(&mut self) {
+        *self = Self { capacity: self.capacity, ..Self::default() };
+    }
+
     /// Offers transactions in turn until the chunk is full or the pool empty.
     pub(crate) fn offer(&mut self, mut chunk: impl FnMut(&Arc<SignedTransaction>) -> Offered) {
         while let Some(group) = self.next_group() {

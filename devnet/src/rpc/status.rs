@@ -2,8 +2,8 @@
 //!
 //! It is a chain's only node and its only validator, without peers.
 
-use super::{TEXT, params::read, value, view};
-use crate::{Answer, node::Node};
+use super::{TEXT, params::read, site::Site, value, view};
+use crate::Answer;
 use near_jsonrpc_primitives::{
     errors::RpcError,
     types::{
@@ -28,7 +28,7 @@ use std::{collections::HashMap, fmt::Write};
 /// Without a block for this many block times the node is not healthy.
 const UNHEALTHY_AFTER: u32 = 20;
 
-pub(crate) fn status(node: &Node) -> Result<Value, RpcError> {
+pub(crate) fn status(node: &Site<'_>) -> Result<Value, RpcError> {
     let (head, first) = {
         let chain = node.chain();
         (chain.head(), chain.block_at(0))
@@ -71,7 +71,7 @@ pub(crate) fn status(node: &Node) -> Result<Value, RpcError> {
     })
 }
 
-pub(crate) fn health(node: &Node) -> Result<Value, RpcError> {
+pub(crate) fn health(node: &Site<'_>) -> Result<Value, RpcError> {
     let elapsed = node.since_head();
     if elapsed > node.block_time().saturating_mul(UNHEALTHY_AFTER) {
         let elapsed = elapsed.try_into().map_err(|error| internal(format!("{error}")))?;
@@ -92,7 +92,7 @@ pub(crate) fn network_info() -> Result<Value, RpcError> {
 }
 
 /// `[null]`, `["latest"]`, `{"latest": null}`, or a block; all epochs have the same validator.
-pub(super) fn validators(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) fn validators(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let reference = match params {
         Value::Array(mut values) if values.len() == 1 => match values.remove(0) {
             Value::Null => BlockReference::latest(),
@@ -150,14 +150,14 @@ pub(super) fn validators(node: &Node, params: Value) -> Result<Value, RpcError> 
 }
 
 /// Advances the chain by real blocks, as many as asked for.
-pub(super) async fn fast_forward(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) async fn fast_forward(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcSandboxFastForwardRequest { delta_height } = read(params)?;
     node.fast_forward(delta_height).await;
     value(RpcSandboxFastForwardResponse {})
 }
 
 /// In Prometheus' text format, under nearcore's names.
-pub(crate) fn metrics(node: &Node) -> Answer {
+pub(crate) fn metrics(node: &Site<'_>) -> Answer {
     let (head, last_final) = {
         let chain = node.chain();
         (chain.head(), chain.final_block())

@@ -5,6 +5,7 @@
 mod admission;
 mod driver;
 mod exchanges;
+mod faults;
 mod latency;
 mod queues;
 mod reopen;
