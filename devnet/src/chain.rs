@@ -321,6 +321,11 @@ impl Chain {
         })
     }
 
+    /// For each shard, how many transactions wait in its pool, and their bytes.
+    pub fn pool_sizes(&self) -> impl Iterator<Item = (ShardId, (u64, u64))> {
+        self.shards.iter().map(|(&shard_id, shard)| (shard_id, shard.pool.size()))
+    }
+
     /// Forgets every transaction that is in no chunk yet.
     pub fn empty_pools(&mut self) {
         self.held_back.clear();

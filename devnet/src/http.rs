@@ -54,10 +54,7 @@ pub(crate) async fn serve(
         .route("/status", get(async |State(devnet): State<Devnet>| bare(&devnet, rpc::status)))
         .route("/health", get(async |State(devnet): State<Devnet>| bare(&devnet, rpc::health)))
         .route("/network_info", get(async || rpc::answer_bare(rpc::network_info())))
-        .route(
-            "/metrics",
-            get(async |State(devnet): State<Devnet>| rpc::metrics(&Site::new(devnet.node(), &AtNode::default()))),
-        )
+        .route("/metrics", get(async |State(devnet): State<Devnet>| rpc::metrics(devnet.node())))
         .route("/faults", get(faults).post(set_faults).delete(clear_faults))
         .with_state(devnet);
     let service = routes.into_make_service_with_connect_info::<Connection>();

@@ -70,6 +70,11 @@ impl Pool {
         Inserted::New
     }
 
+    /// How many transactions wait, and their bytes.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        (self.hashes.len() as u64, self.bytes)
+    }
+
     /// Forgets all that waits.
     pub(crate) fn clear(&mut self) {
         *self = Self { capacity: self.capacity, ..Self::default() };

@@ -7,6 +7,7 @@
 mod block;
 mod changes;
 mod config;
+mod metrics;
 mod params;
 mod query;
 mod site;
@@ -24,8 +25,9 @@ use near_jsonrpc_primitives::{
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use metrics::metrics;
 pub(crate) use site::Site;
-pub(crate) use status::{health, metrics, network_info, status};
+pub(crate) use status::{health, network_info, status};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";

@@ -1,9 +1,8 @@
-//! The node itself: `status`, `health`, `network_info`, `validators`, `sandbox_fast_forward`, and its metrics.
+//! The node itself: `status`, `health`, `network_info`, `validators`, `sandbox_fast_forward`.
 //!
 //! It is a chain's only node and its only validator, without peers.
 
-use super::{TEXT, params::read, site::Site, value, view};
-use crate::Answer;
+use super::{params::read, site::Site, value, view};
 use near_jsonrpc_primitives::{
     errors::RpcError,
     types::{
@@ -23,7 +22,7 @@ use near_primitives::{
 };
 use near_time::Utc;
 use serde_json::Value;
-use std::{collections::HashMap, fmt::Write};
+use std::collections::HashMap;
 
 /// Without a block for this many block times the node is not healthy.
 const UNHEALTHY_AFTER: u32 = 20;
@@ -154,24 +153,6 @@ pub(super) async fn fast_forward(node: &Site<'_>, params: Value) -> Result<Value
     let RpcSandboxFastForwardRequest { delta_height } = read(params)?;
     node.fast_forward(delta_height).await;
     value(RpcSandboxFastForwardResponse {})
-}
-
-/// In Prometheus' text format, under nearcore's names.
-pub(crate) fn metrics(node: &Site<'_>) -> Answer {
-    let (head, last_final) = {
-        let chain = node.chain();
-        (chain.head(), chain.final_block())
-    };
-    let mut text = String::new();
-    for (name, help, number) in [
-        ("near_block_height_head", "Height of the latest block", head.height),
-        ("near_final_block_height", "Height of the latest final block", last_final.height),
-        ("near_chunk_transactions", "Transactions in the latest chunks", head.transactions().count() as u64),
-        ("near_chunk_gas_used", "Gas burnt in the latest chunks", head.gas_used().as_gas()),
-    ] {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {number}");
-    }
-    Answer { status: 200, content_type: TEXT, body: text.into() }
 }
 
 fn utc(timestamp_ns: u64) -> Result<Utc, RpcError> {

@@ -7,6 +7,7 @@ mod driver;
 mod exchanges;
 mod faults;
 mod latency;
+mod metrics;
 mod queues;
 mod reopen;
 mod restart;
