@@ -34,6 +34,10 @@ pub(crate) enum Command {
     )]
     Run(Run),
     /// Bring up a chain of nearbench's own, with nearcore's JSON-RPC, until Ctrl-C.
+    #[command(
+        after_help = "It fails as it is told to, while it runs: POST /faults takes rules such as {\"rules\": [{\"fault\": \"drop\", \
+                      \"probability\": 0.1}]}, GET reads them, DELETE clears them. README.md lists the faults."
+    )]
     Devnet(Devnet),
     /// Check manifests and say what they would do; nothing is contacted.
     Validate(Validate),

@@ -20,6 +20,7 @@ use near_primitives::transaction::SignedTransaction;
 use near_primitives::types::{AccountId, Balance, EpochId, Gas, ShardId};
 
 use crate::block::{Block, Chunk, OutcomeRecord, TransactionRecord};
+use crate::faults::Handling;
 use crate::genesis::{Genesis, GenesisError};
 use crate::history::{Body, History, HistoryError};
 use crate::pool::{Inserted, Offered, Pool};
@@ -176,6 +177,8 @@ pub struct Chain {
     waiting: HashMap<CryptoHash, Arc<Receipt>>,
     /// Transactions of the block under way.
     fixed: HashMap<CryptoHash, Arc<SignedTransaction>>,
+    /// Transactions that reach their pools with the chunks of a height, on the way until then.
+    held_back: BTreeMap<u64, Vec<Arc<SignedTransaction>>>,
     resumed: Option<Resumed>,
 }
 
@@ -206,6 +209,7 @@ impl Chain {
             history,
             waiting: HashMap::new(),
             fixed: HashMap::new(),
+            held_back: BTreeMap::new(),
             resumed: None,
         };
         let body = Body { block: chain.genesis_block()?, outcomes: Vec::new(), other_executed: Vec::new() };
@@ -250,10 +254,19 @@ impl Chain {
     /// Checks a transaction as an RPC node does and takes it into the pool. Nonces that are too large pass: only the
     /// chunk knows its height. Source: nearcore `chain/client/src/rpc_handler.rs`.
     pub fn submit(&mut self, tx: SignedTransaction) -> Result<Submitted, InvalidTxError> {
+        self.submit_as(tx, Handling::Take)
+    }
+
+    /// The same, and then does with a valid transaction as it is told.
+    pub fn submit_as(&mut self, tx: SignedTransaction, handling: Handling) -> Result<Submitted, InvalidTxError> {
         let head = self.head();
         self.check_validity_period(&tx)?;
         let receiver_shard = self.shard_of(tx.transaction.receiver_id());
         self.check_congestion(head.chunk(receiver_shard).expect("a block has a chunk for each shard"))?;
+        if handling == Handling::Congested {
+            let (shard_id, congestion_level) = (receiver_shard.into(), 1.0.try_into().expect("one is a number"));
+            return Err(InvalidTxError::ShardCongested { shard_id, congestion_level });
+        }
         let tx = validate_transaction(&self.rules, tx)?.into_signed_tx();
         let signer_shard = self.shard_of(tx.transaction.signer_id());
         let shard = self.shards.get_mut(&signer_shard).expect("the layout lists every shard");
@@ -261,6 +274,14 @@ impl Chain {
         verify_and_charge(&self.rules, &state, &tx.transaction, head.gas_price, None)?;
         if self.fixed.contains_key(tx.hash()) {
             return Ok(Submitted::Duplicate);
+        }
+        match handling {
+            Handling::Take | Handling::Congested => {}
+            Handling::Drop => return Ok(Submitted::Duplicate),
+            Handling::HoldBack { blocks } => {
+                self.held_back.entry(head.height + 1 + blocks).or_default().push(Arc::new(tx));
+                return Ok(Submitted::New);
+            }
         }
         Ok(match shard.pool.insert(Arc::new(tx)) {
             Inserted::New => Submitted::New,
@@ -300,9 +321,28 @@ impl Chain {
         })
     }
 
+    /// For each shard, how many transactions wait in its pool, and their bytes.
+    pub fn pool_sizes(&self) -> impl Iterator<Item = (ShardId, (u64, u64))> {
+        self.shards.iter().map(|(&shard_id, shard)| (shard_id, shard.pool.size()))
+    }
+
+    /// Forgets every transaction that is in no chunk yet.
+    pub fn empty_pools(&mut self) {
+        self.held_back.clear();
+        for shard in self.shards.values_mut() {
+            shard.pool.clear();
+        }
+    }
+
     /// Takes the next block's transactions out of the pools. Those that are invalid by now are dropped silently.
     pub fn fix_chunks(&mut self) -> BlockJob {
         let head = self.head();
+        let later = self.held_back.split_off(&(head.height + 2));
+        for tx in std::mem::replace(&mut self.held_back, later).into_values().flatten() {
+            let shard_id = self.shard_of(tx.transaction.signer_id());
+            // What was handed in again meanwhile is there already.
+            let _ = self.shards.get_mut(&shard_id).expect("the layout lists every shard").pool.insert(tx);
+        }
         let congested: HashSet<ShardId> =
             head.chunks.iter().filter(|chunk| self.check_congestion(chunk).is_err()).map(|c| c.shard_id).collect();
         let mut pools: BTreeMap<ShardId, Pool> =

@@ -9,10 +9,46 @@
 //!              ├─ rpc ─ node (time, lock, waiting) ─ chain (rules, no I/O but its log)
 //! Devnet::handle ┘
 //! ```
+//!
+//! # Faults
+//!
+//! A chain that serves can be made to fail at run time. `POST /faults` puts rules in force instead of those that are,
+//! `GET /faults` answers them with how often each was asked and has hit, `DELETE /faults` ends them all; a stall under
+//! way ends with the rules. The body is `{"seed": 7, "rules": [...]}`, or the list of rules alone (seed 0). A rule
+//! that is wrong is refused with status 400 and `{"error": "rules[0].probability is 2: ..."}`, and nothing changes.
+//!
+//! ```json
+//! {"seed": 7, "rules": [
+//!   {"fault": "tooManyRequests", "retryAfterSeconds": 2, "method": "send_tx", "probability": 0.1},
+//!   {"fault": "behind", "blocks": 5, "endpoint": "b", "every": 2}]}
+//! ```
+//!
+//! | `fault` | takes | what happens |
+//! |---|---|---|
+//! | `latency` | `milliseconds` | the request is seen that much later |
+//! | `tooManyRequests` | `retryAfterSeconds` (1; 0: no header) | refused with 429 and Retry-After |
+//! | `serverError` | `status` (503) | refused with that status, 500 to 599 |
+//! | `reset` | `accepted` (false) | the connection is reset, before the request is seen or after it was done |
+//! | `timeout` | `milliseconds` (10000) | done, then answered 408 TIMEOUT_ERROR |
+//! | `truncate`, `garbage` | | done; half of the answer's body, or one that is no JSON |
+//! | `otherAnswer` | | done; a result that the same method gave to an earlier request |
+//! | `behind` | `blocks` | answered as by a node that many blocks behind; with `"every": 2` one URL over two nodes |
+//! | `drop` | | a transaction is answered as valid and forgotten, as by a full pool |
+//! | `holdBack` | `blocks` | a transaction reaches the pool that much later: its key's later ones overtake it |
+//! | `shardCongested` | | a transaction is refused with ShardCongested |
+//! | `stall` | `milliseconds` | the next block comes that much later |
+//! | `emptyPool` | | before the next block the pool forgets all that waits in it |
+//!
+//! Every rule takes `probability` (1), `every` (1: each nth time) and `count` (at most that many times). All but the
+//! last two, which are asked once a block, take `method` and `endpoint`: `POST /endpoints/NAME` is the same chain under
+//! a name, so that one chain is several endpoints that fail apart. Chance follows from the seed, the rule's place and
+//! how often it was asked. The first rule that refuses or spoils a request decides; latencies add up. Faults are not
+//! part of the chain: one that is opened again has none.
 
 pub mod block;
 pub mod chain;
 mod config;
+pub mod faults;
 pub mod genesis;
 pub mod history;
 mod home;
@@ -25,10 +61,12 @@ pub mod state;
 
 pub use chain::Resumed;
 pub use config::{AccountConfig, Config, ConfigError};
+pub use faults::FaultsError;
 pub use home::{Difference, HomeError, PARAMETERS_NAME};
 
 use bytes::Bytes;
 use chain::{Chain, ChainError};
+use faults::Faults;
 use node::Node;
 use std::{
     future::Future,
@@ -117,9 +155,31 @@ impl Devnet {
         Ok(Self { running: Arc::new(Running { node, tasks, stop, _stop_when_dropped }) })
     }
 
-    /// Answers the body of a JSON-RPC request, as a POST to `/` would be.
+    /// Answers the body of a JSON-RPC request, as a POST to `/` would be. Of the faults in force it meets those at the
+    /// node; there is no connection that could fail.
     pub async fn handle(&self, request: Bytes) -> Answer {
-        rpc::answer(self.node(), &request).await
+        let message = rpc::parse(&request);
+        let befalls = self.node().faults().of_request("", rpc::method(&message), false);
+        rpc::answer(self.node(), message, &befalls.at_node).await
+    }
+
+    /// Puts these faults in force instead of those that are; what a POST to `/faults` takes.
+    ///
+    /// # Errors
+    /// Names the field that is wrong; then nothing was changed.
+    pub fn set_faults(&self, rules: &serde_json::Value) -> Result<(), FaultsError> {
+        self.node().set_faults(Faults::read(rules, &rpc::METHODS)?);
+        Ok(())
+    }
+
+    /// The faults in force: what a GET of `/faults` answers.
+    pub fn faults(&self) -> serde_json::Value {
+        self.node().faults().to_json()
+    }
+
+    /// Nothing fails any more.
+    pub fn clear_faults(&self) {
+        self.node().set_faults(Faults::default());
     }
 
     /// Serves HTTP on `listener` until `shutdown` is ready and the requests under way are answered.

@@ -3,11 +3,12 @@
 //! Block h + 1 is made in three steps. A fifth of a block time after block h its chunks are fixed from the pools and
 //! executed at once, on a blocking thread and off the lock; their results appear with the block when the schedule
 //! says so. Time is tokio's, so that a test may pause it. What blocks contain is decided in
-//! [`crate::chain`]; nothing is decided here but when.
+//! [`crate::chain`], which blocks stall in [`crate::faults`]; nothing is decided here but when.
 
 use crate::{
     block::Block,
     chain::{Chain, ChainError},
+    faults::Faults,
     genesis::Genesis,
 };
 use near_parameters::{RuntimeConfig, RuntimeConfigStore};
@@ -19,7 +20,7 @@ use std::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinError,
-    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,9 @@ pub(crate) struct Node {
     /// Counts what waiters wait for: contents fixed and blocks published.
     progress: watch::Sender<u64>,
     hurry: mpsc::UnboundedSender<u64>,
+    faults: Mutex<Faults>,
+    /// Counts how often the faults were set.
+    faults_set: watch::Sender<u64>,
 }
 
 /// Tokio's time as time since the Unix epoch.
@@ -78,6 +82,8 @@ impl Node {
             block_time,
             progress: watch::Sender::new(0),
             hurry,
+            faults: Mutex::default(),
+            faults_set: watch::Sender::new(0),
         };
         (node, hurried)
     }
@@ -85,6 +91,17 @@ impl Node {
     /// The chain, locked. Hold it for a look or a submission, never across an await or an execution.
     pub(crate) fn chain(&self) -> MutexGuard<'_, Chain> {
         self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The faults in force, locked; for a question, never across an await.
+    pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on these faults are in force. A stall under way ends.
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        *self.faults() = faults;
+        self.faults_set.send_modify(|count| *count += 1);
     }
 
     /// What the chain started from.
@@ -162,6 +179,21 @@ pub(crate) async fn produce(
             Some(blocks) = hurried.recv(), if hurry == 0 => hurry = blocks,
             () = sleep_until(fixed_at), if hurry == 0 => {}
             () = std::future::ready(()), if hurry > 0 => {}
+        }
+        // What is hurried does not stall.
+        if hurry == 0 {
+            let mut faults_set = node.faults_set.subscribe();
+            let befalls = node.faults().of_block();
+            if !befalls.stall.is_zero() {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = sleep(befalls.stall) => {}
+                    _ = faults_set.changed() => {}
+                }
+            }
+            if befalls.empties_pool {
+                node.chain().empty_pools();
+            }
         }
         let job = node.chain().fix_chunks();
         node.progress.send_modify(|count| *count += 1);

@@ -70,6 +70,16 @@ impl Pool {
         Inserted::New
     }
 
+    /// How many transactions wait, and their bytes.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        (self.hashes.len() as u64, self.bytes)
+    }
+
+    /// Forgets all that waits.
+    pub(crate) fn clear(&mut self) {
+        *self = Self { capacity: self.capacity, ..Self::default() };
+    }
+
     /// Offers transactions in turn until the chunk is full or the pool empty.
     pub(crate) fn offer(&mut self, mut chunk: impl FnMut(&Arc<SignedTransaction>) -> Offered) {
         while let Some(group) = self.next_group() {

@@ -228,7 +228,7 @@ impl Client {
     pub async fn resend_and_learn(&self, tx: &SignedTx, sender: &Account) -> Result<TxStatus, RpcError> {
         let request = send_request(tx, Wait::ExecutedOptimistic);
         let answer = self.0.send::<views::TxView>("send_tx", request, self.0.timeout + NODE_WAIT).await;
-        tx_answer(answer.map(|view| view.status(sender)))
+        tx_answer(answer.map(|view| view.status(tx.hash, sender)))
     }
 
     /// What became of a transaction that `sender` signed. With [`Wait::Final`], `Landed` means that all its receipts are in
@@ -237,7 +237,7 @@ impl Client {
     /// # Errors
     /// When no endpoint answers. A transaction that is not known is a value.
     pub async fn tx_status(&self, hash: Hash, sender: &Account, wait: Wait) -> Result<TxStatus, RpcError> {
-        tx_answer(self.tx_view(hash, sender, wait).await.map(|view| view.status(sender)))
+        tx_answer(self.tx_view(hash, sender, wait).await.map(|view| view.status(hash, sender)))
     }
 
     pub(crate) async fn tx_view(&self, hash: Hash, sender: &Account, wait: Wait) -> Result<views::TxView, RpcError> {

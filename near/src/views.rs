@@ -253,9 +253,12 @@ struct ExecutionView {
 }
 
 impl TxView {
-    /// What became of the transaction that `sender` signed: judged by the receipt that its conversion made, never by the
-    /// summary, which speaks of the last receipt.
-    pub(crate) fn status(&self, sender: &str) -> TxStatus {
+    /// What became of transaction `hash` that `sender` signed: judged by the receipt that its conversion made, never by the
+    /// summary, which speaks of the last receipt. An answer about another transaction says nothing of this one.
+    pub(crate) fn status(&self, hash: Hash, sender: &str) -> TxStatus {
+        if self.transaction_outcome.as_ref().is_some_and(|conversion| conversion.id != hash) {
+            return TxStatus::Pending;
+        }
         let Some(conversion) = &self.transaction_outcome else {
             return if self.final_execution_status == "NONE" { TxStatus::Unknown } else { TxStatus::Pending };
         };

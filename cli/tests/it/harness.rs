@@ -74,6 +74,19 @@ impl Folder {
         Ended { code: output.status.code().unwrap(), stdout, stderr }
     }
 
+    /// The same, uninterrupted; `heard` gets each line of standard error.
+    pub(crate) fn listened(&self, arguments: &[&str], mut heard: impl FnMut(&str)) -> Ended {
+        let mut child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = String::new();
+        for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
+            heard(&line);
+            stderr += &(line + "\n");
+        }
+        let output = child.wait_with_output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        Ended { code: output.status.code().unwrap(), stdout, stderr }
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nearbench"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null()).env_clear();

@@ -88,6 +88,39 @@ fn a_run_through_an_endpoint_makes_its_account_and_cleans_its_keys() {
 }
 
 #[test]
+fn a_run_through_an_endpoint_that_fails_in_every_way_moves_every_transfer_once() {
+    let (chain, folder) = (Chain::start("localnet"), Folder::new());
+    through(&chain, &folder, 5);
+    let faults = serde_json::json!([
+        {"fault": "latency", "milliseconds": 30, "every": 5},
+        {"fault": "tooManyRequests", "every": 23},
+        {"fault": "serverError", "every": 29},
+        {"fault": "reset", "every": 19},
+        {"fault": "reset", "accepted": true, "every": 17},
+        {"fault": "timeout", "milliseconds": 100, "every": 31},
+        {"fault": "truncate", "every": 13},
+        {"fault": "garbage", "every": 37},
+        {"fault": "stall", "milliseconds": 200, "every": 20},
+    ]);
+    let mut hits = Vec::new();
+    let ended = folder.listened(&["run", "run.yaml"], |line| {
+        if line.contains("==> Load") {
+            chain.devnet.set_faults(&faults).unwrap();
+        }
+        if line.contains("==> Audit") {
+            let rules = chain.devnet.faults()["rules"].take();
+            hits = rules.as_array().unwrap().iter().map(|rule| rule["hit"].as_u64().unwrap()).collect();
+            chain.devnet.clear_faults();
+        }
+    });
+    assert!([0, 1, 3].contains(&ended.code), "{ended:?}");
+    assert!(hits.len() == 9 && hits.iter().all(|hits| *hits > 0), "{hits:?}: {}", ended.stderr);
+    let report = folder.report();
+    assert_counts(&report, 175);
+    assert_eq!(report["results"]["accepted"], report["results"]["succeeded"], "{:#}", report["results"]);
+}
+
+#[test]
 fn an_interrupted_run_drains_and_reports_that_it_was_stopped() {
     let folder = Folder::new();
     folder.write("run.yaml", &SMALL.replace("duration: 3, arrivalRate: 40", "duration: 600, arrivalRate: 40"));

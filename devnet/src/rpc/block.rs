@@ -2,13 +2,10 @@
 
 use super::{
     params::{read, read_or_single, take},
+    site::{Sight, Site},
     value, view,
 };
-use crate::{
-    block::{Block, Chunk},
-    chain::Chain,
-    node::Node,
-};
+use crate::block::{Block, Chunk};
 use near_jsonrpc_primitives::{
     errors::RpcError,
     types::{
@@ -27,7 +24,7 @@ use near_primitives::{
 use serde_json::Value;
 use std::sync::Arc;
 
-pub(super) fn block(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) fn block(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcBlockRequest { block_reference } =
         read_or_single(params, |block_id| RpcBlockRequest { block_reference: BlockReference::BlockId(block_id) })?;
     let block = find(&node.chain(), &block_reference);
@@ -35,14 +32,14 @@ pub(super) fn block(node: &Node, params: Value) -> Result<Value, RpcError> {
     value(RpcBlockResponse { block_view: view::block(&block) })
 }
 
-pub(super) fn chunk(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) fn chunk(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcChunkRequest { chunk_reference } = chunk_request(params)?;
     let by_its_hash = matches!(chunk_reference, ChunkReference::ChunkHash { .. });
     let show = |block: &Block, chunk: &Chunk| view::chunk(block, chunk, by_its_hash);
     value(RpcChunkResponse { chunk_view: of_chunk(node, &chunk_reference, show)? })
 }
 
-pub(super) fn congestion_level(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) fn congestion_level(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcChunkRequest { chunk_reference } = chunk_request(params)?;
     let config = node.runtime_config().congestion_control_config;
     let level = |_: &Block, chunk: &Chunk| CongestionControl::new(config, chunk.congestion, 0).congestion_level();
@@ -50,7 +47,7 @@ pub(super) fn congestion_level(node: &Node, params: Value) -> Result<Value, RpcE
     value(RpcCongestionLevelResponse { congestion_level })
 }
 
-pub(super) fn gas_price(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) fn gas_price(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcGasPriceRequest { block_id } = read_or_single(params, |block_id| RpcGasPriceRequest { block_id })?;
     let reference = block_id.map_or(BlockReference::latest(), BlockReference::BlockId);
     let block = find(&node.chain(), &reference);
@@ -59,7 +56,7 @@ pub(super) fn gas_price(node: &Node, params: Value) -> Result<Value, RpcError> {
 }
 
 /// The block that is meant, if it is there.
-pub(super) fn find(chain: &Chain, reference: &BlockReference) -> Option<Arc<Block>> {
+pub(super) fn find(chain: &Sight<'_>, reference: &BlockReference) -> Option<Arc<Block>> {
     match reference {
         BlockReference::Finality(Finality::None) => Some(chain.head()),
         BlockReference::Finality(Finality::DoomSlug) => Some(chain.near_final()),
@@ -96,7 +93,7 @@ fn chunk_request(params: Value) -> Result<RpcChunkRequest, RpcError> {
 
 /// What `look` sees in the chunk that is meant and in its block.
 fn of_chunk<T>(
-    node: &Node,
+    node: &Site<'_>,
     reference: &ChunkReference,
     look: impl FnOnce(&Block, &Chunk) -> T,
 ) -> Result<T, RpcChunkError> {

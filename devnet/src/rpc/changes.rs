@@ -4,8 +4,13 @@
 //! keys, its receipts add and delete keys and touch accounts. An account's several changes in one block are shown as
 //! the last of them, with the state after the block.
 
-use super::{block, params::read, value};
-use crate::{block::Block, chain::Chain, node::Node, state::StateView};
+use super::{
+    block,
+    params::read,
+    site::{Sight, Site},
+    value,
+};
+use crate::{block::Block, state::StateView};
 use near_crypto::PublicKey;
 use near_jsonrpc_primitives::{
     errors::RpcError,
@@ -23,7 +28,7 @@ use near_primitives::{
 use serde_json::Value;
 use std::sync::Arc;
 
-pub(super) fn changes(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) fn changes(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let request: RpcStateChangesInBlockByTypeRequest = read(params)?;
     let chain = node.chain();
     let block = block::find(&chain, &request.block_reference).ok_or_else(|| RpcStateChangesError::UnknownBlock {
@@ -59,7 +64,7 @@ struct Happened {
 }
 
 impl Happened {
-    fn read(chain: &Chain, block: &Block) -> Self {
+    fn read(chain: &Sight<'_>, block: &Block) -> Self {
         let succeeded = |id: &CryptoHash| {
             chain.outcome(id).is_some_and(|record| {
                 !matches!(record.outcome.outcome.status, ExecutionStatus::Failure(_) | ExecutionStatus::Unknown)

@@ -3,8 +3,8 @@
 //! The runtime's are those that the chain executes with (`near-parameters`). Those of staking and epochs, which
 //! devnet does not have, are nearcore's localnet's.
 
+use super::site::Site;
 use super::{params::read_or_single, value, view};
-use crate::node::Node;
 use near_chain_configs::{GenesisConfig, ProtocolConfig, ProtocolConfigView};
 use near_jsonrpc_primitives::{
     errors::RpcError,
@@ -14,7 +14,7 @@ use near_parameters::RuntimeConfig;
 use near_primitives::types::BlockReference;
 use serde_json::{Value, json};
 
-pub(super) fn protocol_config(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) fn protocol_config(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcProtocolConfigRequest { block_reference } = read_or_single(params, |block_id| RpcProtocolConfigRequest {
         block_reference: BlockReference::BlockId(block_id),
     })?;
@@ -27,12 +27,12 @@ pub(super) fn protocol_config(node: &Node, params: Value) -> Result<Value, RpcEr
     value(RpcProtocolConfigResponse { config_view: ProtocolConfigView::from(config) })
 }
 
-pub(super) fn genesis_config(node: &Node) -> Result<Value, RpcError> {
+pub(super) fn genesis_config(node: &Site<'_>) -> Result<Value, RpcError> {
     value(genesis(node)?)
 }
 
 /// The genesis in nearcore's type; parsed, not built, since its fields are of crates that nearcore does not export.
-fn genesis(node: &Node) -> Result<GenesisConfig, RpcError> {
+fn genesis(node: &Site<'_>) -> Result<GenesisConfig, RpcError> {
     let genesis = node.genesis();
     let total_supply = genesis.total_supply().map_err(|error| RpcError::serialization_error(error.to_string()))?;
     let config = json!({

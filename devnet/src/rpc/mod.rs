@@ -7,13 +7,15 @@
 mod block;
 mod changes;
 mod config;
+mod metrics;
 mod params;
 mod query;
+mod site;
 mod status;
 mod transaction;
 mod view;
 
-use crate::{Answer, node::Node};
+use crate::{Answer, faults::AtNode, node::Node};
 use axum::{Json, extract::rejection::JsonRejection};
 use bytes::Bytes;
 use near_jsonrpc_primitives::{
@@ -23,29 +25,89 @@ use near_jsonrpc_primitives::{
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use status::{health, metrics, network_info, status};
+pub(crate) use metrics::metrics;
+pub(crate) use site::Site;
+pub(crate) use status::{health, network_info, status};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Answers the body of a POST to `/`.
-pub(crate) async fn answer(node: &Node, body: &[u8]) -> Answer {
-    answer_parsed(node, Json::from_bytes(body).map(|Json(message)| message)).await
+/// The methods that are answered.
+pub(crate) const METHODS: [&str; 25] = [
+    "status",
+    "health",
+    "network_info",
+    "validators",
+    "block",
+    "chunk",
+    "gas_price",
+    "EXPERIMENTAL_congestion_level",
+    "EXPERIMENTAL_changes",
+    "EXPERIMENTAL_protocol_config",
+    "EXPERIMENTAL_genesis_config",
+    "query",
+    "EXPERIMENTAL_view_account",
+    "EXPERIMENTAL_view_access_key",
+    "EXPERIMENTAL_view_access_key_list",
+    "EXPERIMENTAL_view_code",
+    "EXPERIMENTAL_view_state",
+    "EXPERIMENTAL_call_function",
+    "send_tx",
+    "broadcast_tx_async",
+    "broadcast_tx_commit",
+    "tx",
+    "tx_status",
+    "EXPERIMENTAL_tx_status",
+    "sandbox_fast_forward",
+];
+
+/// A body that axum has read, or refuses in its words as nearcore does.
+pub(crate) type Parsed = Result<Message, JsonRejection>;
+
+/// Reads the body of a POST to `/`.
+pub(crate) fn parse(body: &[u8]) -> Parsed {
+    Json::from_bytes(body).map(|Json(message)| message)
 }
 
-/// Answers a body that axum has read, or refuses it in axum's words as nearcore does.
-pub(crate) async fn answer_parsed(node: &Node, message: Result<Message, JsonRejection>) -> Answer {
+/// The method that is called; empty where none is.
+pub(crate) fn method(message: &Parsed) -> &str {
     match message {
-        Err(rejection) => {
-            Answer { status: rejection.status().as_u16(), content_type: TEXT, body: rejection.body_text().into() }
-        }
-        Ok(Message::Request(request)) => {
-            let result = call(node, &request).await;
-            let status = result.as_ref().map_or_else(|error| http_status(node, &request.params, error), |_| 200);
-            json(status, &Message::response(request.id, result))
-        }
-        Ok(_) => json(400, &Broken::Unmatched(Value::Null).reply()),
+        Ok(Message::Request(request)) => &request.method,
+        _ => "",
     }
+}
+
+/// Answers a request, as faulty as `at_node` says.
+pub(crate) async fn answer(node: &Node, message: Parsed, at_node: &AtNode) -> Answer {
+    let request = match message {
+        Err(rejection) => {
+            let status = rejection.status().as_u16();
+            return Answer { status, content_type: TEXT, body: rejection.body_text().into() };
+        }
+        Ok(Message::Request(request)) => request,
+        Ok(_) => return json(400, &Broken::Unmatched(Value::Null).reply()),
+    };
+    let site = Site::new(node, at_node);
+    let mut result = call(&site, &request).await;
+    let status = result.as_ref().map_or_else(|error| http_status(&site, &request.params, error), |_| 200);
+    if let Ok(result) = &mut result {
+        if at_node.remember {
+            node.faults().remember(&request.method, result.clone());
+        }
+        if let Some(instead) = &at_node.instead {
+            result.clone_from(instead);
+        }
+    }
+    json(status, &Message::response(request.id, result))
+}
+
+/// nearcore's answer to a request that it waited for in vain.
+pub(crate) fn timed_out(message: &Parsed) -> Answer {
+    let id = match message {
+        Ok(Message::Request(request)) => request.id.clone(),
+        _ => Value::Null,
+    };
+    json(408, &Message::response(id, Err::<Value, _>(transaction::timeout())))
 }
 
 /// Answers a GET with the bare value, as nearcore does; an error is the status 503.
@@ -56,14 +118,14 @@ pub(crate) fn answer_bare(result: Result<Value, RpcError>) -> Answer {
     }
 }
 
-fn json(status: u16, value: &impl Serialize) -> Answer {
+pub(crate) fn json(status: u16, value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(body) => Answer { status, content_type: JSON, body: body.into() },
         Err(error) => Answer { status: 500, content_type: TEXT, body: Bytes::from(error.to_string()) },
     }
 }
 
-async fn call(node: &Node, request: &Request) -> Result<Value, RpcError> {
+async fn call(node: &Site<'_>, request: &Request) -> Result<Value, RpcError> {
     let params = request.params.clone();
     match request.method.as_str() {
         "status" => status::status(node),
@@ -95,7 +157,7 @@ async fn call(node: &Node, request: &Request) -> Result<Value, RpcError> {
 }
 
 /// The status that nearcore sends with an error (`chain/jsonrpc/src/lib.rs`, `rpc_handler`).
-fn http_status(node: &Node, params: &Value, error: &RpcError) -> u16 {
+fn http_status(node: &Site<'_>, params: &Value, error: &RpcError) -> u16 {
     match &error.error_struct {
         Some(RpcErrorKind::RequestValidationError(_)) => 400,
         Some(RpcErrorKind::InternalError(_)) => 500,

@@ -2,10 +2,9 @@
 //!
 //! They read a snapshot that needs no lock; contracts run on a blocking thread.
 
-use super::{block, params::read, value};
+use super::{block, params::read, site::Site, value};
 use crate::{
     block::Block,
-    node::Node,
     state::{StateView, ViewError},
 };
 use near_jsonrpc_primitives::{
@@ -25,7 +24,7 @@ const LARGEST_VIEWED_STATE: u64 = 50_000;
 
 /// `query`. An unknown key and a contract's failure are results here, with the text of the error, as nearcore keeps
 /// it for older clients.
-pub(super) async fn query(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) async fn query(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     match view(node, read(params)?).await {
         Ok(response) => value(response),
         Err(RpcQueryError::ContractExecutionError { vm_error, block_height, block_hash, .. }) => {
@@ -40,14 +39,14 @@ pub(super) async fn query(node: &Node, params: Value) -> Result<Value, RpcError>
 }
 
 /// The query of one type as a method of its own, whose errors are errors.
-pub(super) async fn named(node: &Node, request_type: &str, mut params: Value) -> Result<Value, RpcError> {
+pub(super) async fn named(node: &Site<'_>, request_type: &str, mut params: Value) -> Result<Value, RpcError> {
     if let Some(params) = params.as_object_mut() {
         params.insert("request_type".to_owned(), request_type.into());
     }
     value(view(node, read(params)?).await?)
 }
 
-async fn view(node: &Node, request: RpcQueryRequest) -> Result<RpcQueryResponse, RpcQueryError> {
+async fn view(node: &Site<'_>, request: RpcQueryRequest) -> Result<RpcQueryResponse, RpcQueryError> {
     let RpcQueryRequest { block_reference, request } = request;
     let (block, state) = {
         let chain = node.chain();

@@ -1,9 +1,8 @@
-//! The node itself: `status`, `health`, `network_info`, `validators`, `sandbox_fast_forward`, and its metrics.
+//! The node itself: `status`, `health`, `network_info`, `validators`, `sandbox_fast_forward`.
 //!
 //! It is a chain's only node and its only validator, without peers.
 
-use super::{TEXT, params::read, value, view};
-use crate::{Answer, node::Node};
+use super::{params::read, site::Site, value, view};
 use near_jsonrpc_primitives::{
     errors::RpcError,
     types::{
@@ -23,12 +22,12 @@ use near_primitives::{
 };
 use near_time::Utc;
 use serde_json::Value;
-use std::{collections::HashMap, fmt::Write};
+use std::collections::HashMap;
 
 /// Without a block for this many block times the node is not healthy.
 const UNHEALTHY_AFTER: u32 = 20;
 
-pub(crate) fn status(node: &Node) -> Result<Value, RpcError> {
+pub(crate) fn status(node: &Site<'_>) -> Result<Value, RpcError> {
     let (head, first) = {
         let chain = node.chain();
         (chain.head(), chain.block_at(0))
@@ -71,7 +70,7 @@ pub(crate) fn status(node: &Node) -> Result<Value, RpcError> {
     })
 }
 
-pub(crate) fn health(node: &Node) -> Result<Value, RpcError> {
+pub(crate) fn health(node: &Site<'_>) -> Result<Value, RpcError> {
     let elapsed = node.since_head();
     if elapsed > node.block_time().saturating_mul(UNHEALTHY_AFTER) {
         let elapsed = elapsed.try_into().map_err(|error| internal(format!("{error}")))?;
@@ -92,7 +91,7 @@ pub(crate) fn network_info() -> Result<Value, RpcError> {
 }
 
 /// `[null]`, `["latest"]`, `{"latest": null}`, or a block; all epochs have the same validator.
-pub(super) fn validators(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) fn validators(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let reference = match params {
         Value::Array(mut values) if values.len() == 1 => match values.remove(0) {
             Value::Null => BlockReference::latest(),
@@ -150,28 +149,10 @@ pub(super) fn validators(node: &Node, params: Value) -> Result<Value, RpcError> 
 }
 
 /// Advances the chain by real blocks, as many as asked for.
-pub(super) async fn fast_forward(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) async fn fast_forward(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcSandboxFastForwardRequest { delta_height } = read(params)?;
     node.fast_forward(delta_height).await;
     value(RpcSandboxFastForwardResponse {})
-}
-
-/// In Prometheus' text format, under nearcore's names.
-pub(crate) fn metrics(node: &Node) -> Answer {
-    let (head, last_final) = {
-        let chain = node.chain();
-        (chain.head(), chain.final_block())
-    };
-    let mut text = String::new();
-    for (name, help, number) in [
-        ("near_block_height_head", "Height of the latest block", head.height),
-        ("near_final_block_height", "Height of the latest final block", last_final.height),
-        ("near_chunk_transactions", "Transactions in the latest chunks", head.transactions().count() as u64),
-        ("near_chunk_gas_used", "Gas burnt in the latest chunks", head.gas_used().as_gas()),
-    ] {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {number}");
-    }
-    Answer { status: 200, content_type: TEXT, body: text.into() }
 }
 
 fn utc(timestamp_ns: u64) -> Result<Utc, RpcError> {

@@ -5,13 +5,10 @@
 
 use super::{
     params::{read, take},
+    site::{Sight, Site},
     value, view,
 };
-use crate::{
-    block::{OutcomeRecord, TransactionRecord},
-    chain::Chain,
-    node::Node,
-};
+use crate::block::{OutcomeRecord, TransactionRecord};
 use borsh::BorshDeserialize;
 use near_jsonrpc_primitives::{
     errors::{RpcError, RpcErrorKind},
@@ -38,24 +35,24 @@ use tokio::time::{Instant, timeout_at};
 /// A waiting request is answered after this at the latest (nearcore: `polling_timeout`).
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) async fn send(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) async fn send(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcSendTransactionRequest { signed_transaction, wait_until } = send_request(params)?;
     value(submit_and_wait(node, signed_transaction, wait_until).await.map_err(error)?)
 }
 
-pub(super) async fn broadcast_commit(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) async fn broadcast_commit(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcSendTransactionRequest { signed_transaction, .. } = send_request(params)?;
     value(submit_and_wait(node, signed_transaction, TxExecutionStatus::ExecutedOptimistic).await.map_err(error)?)
 }
 
-pub(super) fn broadcast_async(node: &Node, params: Value) -> Result<Value, RpcError> {
+pub(super) fn broadcast_async(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcSendTransactionRequest { signed_transaction, .. } = send_request(params)?;
     let hash = signed_transaction.get_hash();
     submit_unheard(node, signed_transaction);
     value(hash.to_string())
 }
 
-pub(super) async fn status(node: &Node, params: Value, with_receipts: bool) -> Result<Value, RpcError> {
+pub(super) async fn status(node: &Site<'_>, params: Value, with_receipts: bool) -> Result<Value, RpcError> {
     let RpcTransactionStatusRequest { transaction_info, wait_until } = status_request(params)?;
     let (hash, _) = transaction_info.to_tx_hash_and_account();
     value(wait(node, hash, &wait_until, with_receipts).await.map_err(error)?)
@@ -95,6 +92,11 @@ fn decode(transaction: Value) -> Result<SignedTransaction, RpcError> {
     SignedTransaction::try_from_slice(&bytes).map_err(|error| failed(error.to_string()))
 }
 
+/// What is answered to who waited in vain.
+pub(super) fn timeout() -> RpcError {
+    error(RpcTransactionError::TimeoutError(None))
+}
+
 /// As nearcore of protocol 86 prints it: a timeout says nothing of its cause.
 fn error(error: RpcTransactionError) -> RpcError {
     let mut error = RpcError::from(error);
@@ -107,15 +109,15 @@ fn error(error: RpcTransactionError) -> RpcError {
     error
 }
 
-fn submit_unheard(node: &Node, transaction: SignedTransaction) {
+fn submit_unheard(node: &Site<'_>, transaction: SignedTransaction) {
     let hash = transaction.get_hash();
-    if let Err(error) = node.chain().submit(transaction) {
+    if let Err(error) = node.submit(transaction) {
         tracing::debug!(%hash, %error, "a transaction whose sender does not listen was refused");
     }
 }
 
 async fn submit_and_wait(
-    node: &Node,
+    node: &Site<'_>,
     transaction: SignedTransaction,
     wait_until: TxExecutionStatus,
 ) -> Result<RpcTransactionResponse, RpcTransactionError> {
@@ -127,20 +129,17 @@ async fn submit_and_wait(
         });
     }
     let hash = transaction.get_hash();
-    {
-        let mut chain = node.chain();
-        match chain.submit(transaction) {
-            Ok(_) => {}
-            // These bytes may be what used the nonce up; nearcore looks only after this error.
-            Err(InvalidTxError::InvalidNonce { .. }) if chain.transaction(&hash).is_some() => {}
-            Err(context) => return Err(RpcTransactionError::InvalidTransaction { context }),
-        }
+    match node.submit(transaction) {
+        Ok(_) => {}
+        // These bytes may be what used the nonce up; nearcore looks only after this error.
+        Err(InvalidTxError::InvalidNonce { .. }) if node.chain().transaction(&hash).is_some() => {}
+        Err(context) => return Err(RpcTransactionError::InvalidTransaction { context }),
     }
     wait(node, hash, &wait_until, false).await
 }
 
 async fn wait(
-    node: &Node,
+    node: &Site<'_>,
     hash: CryptoHash,
     wait_until: &TxExecutionStatus,
     with_receipts: bool,
@@ -194,7 +193,7 @@ struct Trace {
 }
 
 impl Trace {
-    fn look(chain: &Chain, hash: &CryptoHash, with_receipts: bool) -> Option<Self> {
+    fn look(chain: &Sight<'_>, hash: &CryptoHash, with_receipts: bool) -> Option<Self> {
         let transaction = chain.transaction(hash)?;
         let mut outcomes = Vec::new();
         let mut ahead = vec![*hash];

@@ -5,7 +5,9 @@
 mod admission;
 mod driver;
 mod exchanges;
+mod faults;
 mod latency;
+mod metrics;
 mod queues;
 mod reopen;
 mod restart;

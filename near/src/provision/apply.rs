@@ -154,7 +154,7 @@ async fn confirm(client: &Client, step: &Step, sender: &Account, tx: &SignedTx) 
 /// How all of a transaction's receipts ended, once they are in final blocks.
 async fn finished(client: &Client, sender: &Account, tx: &SignedTx) -> Result<Option<Execution>, RpcError> {
     match client.tx_view(tx.hash, sender, Wait::Final).await {
-        Ok(view) => Ok(match view.status(sender) {
+        Ok(view) => Ok(match view.status(tx.hash, sender) {
             TxStatus::Landed(_) => Some(view.any_failure(sender).unwrap_or(Execution::Success)),
             _ => None,
         }),

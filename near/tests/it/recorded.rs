@@ -144,10 +144,16 @@ async fn accounts_keys_and_views_are_read_and_their_absence_too() {
     }
 }
 
+/// The transaction that a recorded answer is about; any, where it is about none.
+fn told_of(name: &str) -> Hash {
+    let answer: Value = serde_json::from_slice(&recorded(name).body).unwrap_or_default();
+    answer["result"]["transaction_outcome"]["id"].as_str().map_or_else(Hash::default, hash)
+}
+
 /// What `resend_and_learn` makes of a recorded answer to `send_tx`.
 async fn learn(name: &str) -> TxStatus {
     let (client, ..) = replay(name);
-    let tx = SignedTx { hash: Hash::default(), bytes: Bytes::from_static(b"any") };
+    let tx = SignedTx { hash: told_of(name), bytes: Bytes::from_static(b"any") };
     client.resend_and_learn(&tx, &account("bench.test.near")).await.unwrap()
 }
 
@@ -204,10 +210,17 @@ async fn outcomes_are_judged_by_the_receipt_that_carried_the_actions() {
 }
 
 #[tokio::test]
+async fn an_answer_about_another_transaction_proves_nothing() {
+    let (client, ..) = replay("tx_final");
+    let status = client.tx_status(Hash([7; 32]), &account("bench.test.near"), Wait::Final).await.unwrap();
+    assert_eq!(status, TxStatus::Pending);
+}
+
+#[tokio::test]
 async fn an_unregistered_sender_is_nobodys_single_fault() {
     let (client, ..) = replay("ft_transfer_unregistered");
     let sender = account("stranger.test.near");
-    let status = client.tx_status(Hash::default(), &sender, Wait::Final).await.unwrap();
+    let status = client.tx_status(told_of("ft_transfer_unregistered"), &sender, Wait::Final).await.unwrap();
     let TxStatus::Landed(landed) = status else { panic!("it landed") };
     assert_eq!(landed.execution, Execution::Failure { index: Some(0), kind: FailureKind::SenderUnregistered });
     assert!(!FailureKind::SenderUnregistered.is_transfers_own());

@@ -2,6 +2,7 @@
 
 use crate::world::{Fault, World, dead};
 use nearbench_core::outcome::FailureKind;
+use serde_json::json;
 use std::time::Duration;
 
 /// Longer than any of these runs takes; a run that needs it fails by its counts.
@@ -83,4 +84,27 @@ async fn what_has_no_proof_when_time_runs_out_is_unknown_and_never_called_failed
     // The one attempt that went out has no proof; what was never signed is withdrawn.
     assert_eq!((counts.unknown, counts.cancelled, counts.ended()), (3, 9, 12), "{counts:?}");
     assert_eq!((outcome.drained.unknown, outcome.drained.cancelled, outcome.drained.complete), (3, 9, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_chain_drops_reorders_and_stalls_is_paid_once_or_not_at_all() {
+    let world = World::new(3, 1_000_000).await;
+    world.fail_chain(&json!({"seed": 5, "rules": [
+        {"fault": "drop", "every": 9},
+        {"fault": "holdBack", "blocks": 2, "every": 7},
+        {"fault": "shardCongested", "every": 5},
+        {"fault": "emptyPool", "every": 9},
+        {"fault": "stall", "milliseconds": 120, "every": 10},
+        {"fault": "behind", "blocks": 3, "every": 4},
+    ]}));
+    // What was dropped and then overtaken has no proof, however long it is waited for.
+    let outcome = world.run(world.transfers(200, |_| None), 5, Duration::from_secs(10), true).await;
+    let (counts, audit) = (outcome.counts, outcome.audit.unwrap());
+    assert!(outcome.chain_faults.iter().all(|hits| *hits > 0), "{:?}", outcome.chain_faults);
+    assert_eq!(outcome.drained.fault, None);
+    assert_eq!((counts.failed, counts.ended()), (0, 200), "{counts:?}");
+    assert_eq!(counts.succeeded + counts.unknown + counts.cancelled, 200, "{counts:?}");
+    assert!(audit.matches && audit.doubled == 0 && counts.succeeded > 0, "{audit:?}");
+    // What nobody could prove in time may have moved, and then once.
+    assert!(audit.transfers_found >= counts.succeeded, "{audit:?}");
 }

@@ -90,6 +90,7 @@ pub(crate) fn dead() -> Endpoint {
 }
 
 pub(crate) struct World {
+    devnet: Devnet,
     faults: Arc<Mutex<Faults>>,
     pub(crate) client: Client,
     lanes: Vec<Signer>,
@@ -104,6 +105,8 @@ pub(crate) struct Outcome {
     pub(crate) drained: Drained,
     pub(crate) counts: Counts,
     pub(crate) audit: Option<Audit>,
+    /// How often each fault of the chain hit.
+    pub(crate) chain_faults: Vec<u64>,
 }
 
 pub(crate) fn id(n: u64) -> TransferId {
@@ -132,7 +135,7 @@ impl World {
         .await
         .unwrap();
         let faults: Arc<Mutex<Faults>> = Arc::new(Mutex::new(Box::new(|_| Fault::None)));
-        let transport = Arc::new(Faulty { devnet, faults: faults.clone() });
+        let transport = Arc::new(Faulty { devnet: devnet.clone(), faults: faults.clone() });
         let endpoint = Endpoint { name: "devnet".into(), priority: 1, max_requests_per_second: None, transport };
         endpoints.push(endpoint);
         let client = Client::new(endpoints, &BREAKER);
@@ -153,12 +156,22 @@ impl World {
             tokens_needed: Amount(0),
         };
         let provisioned = provision(&client, &desired, &CancellationToken::new(), &|_| {}).await.unwrap().unwrap();
-        Self { faults, client, lanes, account, token, receivers, provisioned }
+        Self { devnet, faults, client, lanes, account, token, receivers, provisioned }
     }
 
     /// From now on the endpoint fails by this rule.
     pub(crate) fn fail(&self, rule: impl FnMut(&str) -> Fault + Send + 'static) {
         *self.faults.lock().unwrap() = Box::new(rule);
+    }
+
+    /// From now on the chain has these faults.
+    pub(crate) fn fail_chain(&self, rules: &serde_json::Value) {
+        self.devnet.set_faults(rules).unwrap();
+    }
+
+    fn hits(&self) -> Vec<u64> {
+        let faults = self.devnet.faults();
+        faults["rules"].as_array().unwrap().iter().map(|rule| rule["hit"].as_u64().unwrap()).collect()
     }
 
     /// `count` transfers of one unit; `receiver` may replace whom the nth goes to.
@@ -216,9 +229,11 @@ impl World {
         stop.cancel();
         // The audit asks an endpoint that works.
         self.fail(|_| Fault::None);
+        let chain_faults = self.hits();
+        self.devnet.clear_faults();
         let counts = tally.recorder().counts();
         let audit = if audited { Some(self.audit(&transfers, &tally).await) } else { None };
-        Outcome { drained, counts, audit }
+        Outcome { drained, counts, audit, chain_faults }
     }
 
     async fn audit(&self, transfers: &[Transfer], tally: &Tally) -> Audit {
