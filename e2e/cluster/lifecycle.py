@@ -112,7 +112,7 @@ def may_begin(state, ledger):
 
 
 def ended_cluster(owner):
-    """Takes away what a cluster left whose processes are all gone, as after a session that was ended; whether it was so."""
+    """Takes away what a cluster left whose processes were all killed; whether there is such a one."""
     state = settings.State(Path(owner))
     ledger = Ledger(state.ledger)
     if not ledger.owned or any(map(processes.alive, ledger.processes.values())):
