@@ -85,27 +85,23 @@ def api_server(state):
 
 
 def controller_manager(state):
-    pki = state.pki
-    return Part("kube-controller-manager", [
-        state.bin / "kube-controller-manager",
-        f"--kubeconfig={state.config}/kube-controller-manager.kubeconfig",
-        "--bind-address=127.0.0.1", f"--secure-port={s.PORT_CONTROLLER_MANAGER}",
-        f"--tls-cert-file={pki}/kube-controller-manager.crt",
-        f"--tls-private-key-file={pki}/kube-controller-manager.key",
-        "--leader-elect=false", "--use-service-account-credentials=true", "--profiling=false",
-        f"--service-account-private-key-file={pki}/service-accounts.key", f"--root-ca-file={pki}/ca.crt",
-    ], lambda: answers(f"https://127.0.0.1:{s.PORT_CONTROLLER_MANAGER}/healthz", state))
+    return controller(
+        state, "kube-controller-manager", s.PORT_CONTROLLER_MANAGER, "--use-service-account-credentials=true",
+        f"--service-account-private-key-file={state.pki}/service-accounts.key", f"--root-ca-file={state.pki}/ca.crt")
 
 
 def scheduler(state):
-    pki = state.pki
-    return Part("kube-scheduler", [
-        state.bin / "kube-scheduler",
-        f"--kubeconfig={state.config}/kube-scheduler.kubeconfig",
-        "--bind-address=127.0.0.1", f"--secure-port={s.PORT_SCHEDULER}",
-        f"--tls-cert-file={pki}/kube-scheduler.crt", f"--tls-private-key-file={pki}/kube-scheduler.key",
-        "--leader-elect=false", "--profiling=false",
-    ], lambda: answers(f"https://127.0.0.1:{s.PORT_SCHEDULER}/healthz", state))
+    return controller(state, "kube-scheduler", s.PORT_SCHEDULER)
+
+
+def controller(state, name, port, *options):
+    """A part of the control plane that works through the API server, with a kubeconfig and a certificate of its name."""
+    return Part(name, [
+        state.bin / name, f"--kubeconfig={state.config}/{name}.kubeconfig",
+        "--bind-address=127.0.0.1", f"--secure-port={port}",
+        f"--tls-cert-file={state.pki}/{name}.crt", f"--tls-private-key-file={state.pki}/{name}.key",
+        "--leader-elect=false", "--profiling=false", *options,
+    ], lambda: answers(f"https://127.0.0.1:{port}/healthz", state))
 
 
 def containerd(state):

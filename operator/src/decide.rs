@@ -113,17 +113,24 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     let (acts, again) = match (&status.plan_ref, &observed.plan) {
         (None, plan) => begin(observed, plan, &mut status, now),
         (Some(_), Ok(plan)) => follow(observed, plan, &mut status, now),
-        (Some(_), Err(_)) => {
-            let message = format!(
-                "ConfigMap {} is gone or damaged: without its plan the run cannot go on; apply it again under another name",
-                names::plan(&run.name_any())
-            );
-            let acts = observed.job.as_ref().filter(|job| !over(job)).map(stop).into_iter().collect();
-            status::finish(&mut status, RunVerdict::Error, reasons::PLAN_GONE, message, now);
-            (acts, None)
-        }
+        (Some(_), Err(_)) => without_plan(observed, &mut status, now),
     };
     Decision { acts, status, again }
+}
+
+/// A run whose plan is gone: what its pod delivered still counts, and without that it cannot go on.
+fn without_plan(observed: &Observed, status: &mut BenchmarkRunStatus, now: Timestamp) -> Next {
+    let job = observed.job.as_ref();
+    if let Some(job) = job.filter(|job| over(job)) {
+        conclude(observed, job, status, now);
+        return (Vec::new(), None);
+    }
+    let plan = names::plan(&observed.run.name_any());
+    let message = format!(
+        "ConfigMap {plan} is gone or damaged: without its plan the run cannot go on; apply it again under another name"
+    );
+    status::finish(status, RunVerdict::Error, reasons::PLAN_GONE, message, now);
+    (job.map(stop).into_iter().collect(), None)
 }
 
 fn stop(job: &Job) -> Act {
@@ -172,7 +179,7 @@ fn begin(
         Ok(_) if run.spec.suspend => {
             (Is::True, reasons::SUSPENDED, "spec.suspend holds the run; it begins when that is false".to_owned())
         }
-        Ok(_) => (Is::True, reasons::PLANNED, "the manifest is in order".to_owned()),
+        Ok(_) => (Is::True, reasons::VALID, "the manifest is in order".to_owned()),
     };
     set(status, conditions::ADMITTED, admitted, reason, message.clone(), now);
     status.reason = Some(reason.to_owned());
@@ -182,7 +189,6 @@ fn begin(
         Ok(_) if !observed.taken.is_empty() => (Vec::new(), Some(FOLLOW_EVERY)),
         Ok(_) if run.spec.suspend => (Vec::new(), None),
         Ok(plan) => {
-            set(status, conditions::ADMITTED, Is::True, reasons::VALID, "the manifest is in order", now);
             status.phase = Some(RunPhase::Provisioning);
             status.start_time = Some(Time(now));
             status.plan_ref = Some(ObjectRef { name: names::plan(&run.name_any()) });

@@ -72,8 +72,6 @@ pub mod reasons {
     pub const OVERDUE: &str = "Overdue";
     /// Held by `spec.suspend`.
     pub const SUSPENDED: &str = "Suspended";
-    /// The plan is made, the pod is next.
-    pub const PLANNED: &str = "Planned";
     /// The pod is asked for.
     pub const STARTING: &str = "Starting";
     /// The pod is ready.

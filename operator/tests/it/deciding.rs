@@ -269,6 +269,15 @@ fn stop_ends_the_pod_in_good_order_once() {
 }
 
 #[test]
+fn a_plan_that_is_gone_takes_nothing_from_a_pod_that_came_to_its_end() {
+    let mut world = World::begun();
+    world.observed.plan = Err(Vec::new());
+    world.observed.pods = vec![pod(container(json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}})))];
+    world.observed.job = Some(job_over("Failed"));
+    assert_eq!(world.decide(10).status.reason.as_deref(), Some(reasons::OOM_KILLED));
+}
+
+#[test]
 fn a_plan_that_is_gone_ends_the_run() {
     let mut world = World::begun();
     world.observed.plan = Err(Vec::new());
