@@ -30,8 +30,10 @@ use crate::runtime::view::ViewContext;
 use crate::runtime::{BlockContext, Rules, genesis_states, validate_transaction};
 use crate::state::{ShardState, StateView, Update};
 
-/// Versions of the state that are kept.
-const STATES_KEPT: usize = 1024;
+/// Versions of the state that are kept at least, where nothing is collected sooner, and how many changed keys in all
+/// may be kept beyond them: of an idle chain every version, of a loaded one those of its last minutes.
+const STATES_AT_LEAST: usize = 1024;
+const CHANGES_AT_MOST: usize = 500_000;
 /// The price of gas never exceeds this many times the lowest. Source: nearcore, `MAX_GAS_MULTIPLIER`.
 const MAX_GAS_PRICE_FACTOR: u128 = 20;
 /// The price of gas rises or falls by at most half of one part in this many a block.
@@ -88,6 +90,15 @@ pub struct Resumed {
     pub height: u64,
     /// Bytes of the next block's record, which was never finished and is cut off; usually none.
     pub cut_off: u64,
+}
+
+/// What a chain keeps of its past. Its log keeps every block in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Epochs whose blocks are kept, that of the head included; what is older is collected. `None` keeps everything.
+    pub epochs: Option<u64>,
+    /// What is collected may still be read: it is told apart by [`Chain::first_kept`], and nothing is dropped.
+    pub archival: bool,
 }
 
 /// The chunks of the next block, their contents fixed, to be executed off any lock.
@@ -153,23 +164,42 @@ struct Shard {
     pool: Pool,
     /// The latest states, up to the head's.
     states: VecDeque<ShardState>,
+    /// Keys changed in them, all added up.
+    changes: usize,
     /// Receipts that its next chunk executes, in order.
     incoming: Arc<Vec<Receipt>>,
 }
 
 impl Shard {
     fn at_genesis(state: ShardState) -> Self {
-        Self { pool: Pool::default(), states: VecDeque::from([state]), incoming: Arc::default() }
+        Self {
+            pool: Pool::default(),
+            changes: state.changes(),
+            states: VecDeque::from([state]),
+            incoming: Arc::default(),
+        }
     }
 
     fn state(&self) -> &ShardState {
         self.states.back().expect("a shard has its genesis state")
+    }
+
+    /// Takes the state after the next block, and drops those below a height and those that there is no room for.
+    fn push(&mut self, state: ShardState, height: u64, first_kept: u64) {
+        self.changes += state.changes();
+        self.states.push_back(state);
+        let kept = usize::try_from(height.saturating_sub(first_kept)).unwrap_or(usize::MAX).saturating_add(1);
+        while self.states.len() > kept || (self.states.len() > STATES_AT_LEAST && self.changes > CHANGES_AT_MOST) {
+            let Some(old) = self.states.pop_front() else { break };
+            self.changes -= old.changes();
+        }
     }
 }
 
 /// A chain of one process.
 pub struct Chain {
     genesis: Genesis,
+    retention: Retention,
     rules: Arc<Rules>,
     shards: BTreeMap<ShardId, Shard>,
     history: History,
@@ -183,27 +213,35 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A chain at its genesis, whose history goes into an anonymous temporary file.
+    /// A chain at its genesis that keeps everything, and whose history goes into an anonymous temporary file.
     pub fn new(genesis: Genesis) -> Result<Self, ChainError> {
+        Self::with_retention(genesis, Retention::default())
+    }
+
+    /// The same that keeps what it is told to.
+    pub fn with_retention(genesis: Genesis, retention: Retention) -> Result<Self, ChainError> {
         let (rules, states) = begin(&genesis)?;
-        Self::at_genesis(genesis, rules, states, History::anonymous()?)
+        let history = History::anonymous(segment(&genesis, retention))?;
+        Self::at_genesis(genesis, retention, rules, states, history)
     }
 
     /// The chain recorded in `home`, or a new one there. Recorded blocks are executed again and must come out equal.
-    pub fn open(genesis: Genesis, home: &Path) -> Result<Self, ChainError> {
+    pub fn open(genesis: Genesis, retention: Retention, home: &Path) -> Result<Self, ChainError> {
         let (rules, states) = begin(&genesis)?;
-        let history = History::open(home, genesis.hash())?;
-        Self::at_genesis(genesis, rules, states, history)
+        let history = History::open(home, genesis.hash(), segment(&genesis, retention))?;
+        Self::at_genesis(genesis, retention, rules, states, history)
     }
 
     fn at_genesis(
         genesis: Genesis,
+        retention: Retention,
         rules: Arc<Rules>,
         states: BTreeMap<ShardId, ShardState>,
         history: History,
     ) -> Result<Self, ChainError> {
         let mut chain = Self {
             genesis,
+            retention,
             rules,
             shards: states.into_iter().map(|(shard_id, state)| (shard_id, Shard::at_genesis(state))).collect(),
             history,
@@ -443,15 +481,25 @@ impl Chain {
         let actions = sent.filter(|receipt| !matches!(receipt.receipt(), ReceiptEnum::Data(_)));
         self.waiting.extend(actions.map(|receipt| (*receipt.receipt_id(), Arc::new(receipt.clone()))));
         self.history.push(body, recorded.is_some())?;
+        let first_kept = if self.retention.archival { 0 } else { self.first_kept() };
+        self.history.collect_below(first_kept);
         for (shard_id, shard) in &mut self.shards {
-            shard.states.extend(states.remove(shard_id));
-            if shard.states.len() > STATES_KEPT {
-                shard.states.pop_front();
-            }
+            let state = states.remove(shard_id).expect("a block has a chunk for each shard");
+            // One more: what the first block changed is told by the state before it.
+            shard.push(state, next, first_kept.saturating_sub(1));
             shard.incoming = Arc::new(incoming.remove(shard_id).unwrap_or_default());
         }
         self.fixed.clear();
         Ok(self.head())
+    }
+
+    /// Height of the first block that a node which collects still has, with its outcomes and its state: the last one
+    /// before the epochs that it keeps. Source: nearcore `chain/chain/src/garbage_collection.rs`, `clear_data`, which
+    /// collects the blocks before the tail, and leaves the tail one below `get_gc_stop_height`.
+    pub fn first_kept(&self) -> u64 {
+        let Some(epochs) = self.retention.epochs else { return 0 };
+        let first_epoch = self.head().epoch_height.saturating_add(1).saturating_sub(epochs);
+        first_epoch.saturating_mul(self.genesis.epoch_length).saturating_sub(1)
     }
 
     fn genesis_block(&self) -> Result<Block, ChainError> {
@@ -625,6 +673,11 @@ impl Chain {
     pub fn receipt(&self, id: &CryptoHash) -> Option<Arc<Receipt>> {
         self.waiting.get(id).cloned().or_else(|| self.history.find(id, |record| record.receipt(id)))
     }
+}
+
+/// How many blocks are dropped at once.
+fn segment(genesis: &Genesis, retention: Retention) -> Option<u64> {
+    retention.epochs.filter(|_| !retention.archival).map(|_| genesis.epoch_length)
 }
 
 /// Rules and states of a genesis.

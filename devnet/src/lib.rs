@@ -10,6 +10,15 @@
 //! Devnet::handle ┘
 //! ```
 //!
+//! # Collection
+//!
+//! With [`Config::keep_epochs`] a node collects what is older, with nearcore's answers: `tx` says UNKNOWN_TRANSACTION,
+//! `block` and `EXPERIMENTAL_changes` UNKNOWN_BLOCK, `chunk` UNKNOWN_CHUNK, `query` GARBAGE_COLLECTED_BLOCK, for a state
+//! by hash as by height. Headers stay: a base block that is too old is Expired, and `gas_price` still answers. An
+//! endpoint of [`Config::archival`] answers from everything. What nobody can read is dropped from memory; the log keeps
+//! it, so that the chain can be executed again. Of a loaded chain that keeps everything the oldest states are dropped
+//! too, after 1024 blocks at the soonest.
+//!
 //! # Faults
 //!
 //! A chain that serves can be made to fail at run time. `POST /faults` puts rules in force instead of those that are,
@@ -134,13 +143,14 @@ impl Devnet {
         let now_ns = nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
         let block_time = config.block_time;
         let genesis = config.genesis()?;
+        let archival = config.archival.iter().cloned().collect();
         let chain = tokio::task::spawn_blocking(move || match &config.home {
-            Some(home) => home::open(home, &config.parameters(), genesis),
-            None => Ok(Chain::new(genesis)?),
+            Some(home) => home::open(home, &config.parameters(), genesis, config.retention()),
+            None => Ok(Chain::with_retention(genesis, config.retention())?),
         })
         .await??;
 
-        let (node, hurried) = Node::new(chain, block_time, now_ns);
+        let (node, hurried) = Node::new(chain, archival, block_time, now_ns);
         let node = Arc::new(node);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -158,9 +168,14 @@ impl Devnet {
     /// Answers the body of a JSON-RPC request, as a POST to `/` would be. Of the faults in force it meets those at the
     /// node; there is no connection that could fail.
     pub async fn handle(&self, request: Bytes) -> Answer {
+        self.handle_at("", request).await
+    }
+
+    /// The same, as a POST to `/endpoints/NAME` would be.
+    pub async fn handle_at(&self, endpoint: &str, request: Bytes) -> Answer {
         let message = rpc::parse(&request);
-        let befalls = self.node().faults().of_request("", rpc::method(&message), false);
-        rpc::answer(self.node(), message, &befalls.at_node).await
+        let befalls = self.node().faults().of_request(endpoint, rpc::method(&message), false);
+        rpc::answer(self.node(), endpoint, message, &befalls.at_node).await
     }
 
     /// Puts these faults in force instead of those that are; what a POST to `/faults` takes.

@@ -13,6 +13,7 @@ use crate::{
 };
 use near_parameters::{RuntimeConfig, RuntimeConfigStore};
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -33,6 +34,8 @@ pub(crate) struct Node {
     chain: Mutex<Chain>,
     genesis: Genesis,
     runtime_config: Arc<RuntimeConfig>,
+    /// Endpoints that answer from everything.
+    archival: HashSet<String>,
     address: OnceLock<SocketAddr>,
     clock: Clock,
     block_time: Duration,
@@ -67,8 +70,13 @@ pub(crate) enum ProductionError {
 
 impl Node {
     /// A node whose clock reads `now_ns` (nanoseconds since the Unix epoch), or the head's time if that is later;
-    /// and the blocks that it is asked to hurry, for [`produce`].
-    pub(crate) fn new(chain: Chain, block_time: Duration, now_ns: u64) -> (Self, mpsc::UnboundedReceiver<u64>) {
+    /// and the blocks that it is asked to hurry, for [`produce`]. The endpoints `archival` answer from everything.
+    pub(crate) fn new(
+        chain: Chain,
+        archival: HashSet<String>,
+        block_time: Duration,
+        now_ns: u64,
+    ) -> (Self, mpsc::UnboundedReceiver<u64>) {
         let started_ns = now_ns.max(chain.head().timestamp_ns.saturating_add(1));
         let (hurry, hurried) = mpsc::unbounded_channel();
         let genesis = chain.genesis().clone();
@@ -77,6 +85,7 @@ impl Node {
             runtime_config: configs.get_config(genesis.protocol_version).clone(),
             genesis,
             chain: Mutex::new(chain),
+            archival,
             address: OnceLock::new(),
             clock: Clock { started: Instant::now(), started_ns },
             block_time,
@@ -112,6 +121,11 @@ impl Node {
     /// The parameters that the chain executes with.
     pub(crate) fn runtime_config(&self) -> &Arc<RuntimeConfig> {
         &self.runtime_config
+    }
+
+    /// Whether an endpoint answers from what the others have collected.
+    pub(crate) fn is_archival(&self, endpoint: &str) -> bool {
+        self.archival.contains(endpoint)
     }
 
     /// The first height of a block's epoch.

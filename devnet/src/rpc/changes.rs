@@ -31,11 +31,10 @@ use std::sync::Arc;
 pub(super) fn changes(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let request: RpcStateChangesInBlockByTypeRequest = read(params)?;
     let chain = node.chain();
-    let block = block::find(&chain, &request.block_reference).ok_or_else(|| RpcStateChangesError::UnknownBlock {
-        error_message: block::not_found(&request.block_reference),
-    })?;
+    let block = block::find(&chain, &request.block_reference)
+        .map_err(|error_message| RpcStateChangesError::UnknownBlock { error_message })?;
     let happened = Happened::read(&chain, &block);
-    let states = chain.state_at(block.height).map(|after| (chain.state_at(block.height.saturating_sub(1)), after));
+    let states = chain.state_at(block.height).map(|after| (chain.state_before(block.height), after));
     drop(chain);
     let collected = || RpcStateChangesError::UnknownBlock { error_message: format!("STATE: {}", block.hash) };
     let (before, after) = states.ok_or_else(collected)?;

@@ -77,8 +77,8 @@ pub(crate) fn method(message: &Parsed) -> &str {
     }
 }
 
-/// Answers a request, as faulty as `at_node` says.
-pub(crate) async fn answer(node: &Node, message: Parsed, at_node: &AtNode) -> Answer {
+/// Answers a request that came to an endpoint (empty: to `/`), as faulty as `at_node` says.
+pub(crate) async fn answer(node: &Node, endpoint: &str, message: Parsed, at_node: &AtNode) -> Answer {
     let request = match message {
         Err(rejection) => {
             let status = rejection.status().as_u16();
@@ -87,7 +87,7 @@ pub(crate) async fn answer(node: &Node, message: Parsed, at_node: &AtNode) -> An
         Ok(Message::Request(request)) => request,
         Ok(_) => return json(400, &Broken::Unmatched(Value::Null).reply()),
     };
-    let site = Site::new(node, at_node);
+    let site = Site::new(node, endpoint, at_node);
     let mut result = call(&site, &request).await;
     let status = result.as_ref().map_or_else(|error| http_status(&site, &request.params, error), |_| 200);
     if let Ok(result) = &mut result {

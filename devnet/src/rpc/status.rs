@@ -28,9 +28,9 @@ use std::collections::HashMap;
 const UNHEALTHY_AFTER: u32 = 20;
 
 pub(crate) fn status(node: &Site<'_>) -> Result<Value, RpcError> {
-    let (head, first) = {
+    let (head, earliest, genesis) = {
         let chain = node.chain();
-        (chain.head(), chain.block_at(0))
+        (chain.head(), chain.earliest(), chain.header_at(0))
     };
     let key = view::validator_key();
     let syncing = StatusSyncInfo {
@@ -39,9 +39,9 @@ pub(crate) fn status(node: &Site<'_>) -> Result<Value, RpcError> {
         latest_state_root: head.commitment(|chunk| chunk.state_root),
         latest_block_time: utc(head.timestamp_ns)?,
         syncing: false,
-        earliest_block_hash: first.as_ref().map(|first| first.hash),
-        earliest_block_height: first.as_ref().map(|first| first.height),
-        earliest_block_time: first.as_ref().map(|first| utc(first.timestamp_ns)).transpose()?,
+        earliest_block_hash: Some(earliest.hash),
+        earliest_block_height: Some(earliest.height),
+        earliest_block_time: Some(utc(earliest.timestamp_ns)?),
         epoch_id: Some(head.epoch_id),
         epoch_start_height: Some(node.epoch_start(&head)),
     };
@@ -64,7 +64,7 @@ pub(crate) fn status(node: &Site<'_>) -> Result<Value, RpcError> {
             node_public_key: key.clone(),
             node_key: Some(key),
             uptime_sec: i64::try_from(node.uptime().as_secs()).unwrap_or(i64::MAX),
-            genesis_hash: first.map(|first| first.hash).unwrap_or_default(),
+            genesis_hash: genesis.map(|genesis| genesis.hash).unwrap_or_default(),
             detailed_debug_status: None,
         },
     })
@@ -105,7 +105,7 @@ pub(super) fn validators(node: &Site<'_>, params: Value) -> Result<Value, RpcErr
             }
         },
     };
-    let block = super::block::find(&node.chain(), &reference).ok_or(RpcValidatorError::UnknownEpoch)?;
+    let block = super::block::find(&node.chain(), &reference).map_err(|_| RpcValidatorError::UnknownEpoch)?;
     let start = node.epoch_start(&block);
     let made = block.height.saturating_sub(start).saturating_add(1);
     let shards: Vec<_> = block.chunks.iter().map(|chunk| chunk.shard_id).collect();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod admission;
+mod collection;
 mod driver;
 mod exchanges;
 mod faults;

@@ -51,6 +51,8 @@ async fn every_parameter_that_differs_is_named_with_both_values_and_nothing_chan
         (Config { block_time: Duration::from_secs(1), ..made.clone() }, "block_time", "1000ms", "600ms"),
         (Config { gas_limit: 7, ..made.clone() }, "gas_limit", "7", "1000000000000000"),
         (Config { transaction_validity_period: 9, ..made.clone() }, "transaction_validity_period", "9", "86400"),
+        (Config { epoch_length: 50_000, ..made.clone() }, "epoch_length", "50000", "43200"),
+        (Config { keep_epochs: Some(4), ..made.clone() }, "keep_epochs", "4", "everything"),
         (account(|account| account.account_id = "x.near".into()), "accounts[1].account_id", "x.near", BENCH),
         (account(|account| account.balance = 5), "accounts[1].balance", "5", &(1_000_000 * NEAR).to_string()),
     ] {
