@@ -209,6 +209,8 @@ pub struct Chain {
     fixed: HashMap<CryptoHash, Arc<SignedTransaction>>,
     /// Transactions that reach their pools with the chunks of a height, on the way until then.
     held_back: BTreeMap<u64, Vec<Arc<SignedTransaction>>>,
+    /// Transactions that are in the chunks of a height unchecked, behind those of the pools.
+    unchecked: BTreeMap<u64, Vec<Arc<SignedTransaction>>>,
     resumed: Option<Resumed>,
 }
 
@@ -248,6 +250,7 @@ impl Chain {
             waiting: HashMap::new(),
             fixed: HashMap::new(),
             held_back: BTreeMap::new(),
+            unchecked: BTreeMap::new(),
             resumed: None,
         };
         let body = Body { block: chain.genesis_block()?, outcomes: Vec::new(), other_executed: Vec::new() };
@@ -258,8 +261,11 @@ impl Chain {
         while let Some(recorded) = chain.history.next_recorded()? {
             let job = chain.next_chunks(|before, chunk| {
                 let of_shard = recorded.block.chunk(before.shard_id).into_iter();
-                let transactions = of_shard.flat_map(|chunk| &chunk.transactions);
-                transactions.filter(|transaction| chunk.convert(transaction).is_ok()).cloned().collect()
+                let transactions: Vec<_> = of_shard.flat_map(|chunk| &chunk.transactions).cloned().collect();
+                for transaction in &transactions {
+                    chunk.include(transaction, chain.check_validity_period(transaction).err());
+                }
+                transactions
             });
             chain.extend(job.execute(), recorded.block.timestamp_ns, Some(&recorded))?;
         }
@@ -320,6 +326,10 @@ impl Chain {
                 self.held_back.entry(head.height + 1 + blocks).or_default().push(Arc::new(tx));
                 return Ok(Submitted::New);
             }
+            Handling::Unchecked { blocks } => {
+                self.unchecked.entry(head.height + 1 + blocks).or_default().push(Arc::new(tx));
+                return Ok(Submitted::New);
+            }
         }
         Ok(match shard.pool.insert(Arc::new(tx)) {
             Inserted::New => Submitted::New,
@@ -367,12 +377,14 @@ impl Chain {
     /// Forgets every transaction that is in no chunk yet.
     pub fn empty_pools(&mut self) {
         self.held_back.clear();
+        self.unchecked.clear();
         for shard in self.shards.values_mut() {
             shard.pool.clear();
         }
     }
 
-    /// Takes the next block's transactions out of the pools. Those that are invalid by now are dropped silently.
+    /// Takes the next block's transactions out of the pools. Those that are invalid by now are dropped silently, but for
+    /// those that nobody checks.
     pub fn fix_chunks(&mut self) -> BlockJob {
         let head = self.head();
         let later = self.held_back.split_off(&(head.height + 2));
@@ -381,6 +393,8 @@ impl Chain {
             // What was handed in again meanwhile is there already.
             let _ = self.shards.get_mut(&shard_id).expect("the layout lists every shard").pool.insert(tx);
         }
+        let later = self.unchecked.split_off(&(head.height + 2));
+        let unchecked: Vec<_> = std::mem::replace(&mut self.unchecked, later).into_values().flatten().collect();
         let congested: HashSet<ShardId> =
             head.chunks.iter().filter(|chunk| self.check_congestion(chunk).is_err()).map(|c| c.shard_id).collect();
         let mut pools: BTreeMap<ShardId, Pool> =
@@ -410,6 +424,14 @@ impl Chain {
                 taken.push(Arc::clone(tx));
                 Offered::Taken
             });
+            for tx in unchecked.iter().filter(|tx| chain.shard_of(tx.transaction.signer_id()) == before.shard_id) {
+                // nearcore skips what is twice in a chunk.
+                if tx.get_size() <= room && taken.iter().all(|other| other.hash() != tx.hash()) {
+                    chunk.include(tx, chain.check_validity_period(tx).err());
+                    room -= tx.get_size();
+                    taken.push(Arc::clone(tx));
+                }
+            }
             taken
         });
         for (shard_id, shard) in &mut self.shards {
@@ -655,24 +677,40 @@ impl Chain {
 
     /// A transaction in a published block, or fixed in a chunk of the next.
     pub fn transaction(&self, hash: &CryptoHash) -> Option<TransactionRecord> {
-        if let Some(transaction) = self.fixed.get(hash) {
-            return Some(TransactionRecord { transaction: Arc::clone(transaction), included: None });
-        }
-        self.history.find(hash, |record| {
-            let transaction = record.transaction(hash)?;
-            Some(TransactionRecord { transaction, included: Some((record.block.height, record.block.hash)) })
-        })
+        self.transactions(hash).next()
     }
 
-    /// The outcome of a transaction's conversion or of a receipt, in a published block.
+    /// Every place where a transaction is: one that was invalid in a chunk may be in another one too.
+    pub fn transactions(&self, hash: &CryptoHash) -> impl Iterator<Item = TransactionRecord> {
+        let fixed = self.fixed.get(hash);
+        let fixed = fixed.map(|tx| TransactionRecord { transaction: Arc::clone(tx), included: None });
+        fixed.into_iter().chain(self.history.find_all(hash, |record| {
+            let transaction = record.transaction(hash)?;
+            Some(TransactionRecord { transaction, included: Some((record.block.height, record.block.hash)) })
+        }))
+    }
+
+    /// The outcome of a transaction's conversion or of a receipt, in a published block. Of several it is the one that a
+    /// node shows.
     pub fn outcome(&self, id: &CryptoHash) -> Option<Arc<OutcomeRecord>> {
-        self.history.find(id, |record| record.outcome(id))
+        shown(self.outcomes(id))
+    }
+
+    /// Every outcome of an id: a transaction that was invalid in a chunk has another one if it landed after all.
+    pub fn outcomes(&self, id: &CryptoHash) -> impl Iterator<Item = Arc<OutcomeRecord>> {
+        self.history.find_all(id, |record| record.outcome(id))
     }
 
     /// A receipt that was executed or waits to be.
     pub fn receipt(&self, id: &CryptoHash) -> Option<Arc<Receipt>> {
         self.waiting.get(id).cloned().or_else(|| self.history.find(id, |record| record.receipt(id)))
     }
+}
+
+/// The outcome that a node shows of an id's several: the one of the lowest block hash, be it the newest or not. Source:
+/// nearcore `chain/chain/src/store`, `get_outcomes_by_id`, whose keys are sorted by it, and `get_execution_outcome`.
+pub(crate) fn shown(outcomes: impl Iterator<Item = Arc<OutcomeRecord>>) -> Option<Arc<OutcomeRecord>> {
+    outcomes.min_by_key(|record| record.block_hash)
 }
 
 /// How many blocks are dropped at once.

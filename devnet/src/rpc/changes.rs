@@ -65,7 +65,7 @@ struct Happened {
 impl Happened {
     fn read(chain: &Sight<'_>, block: &Block) -> Self {
         let succeeded = |id: &CryptoHash| {
-            chain.outcome(id).is_some_and(|record| {
+            chain.outcome_in(block.height, id).is_some_and(|record| {
                 !matches!(record.outcome.outcome.status, ExecutionStatus::Failure(_) | ExecutionStatus::Unknown)
             })
         };
@@ -73,13 +73,13 @@ impl Happened {
         // A transaction to oneself makes a receipt that is executed in the same chunk, before those that came in.
         let local = transactions.iter().filter(|tx| tx.transaction.signer_id() == tx.transaction.receiver_id());
         let local = local.filter_map(|tx| {
-            let record = chain.outcome(&tx.get_hash())?;
+            let record = chain.outcome_in(block.height, &tx.get_hash())?;
             chain.receipt(record.outcome.outcome.receipt_ids.first()?)
         });
         let incoming = block.receipts().cloned().map(Arc::new);
         let receipts = local
             .chain(incoming)
-            .filter(|receipt| chain.outcome(receipt.receipt_id()).is_some_and(|record| record.height == block.height))
+            .filter(|receipt| chain.outcome_in(block.height, receipt.receipt_id()).is_some())
             .map(|receipt| {
                 let succeeded = succeeded(receipt.receipt_id());
                 (receipt, succeeded)

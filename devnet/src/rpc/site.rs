@@ -7,7 +7,7 @@
 
 use crate::{
     block::{Block, OutcomeRecord, TransactionRecord},
-    chain::{Chain, Submitted},
+    chain::{Chain, Submitted, shown},
     faults::AtNode,
     node::Node,
     state::StateView,
@@ -122,13 +122,17 @@ impl Sight<'_> {
     }
 
     pub(super) fn transaction(&self, hash: &CryptoHash) -> Option<TransactionRecord> {
-        let record = self.chain.transaction(hash)?;
-        let is_seen = record.included.map_or(!self.is_behind(), |(height, _)| self.has(height));
-        is_seen.then_some(record)
+        let mut places = self.chain.transactions(hash);
+        places.find(|record| record.included.map_or(!self.is_behind(), |(height, _)| self.has(height)))
     }
 
     pub(super) fn outcome(&self, id: &CryptoHash) -> Option<Arc<OutcomeRecord>> {
-        self.chain.outcome(id).filter(|record| self.has(record.height))
+        shown(self.chain.outcomes(id).filter(|record| self.has(record.height)))
+    }
+
+    /// The outcome of an id in the block of this height.
+    pub(super) fn outcome_in(&self, height: u64, id: &CryptoHash) -> Option<Arc<OutcomeRecord>> {
+        self.chain.outcomes(id).find(|record| record.height == height)
     }
 
     /// Receipts come with the outcomes that made them, which are not seen too early.

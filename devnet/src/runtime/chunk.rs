@@ -115,6 +115,22 @@ impl ChunkUnderWay {
         Ok(())
     }
 
+    /// Takes a transaction in as a chunk producer does that does not check it; `invalid` says what is wrong with it
+    /// already. One that is invalid is in the chunk with its error as its outcome: it burns nothing, makes no receipt and
+    /// leaves its nonce unused. Source: nearcore `runtime/runtime/src/lib.rs`, `process_transactions` and
+    /// `register_outcome` (since protocol 83).
+    pub(crate) fn include(&mut self, transaction: &SignedTransaction, invalid: Option<InvalidTxError>) {
+        let Some(error) = invalid.or_else(|| self.convert(transaction).err()) else { return };
+        // Only a node that admits a transaction calls it so.
+        let error = match error {
+            InvalidTxError::SignerDoesNotExist { signer_id } => {
+                InvalidTxError::InvalidSignerId { signer_id: signer_id.into() }
+            }
+            error => error,
+        };
+        self.outcomes.push(ExecutionOutcomeWithId::failed(transaction, error));
+    }
+
     /// Executes the receipts and closes the chunk.
     pub(crate) fn execute(mut self, incoming: &[Receipt]) -> ChunkResult {
         let mut queue: DelayedReceiptIndices = self.state.get(&TrieKey::DelayedReceiptIndices).unwrap_or_default();

@@ -7,6 +7,7 @@ mod collection;
 mod driver;
 mod exchanges;
 mod faults;
+mod invalid;
 mod latency;
 mod metrics;
 mod queues;

@@ -130,10 +130,13 @@ fn another_genesis_another_file_and_a_second_process_are_refused() {
     assert!(matches!(refused(two_accounts()), HistoryError::InUse(_)));
     drop(open);
 
-    let mut newer = whole.clone();
-    newer[8] += 1;
-    std::fs::write(&log, &newer).unwrap();
-    assert!(matches!(refused(two_accounts()), HistoryError::Version { .. }));
+    for other in [whole[8] - 1, whole[8] + 1] {
+        let mut log_of_other_format = whole.clone();
+        log_of_other_format[8] = other;
+        std::fs::write(&log, &log_of_other_format).unwrap();
+        let error = refused(two_accounts());
+        assert!(matches!(error, HistoryError::Version { found, .. } if found == u32::from(other)), "{error}");
+    }
     std::fs::write(&log, b"notes about something else, kept in a file of the same name").unwrap();
     assert!(matches!(refused(two_accounts()), HistoryError::NotALog(_)));
 }

@@ -69,6 +69,13 @@ async fn every_parameter_that_differs_is_named_with_both_values_and_nothing_chan
     let Err(DevnetError::Home(HomeError::Differs { differences, .. })) = fewer.check() else { panic!("not refused") };
     assert!(differences.iter().any(|difference| difference.given.is_none()), "{differences:?}");
     assert_eq!(contents(&home), before);
+
+    // A log of another format is told, and not the parameters that chains of that format did not have.
+    let mut log = std::fs::read(home.join(LOG_NAME)).unwrap();
+    log[8] -= 1;
+    std::fs::write(home.join(LOG_NAME), log).unwrap();
+    let error = Config { epoch_length: 50_000, ..made }.check().unwrap_err().to_string();
+    assert!(error.contains("has format 2") && error.contains("another folder"), "{error}");
 }
 
 #[tokio::test]
