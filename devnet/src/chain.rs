@@ -10,19 +10,23 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
+use near_primitives::account::Account;
 use near_primitives::congestion_info::{
     CongestionControl, CongestionInfo, RejectTransactionReason, ShardAcceptsTransactions,
 };
 use near_primitives::errors::InvalidTxError;
 use near_primitives::hash::CryptoHash;
 use near_primitives::receipt::{Receipt, ReceiptEnum};
+use near_primitives::state_record::StateRecord;
 use near_primitives::transaction::SignedTransaction;
+use near_primitives::trie_key::TrieKey;
 use near_primitives::types::{AccountId, Balance, EpochId, Gas, ShardId};
 
 use crate::block::{Block, Chunk, OutcomeRecord, TransactionRecord};
 use crate::faults::Handling;
 use crate::genesis::{Genesis, GenesisError};
 use crate::history::{Body, History, HistoryError};
+use crate::patch::{self, PatchError, Write};
 use crate::pool::{Inserted, Offered, Pool};
 use crate::runtime::chunk::{ChunkResult, ChunkUnderWay};
 use crate::runtime::verify::verify_and_charge;
@@ -104,6 +108,7 @@ pub struct Retention {
 /// The chunks of the next block, their contents fixed, to be executed off any lock.
 pub struct BlockJob {
     height: u64,
+    patch: Vec<Write>,
     chunks: Vec<ChunkJob>,
 }
 
@@ -117,6 +122,7 @@ struct ChunkJob {
 /// The results of a block's chunks, not yet visible to anyone.
 pub struct ExecutedBlock {
     height: u64,
+    patch: Vec<Write>,
     chunks: Vec<ExecutedChunk>,
 }
 
@@ -140,7 +146,8 @@ impl BlockJob {
 
     /// Executes the chunks. CPU only.
     pub fn execute(self) -> ExecutedBlock {
-        ExecutedBlock { height: self.height, chunks: self.chunks.into_iter().map(ChunkJob::execute).collect() }
+        let Self { height, patch, chunks } = self;
+        ExecutedBlock { height, patch, chunks: chunks.into_iter().map(ChunkJob::execute).collect() }
     }
 }
 
@@ -211,6 +218,10 @@ pub struct Chain {
     held_back: BTreeMap<u64, Vec<Arc<SignedTransaction>>>,
     /// Transactions that are in the chunks of a height unchecked, behind those of the pools.
     unchecked: BTreeMap<u64, Vec<Arc<SignedTransaction>>>,
+    /// What is put into the state before the next chunks.
+    patch: Vec<Write>,
+    /// Height of the chunks that were fixed last.
+    fixed_height: u64,
     resumed: Option<Resumed>,
 }
 
@@ -251,15 +262,18 @@ impl Chain {
             fixed: HashMap::new(),
             held_back: BTreeMap::new(),
             unchecked: BTreeMap::new(),
+            patch: Vec::new(),
+            fixed_height: 0,
             resumed: None,
         };
-        let body = Body { block: chain.genesis_block()?, outcomes: Vec::new(), other_executed: Vec::new() };
+        let body =
+            Body { block: chain.genesis_block()?, outcomes: Vec::new(), other_executed: Vec::new(), patch: Vec::new() };
         let recorded = chain.history.next_recorded()?;
         chain.check(recorded.as_ref(), &body.block)?;
         let is_recorded = recorded.is_some();
         chain.history.push(body, is_recorded)?;
         while let Some(recorded) = chain.history.next_recorded()? {
-            let job = chain.next_chunks(|before, chunk| {
+            let job = chain.next_chunks(recorded.patch.clone(), |before, chunk| {
                 let of_shard = recorded.block.chunk(before.shard_id).into_iter();
                 let transactions: Vec<_> = of_shard.flat_map(|chunk| &chunk.transactions).cloned().collect();
                 for transaction in &transactions {
@@ -383,6 +397,31 @@ impl Chain {
         }
     }
 
+    /// Puts records into the state before the next chunks, and returns the height of the block that has them.
+    ///
+    /// # Errors
+    /// A record cannot be put into the state; then none is.
+    pub fn patch(&mut self, records: Vec<StateRecord>) -> Result<u64, PatchError> {
+        let code_hash = |account_id: &AccountId| {
+            let of_account = |write: &Write| match write.record()? {
+                StateRecord::Account { account_id: of, account } if of == *account_id => Some(account),
+                _ => None,
+            };
+            let state = self.shards.get(&self.shard_of(account_id)).expect("the layout lists every shard").state();
+            let before = || state.get::<Account>(&TrieKey::Account { account_id: account_id.clone() });
+            let account = self.patch.iter().rev().find_map(of_account).or_else(before)?;
+            Some(account.local_contract_hash().unwrap_or_default())
+        };
+        let writes = patch::writes(records, code_hash)?;
+        self.patch.extend(writes);
+        Ok(self.head().height.max(self.fixed_height) + 1)
+    }
+
+    /// What was put into the state by hand in a block.
+    pub fn patch_in(&self, height: u64) -> Vec<Write> {
+        self.history.at(height).map(|record| record.patch.clone()).unwrap_or_default()
+    }
+
     /// Takes the next block's transactions out of the pools. Those that are invalid by now are dropped silently, but for
     /// those that nobody checks.
     pub fn fix_chunks(&mut self) -> BlockJob {
@@ -399,12 +438,13 @@ impl Chain {
             head.chunks.iter().filter(|chunk| self.check_congestion(chunk).is_err()).map(|c| c.shard_id).collect();
         let mut pools: BTreeMap<ShardId, Pool> =
             self.shards.iter_mut().map(|(&shard_id, shard)| (shard_id, std::mem::take(&mut shard.pool))).collect();
+        let patch = std::mem::take(&mut self.patch);
         let chain = &*self;
         let valid = |tx: &SignedTransaction| {
             let receiver_shard = chain.shard_of(tx.transaction.receiver_id());
             !congested.contains(&receiver_shard) && chain.check_validity_period(tx).is_ok()
         };
-        let job = chain.next_chunks(|before, chunk| {
+        let job = chain.next_chunks(patch, |before, chunk| {
             let size_before: u64 = before.transactions.iter().map(|tx| tx.get_size()).sum();
             // The transactions of two consecutive chunks share one limit.
             let limit = chain.rules.config.witness_config.combined_transactions_size_limit as u64;
@@ -437,13 +477,15 @@ impl Chain {
         for (shard_id, shard) in &mut self.shards {
             shard.pool = pools.remove(shard_id).unwrap_or_default();
         }
+        self.fixed_height = job.height;
         self.fixed = job.transactions().map(|tx| (*tx.hash(), Arc::clone(tx))).collect();
         job
     }
 
-    /// The next chunks, each on top of its shard's chunk in the head, with the transactions that `convert` put into it.
+    /// The next chunks, each on top of its shard's chunk in the head and of the patch, with the transactions that `convert` put into it.
     fn next_chunks(
         &self,
+        patch: Vec<Write>,
         mut convert: impl FnMut(&Chunk, &mut ChunkUnderWay) -> Vec<Arc<SignedTransaction>>,
     ) -> BlockJob {
         let head = self.head();
@@ -459,10 +501,12 @@ impl Chain {
             let shard = self.shards.get(&shard_id).expect("a chunk is of a shard of the layout");
             let mut chunk =
                 ChunkUnderWay::new(Arc::clone(&self.rules), block, shard.state().clone(), before.congestion);
+            chunk.patch(patch.iter().filter(|write| self.shard_of(&write.account_id) == shard_id));
             let transactions = convert(before, &mut chunk);
             ChunkJob { shard_id, transactions, incoming: Arc::clone(&shard.incoming), chunk }
         };
-        BlockJob { height: block.height, chunks: head.chunks.iter().map(next_chunk).collect() }
+        let chunks = head.chunks.iter().map(next_chunk).collect();
+        BlockJob { height: block.height, patch, chunks }
     }
 
     /// Makes the next block of what was executed; it is on disk, if there is a home, before this returns. A
@@ -484,7 +528,7 @@ impl Chain {
         }
         let block = self.next_block(&executed.chunks, timestamp_ns);
         self.check(recorded, &block)?;
-        let mut body = Body { block, outcomes: Vec::new(), other_executed: Vec::new() };
+        let mut body = Body { block, outcomes: Vec::new(), other_executed: Vec::new(), patch: executed.patch };
         let mut states = BTreeMap::new();
         let mut incoming = BTreeMap::<ShardId, Vec<Receipt>>::new();
         for ExecutedChunk { shard_id, result, .. } in executed.chunks {

@@ -18,6 +18,7 @@ use near_primitives::receipt::Receipt;
 use near_primitives::transaction::{ExecutionOutcomeWithId, SignedTransaction};
 
 use crate::block::{Block, OutcomeRecord};
+use crate::patch;
 
 /// Name of the log in a chain's folder.
 pub const LOG_NAME: &str = "chain.log";
@@ -94,6 +95,8 @@ pub(crate) struct Body {
     pub(crate) outcomes: Vec<ExecutionOutcomeWithId>,
     /// Receipts executed in the block that had not arrived with it.
     pub(crate) other_executed: Vec<Receipt>,
+    /// What was put into the state by hand before its chunks.
+    pub(crate) patch: Vec<patch::Write>,
 }
 
 /// A block in memory, with its outcomes and receipts by id.
@@ -102,12 +105,14 @@ pub(crate) struct Record {
     outcomes: HashMap<CryptoHash, Arc<OutcomeRecord>>,
     transactions: HashMap<CryptoHash, Arc<SignedTransaction>>,
     other_executed: HashMap<CryptoHash, Arc<Receipt>>,
+    /// What was put into the state by hand before its chunks.
+    pub(crate) patch: Vec<patch::Write>,
     bytes: u64,
 }
 
 impl Record {
     fn new(body: Body, bytes: u64) -> Self {
-        let Body { block, outcomes, other_executed } = body;
+        let Body { block, outcomes, other_executed, patch } = body;
         let (height, block_hash) = (block.height, block.hash);
         let by_id =
             |outcome: ExecutionOutcomeWithId| (outcome.id, Arc::new(OutcomeRecord { outcome, height, block_hash }));
@@ -120,6 +125,7 @@ impl Record {
                 .map(|receipt| (*receipt.receipt_id(), Arc::new(receipt)))
                 .collect(),
             block: Arc::new(block),
+            patch,
             bytes,
         }
     }

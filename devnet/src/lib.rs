@@ -19,6 +19,12 @@
 //! it, so that the chain can be executed again. Of a loaded chain that keeps everything the oldest states are dropped
 //! too, after 1024 blocks at the soonest.
 //!
+//! # State by hand
+//!
+//! `sandbox_patch_state` takes records of the kinds Account, AccessKey, Contract and Data, as nearcore's sandbox does, and
+//! answers when the next block has them; `sandbox_fast_forward` makes blocks without waiting for their time. Both are
+//! part of the chain.
+//!
 //! # Faults
 //!
 //! A chain that serves can be made to fail at run time. `POST /faults` puts rules in force instead of those that are,
@@ -64,6 +70,7 @@ pub mod history;
 mod home;
 mod http;
 mod node;
+pub mod patch;
 pub mod pool;
 mod rpc;
 pub mod runtime;

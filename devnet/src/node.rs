@@ -10,8 +10,10 @@ use crate::{
     chain::{Chain, ChainError},
     faults::Faults,
     genesis::Genesis,
+    patch::PatchError,
 };
 use near_parameters::{RuntimeConfig, RuntimeConfigStore};
+use near_primitives::state_record::StateRecord;
 use std::{
     collections::HashSet,
     net::SocketAddr,
@@ -162,6 +164,14 @@ impl Node {
     /// Between two blocks.
     pub(crate) fn block_time(&self) -> Duration {
         self.block_time
+    }
+
+    /// Puts records into the state, and returns when a block has them.
+    pub(crate) async fn patch(&self, records: Vec<StateRecord>) -> Result<(), PatchError> {
+        let mut progress = self.progress();
+        let height = self.chain().patch(records)?;
+        while self.chain().head().height < height && progress.changed().await.is_ok() {}
+        Ok(())
     }
 
     /// Publishes this many blocks without waiting for their time, and returns when they are there.

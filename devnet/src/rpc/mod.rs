@@ -33,7 +33,7 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The methods that are answered.
-pub(crate) const METHODS: [&str; 25] = [
+pub(crate) const METHODS: [&str; 26] = [
     "status",
     "health",
     "network_info",
@@ -59,6 +59,7 @@ pub(crate) const METHODS: [&str; 25] = [
     "tx_status",
     "EXPERIMENTAL_tx_status",
     "sandbox_fast_forward",
+    "sandbox_patch_state",
 ];
 
 /// A body that axum has read, or refuses in its words as nearcore does.
@@ -152,6 +153,7 @@ async fn call(node: &Site<'_>, request: &Request) -> Result<Value, RpcError> {
         "tx" => transaction::status(node, params, false).await,
         "tx_status" | "EXPERIMENTAL_tx_status" => transaction::status(node, params, true).await,
         "sandbox_fast_forward" => status::fast_forward(node, params).await,
+        "sandbox_patch_state" => status::patch_state(node, params).await,
         _ => Err(RpcError::method_not_found(request.method.clone())),
     }
 }

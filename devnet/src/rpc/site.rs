@@ -10,6 +10,7 @@ use crate::{
     chain::{Chain, Submitted, shown},
     faults::AtNode,
     node::Node,
+    patch::Write,
     state::StateView,
 };
 use near_primitives::{errors::InvalidTxError, hash::CryptoHash, receipt::Receipt, transaction::SignedTransaction};
@@ -133,6 +134,11 @@ impl Sight<'_> {
     /// The outcome of an id in the block of this height.
     pub(super) fn outcome_in(&self, height: u64, id: &CryptoHash) -> Option<Arc<OutcomeRecord>> {
         self.chain.outcomes(id).find(|record| record.height == height)
+    }
+
+    /// What was put into the state by hand in the block of this height.
+    pub(super) fn patch_in(&self, height: u64) -> Vec<Write> {
+        self.chain.patch_in(height)
     }
 
     /// Receipts come with the outcomes that made them, which are not seen too early.

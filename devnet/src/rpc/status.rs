@@ -1,13 +1,18 @@
-//! The node itself: `status`, `health`, `network_info`, `validators`, `sandbox_fast_forward`.
+//! The node itself: `status`, `health`, `network_info`, `validators`, `sandbox_fast_forward`,
+//! `sandbox_patch_state`.
 //!
 //! It is a chain's only node and its only validator, without peers.
 
 use super::{params::read, site::Site, value, view};
+use crate::patch::PatchError;
 use near_jsonrpc_primitives::{
     errors::RpcError,
     types::{
         network_info::RpcNetworkInfoResponse,
-        sandbox::{RpcSandboxFastForwardRequest, RpcSandboxFastForwardResponse},
+        sandbox::{
+            RpcSandboxFastForwardRequest, RpcSandboxFastForwardResponse, RpcSandboxPatchStateError,
+            RpcSandboxPatchStateRequest, RpcSandboxPatchStateResponse,
+        },
         status::{RpcStatusError, RpcStatusResponse},
         validator::{RpcValidatorError, RpcValidatorResponse},
     },
@@ -153,6 +158,14 @@ pub(super) async fn fast_forward(node: &Site<'_>, params: Value) -> Result<Value
     let RpcSandboxFastForwardRequest { delta_height } = read(params)?;
     node.fast_forward(delta_height).await;
     value(RpcSandboxFastForwardResponse {})
+}
+
+/// Puts records into the state. nearcore knows one error here, and gives what is wrong with a record as its text.
+pub(super) async fn patch_state(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
+    let RpcSandboxPatchStateRequest { records } = read(params)?;
+    let internal = |error: PatchError| RpcSandboxPatchStateError::InternalError { error_message: error.to_string() };
+    node.patch(records).await.map_err(internal)?;
+    value(RpcSandboxPatchStateResponse {})
 }
 
 fn utc(timestamp_ns: u64) -> Result<Utc, RpcError> {

@@ -18,6 +18,7 @@ use near_primitives::utils::create_receipt_id_from_transaction;
 use super::fees::prepaid;
 use super::verify::verify_and_charge;
 use super::{BlockContext, Rules, receipts};
+use crate::patch::Write;
 use crate::state::{ShardState, Update};
 
 /// A chunk under way: transactions converted so far, receipts still to come.
@@ -67,6 +68,14 @@ impl ChunkUnderWay {
             burnt: Balance::ZERO,
             subsidized: Balance::ZERO,
         }
+    }
+
+    /// Puts values into the state before all else.
+    pub(crate) fn patch<'a>(&mut self, writes: impl Iterator<Item = &'a Write>) {
+        for write in writes {
+            self.state.set_raw(write.key.clone(), write.value.as_slice().into());
+        }
+        self.state.commit();
     }
 
     /// Whether another transaction may be converted: their gas is limited, the more so the more receipts are delayed.

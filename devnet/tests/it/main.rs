@@ -10,6 +10,7 @@ mod faults;
 mod invalid;
 mod latency;
 mod metrics;
+mod patch;
 mod queues;
 mod reopen;
 mod restart;
