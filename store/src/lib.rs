@@ -9,7 +9,7 @@ mod memory;
 pub use memory::MemoryStore;
 
 use bytes::Bytes;
-use nearbench_core::{Account, Hash, Height, Nonce, Transfer, settle::Settlement};
+use nearbench_core::{Account, Hash, Height, Nonce, Transfer, settle::Settled};
 use std::{future::Future, sync::Arc, time::Duration};
 
 /// One nonce sequence: an account's access key.
@@ -51,6 +51,8 @@ pub struct Attempt {
     pub bytes: Bytes,
     /// Its nonce.
     pub nonce: Nonce,
+    /// The height of its base block: it is in none at or below it.
+    pub base_height: Height,
     /// Past this height of a final block it can no longer be included.
     pub expiry_height: Height,
 }
@@ -150,18 +152,19 @@ pub trait Store: Send + Sync + 'static {
     /// Puts a claim's transfers back at the head of the queue: nothing was signed.
     fn release(&self, claim: ClaimId) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Stores the attempt together with the claim's transfers. Only then may it be sent.
+    /// Stores the attempt together with the claim's transfers; without a claim, one that carries none (a fence). Only
+    /// then may it be sent.
     fn commit(
         &self,
         lane: &LaneKey,
         lease: LeaseId,
-        claim: ClaimId,
+        claim: Option<ClaimId>,
         attempt: Attempt,
     ) -> impl Future<Output = Result<AttemptId, StoreError>> + Send;
 
-    /// Gives every transfer of an attempt its fate. What is put back keeps its place before newer ones.
-    fn settle(&self, attempt: AttemptId, settlement: Settlement)
-    -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Ends an attempt: gives every transfer of it its fate, and keeps what proves it. What is put back keeps its place
+    /// before newer ones.
+    fn settle(&self, attempt: AttemptId, settled: &Settled) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Withdraws what waits in the queue; returns it.
     fn cancel_queued(&self) -> impl Future<Output = Result<Vec<Transfer>, StoreError>> + Send;

@@ -3,7 +3,7 @@
 use crate::{Attempt, AttemptId, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, Store, StoreError};
 use nearbench_core::{
     Nonce, Transfer,
-    settle::{Fate, Settlement},
+    settle::{Fate, Settled},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -149,7 +149,7 @@ impl Store for MemoryStore {
         &self,
         lane: &LaneKey,
         lease: LeaseId,
-        claim: ClaimId,
+        claim: Option<ClaimId>,
         attempt: Attempt,
     ) -> Result<AttemptId, StoreError> {
         let mut inner = self.lock();
@@ -157,7 +157,10 @@ impl Store for MemoryStore {
         if attempt.nonce <= high_water {
             return Err(StoreError::NonceReused { lane: lane.public_key.clone(), nonce: attempt.nonce, high_water });
         }
-        let transfers = inner.claims.remove(&claim).ok_or(StoreError::ClaimLost(claim))?;
+        let transfers = match claim {
+            Some(claim) => inner.claims.remove(&claim).ok_or(StoreError::ClaimLost(claim))?,
+            None => Arc::default(),
+        };
         inner.held(lane, lease)?.high_water = attempt.nonce;
         inner.claimed -= transfers.len() as u64;
         inner.open += transfers.len() as u64;
@@ -166,7 +169,7 @@ impl Store for MemoryStore {
         Ok(id)
     }
 
-    async fn settle(&self, attempt: AttemptId, settlement: Settlement) -> Result<(), StoreError> {
+    async fn settle(&self, attempt: AttemptId, settled: &Settled) -> Result<(), StoreError> {
         let mut inner = self.lock();
         let open = inner.attempts.remove(&attempt).ok_or(StoreError::NotOpen(attempt))?;
         inner.open -= open.transfers.len() as u64;
@@ -174,7 +177,7 @@ impl Store for MemoryStore {
             .transfers
             .iter()
             .enumerate()
-            .filter(|(index, _)| settlement.fate(*index) == Fate::Requeue)
+            .filter(|(index, _)| settled.settlement.fate(*index) == Fate::Requeue)
             .map(|(_, transfer)| transfer.clone());
         let before = inner.queue.len();
         inner.put_back(back);

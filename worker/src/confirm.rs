@@ -3,13 +3,12 @@
 use crate::{
     engine::Shared,
     lane::{Lane, Place},
-    tally::Executed,
 };
 use nearbench_core::{
     Transfer,
     backoff::Backoff,
-    outcome::{Execution, Landed, Refusal, TxStatus},
-    settle::{self, Fate, Settlement},
+    outcome::{Execution, FailureKind, Landed, Refusal, TxStatus},
+    settle::{self, DeathCertificate, Executed, Fate, KeyLook, Look, Proof, Settled, Settlement, Subject},
 };
 use nearbench_near::{
     SignedTx,
@@ -37,7 +36,7 @@ enum Evidence {
     /// It was executed in a final block.
     Landed(Landed, Executed),
     /// It can never be.
-    Dead,
+    Dead(DeathCertificate),
 }
 
 /// Confirms in a task of its own. `place` is given back as soon as the execution is seen: waiting for finality
@@ -49,11 +48,12 @@ pub(crate) fn spawn<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, open: Ope
         lane.open().remove(open.attempt.nonce);
         match evidence {
             Some(Evidence::Landed(landed, executed)) => settle_landed(&shared, &lane, &open, &landed, executed).await,
-            Some(Evidence::Dead) => {
-                tracing::info!(hash = %open.attempt.hash, "expired, never included; its transfers go back to the queue");
-                settle(&shared, &open, Settlement::All(Fate::Requeue)).await;
+            Some(Evidence::Dead(certificate)) => {
+                tracing::info!(hash = %open.attempt.hash, ?certificate, "never included; its transfers go back to the queue");
+                settle(&shared, &open, Settlement::All(Fate::Requeue), Proof::Dead(certificate), None).await;
             }
-            None => abandoned(&shared, &open).await,
+            // The run ends without proof: a person decides.
+            None => settle(&shared, &open, Settlement::All(Fate::NeedsReview), Proof::None, None).await,
         }
         shared.progress.notify_one();
     });
@@ -63,7 +63,10 @@ async fn gather<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, place: P
     let mut place = Some(place);
     let mut resend = open.resend_first;
     loop {
-        let Some(landed) = execution(shared, lane, open, resend).await else { return Evidence::Dead };
+        let landed = match execution(shared, lane, open, resend).await {
+            Ok(landed) => landed,
+            Err(certificate) => return Evidence::Dead(certificate),
+        };
         let at_ns = shared.tally.now_ns();
         place.take();
         lane.open().remove(open.attempt.nonce);
@@ -72,15 +75,25 @@ async fn gather<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, place: P
             None => shared.finality.look_up(&shared.client, landed.block).await.unwrap_or_default(),
         };
         if let Some(block) = block {
-            return Evidence::Landed(landed, Executed { at_ns, block_unix_ns: block.timestamp_ns });
+            let Landed { receipt, block: hash, .. } = landed;
+            return Evidence::Landed(
+                landed,
+                Executed { receipt, block: hash, block_unix_ns: block.timestamp_ns, at_ns },
+            );
         }
         tracing::warn!(hash = %open.attempt.hash, block = %landed.block, "its block did not become final; asking again");
         resend = false;
     }
 }
 
-/// Waits for the execution, resending where nothing is known of the attempt; `None` once it is proven dead.
-async fn execution<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, mut resend: bool) -> Option<Landed> {
+/// Waits for the execution, resending where nothing is known of the attempt; its death certificate once it is proven
+/// dead.
+async fn execution<S: Store>(
+    shared: &Shared<S>,
+    lane: &Lane,
+    open: &Open,
+    mut resend: bool,
+) -> Result<Landed, DeathCertificate> {
     let Attempt { hash, .. } = open.attempt;
     let signed = SignedTx { hash, bytes: open.attempt.bytes.clone() };
     let mut backoff = BACKOFF;
@@ -92,20 +105,20 @@ async fn execution<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, mut r
             shared.client.tx_status(hash, &lane.key.account, Wait::ExecutedOptimistic).await
         };
         match answer {
-            Ok(TxStatus::Landed(landed)) => return Some(landed),
+            Ok(TxStatus::Landed(landed)) => return Ok(landed),
             Ok(TxStatus::Pending) => resend = false,
             Ok(TxStatus::Unknown) => {
                 resend = true;
-                if dead_by_expiry(shared, lane, open).await {
-                    return None;
+                if let Some(certificate) = death(shared, lane, open).await {
+                    return Err(certificate);
                 }
             }
             Ok(TxStatus::Invalid(refusal)) => {
                 note(shared, &refusal);
                 // A refusal is a hint. What it hints at decides what to ask next: the outcome, or the key.
                 resend = !matches!(refusal, Refusal::NonceTooLow { .. });
-                if dead_by_expiry(shared, lane, open).await {
-                    return None;
+                if let Some(certificate) = death(shared, lane, open).await {
+                    return Err(certificate);
                 }
             }
             Err(error) => {
@@ -130,15 +143,16 @@ fn note<S: Store>(shared: &Shared<S>, refusal: &Refusal) {
 }
 
 /// One look at the key at a final block past the expiry, and the rule.
-async fn dead_by_expiry<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open) -> bool {
-    if shared.finality.head().height <= open.attempt.expiry_height {
-        return false;
+async fn death<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open) -> Option<DeathCertificate> {
+    let Attempt { hash, nonce, base_height: base, expiry_height: expiry, .. } = open.attempt;
+    if shared.finality.head().height <= expiry {
+        return None;
     }
-    match shared.client.access_key(&lane.key.account, &lane.key.public_key, At::Final).await {
-        Ok(read) => read.value.is_some_and(|key| {
-            settle::dead_by_expiry(open.attempt.nonce, open.attempt.expiry_height, key.nonce, read.height)
-        }),
-        Err(_) => false,
+    let read = shared.client.access_key(&lane.key.account, &lane.key.public_key, At::Final).await.ok()?;
+    let key = KeyLook { height: read.height, nonce: read.value.map(|key| key.nonce) };
+    match settle::look(&Subject { hash, nonce, base, expiry }, &key) {
+        Look::Dead(certificate) => Some(certificate),
+        Look::MayLand | Look::SearchThePast => None,
     }
 }
 
@@ -150,13 +164,11 @@ async fn settle_landed<S: Store>(
     executed: Executed,
 ) {
     let ruling = settle::landed(&landed.execution, open.transfers.len());
-    let kind = match &landed.execution {
-        Execution::Failure { kind, .. } => Some(kind),
+    let failure = match &landed.execution {
+        Execution::Failure { kind, .. } => Some(kind.clone()),
         Execution::Success => None,
     };
-    if settle(shared, open, ruling.settlement).await {
-        shared.tally.settled(&open.transfers, ruling.settlement, executed, kind);
-    }
+    settle(shared, open, ruling.settlement, Proof::Executed(executed), failure).await;
     if let Some(fault) = ruling.systemic {
         shared.tally.recorder().error(fault.label());
         tracing::error!(lane = %lane.key.public_key, ?fault, "a fault that is no transfer's own; the lane stops");
@@ -166,20 +178,17 @@ async fn settle_landed<S: Store>(
     }
 }
 
-/// The run ends without proof: a person decides.
-async fn abandoned<S: Store>(shared: &Shared<S>, open: &Open) {
-    if settle(shared, open, Settlement::All(Fate::NeedsReview)).await {
-        shared.tally.unknown(&open.transfers);
-    }
-}
-
-/// Whether this call settled it; the counts belong to whoever did.
-async fn settle<S: Store>(shared: &Shared<S>, open: &Open, settlement: Settlement) -> bool {
-    match shared.store.settle(open.id, settlement).await {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(hash = %open.attempt.hash, %error, "not settled here");
-            false
-        }
+/// Ends the attempt in the store; the counts belong to whoever did.
+async fn settle<S: Store>(
+    shared: &Shared<S>,
+    open: &Open,
+    settlement: Settlement,
+    proof: Proof,
+    failure: Option<FailureKind>,
+) {
+    let settled = Settled { settlement, proof, failure, at_ns: shared.tally.now_ns() };
+    match shared.store.settle(open.id, &settled).await {
+        Ok(()) => shared.tally.settled(&open.transfers, &settled),
+        Err(error) => tracing::warn!(hash = %open.attempt.hash, %error, "not settled here"),
     }
 }

@@ -129,10 +129,11 @@ async fn attempt<S: Store>(
         hash: signed.hash,
         bytes: signed.bytes.clone(),
         nonce,
+        base_height: base.height,
         expiry_height: expiry(base.height, shared.validity_period),
     };
     lane.open().insert(nonce);
-    let id = match shared.store.commit(&lane.key, lane.lease, claim.id, attempt.clone()).await {
+    let id = match shared.store.commit(&lane.key, lane.lease, Some(claim.id), attempt.clone()).await {
         Ok(id) => id,
         Err(error) => {
             lane.open().remove(nonce);
