@@ -95,4 +95,14 @@ impl Tally {
             ledger.set(transfer.sequence, Final::Failed);
         }
     }
+
+    /// Counts transfers that are proven never to execute, and will not be signed anew.
+    pub(crate) fn expired(&self, transfers: &[Transfer]) {
+        let mut recorder = self.recorder();
+        let mut ledger = self.ledger();
+        for transfer in transfers {
+            recorder.expired(transfer.phase);
+            ledger.set(transfer.sequence, Final::Failed);
+        }
+    }
 }
