@@ -174,6 +174,7 @@ mod tests {
             sequence: 0,
             phase: 0,
             intended_ns: 0,
+            sent_ns: 0,
         })
     }
 
