@@ -189,7 +189,9 @@ fn read<T: DeserializeOwned>(store: &FileStore, path: &Path, name: &str) -> Resu
     let Some(text) = store.meta(name) else { return Ok(None) };
     serde_json::from_slice(&text)
         .map(Some)
-        .with_context(|| format!("{}: its {name} is not what this nearbench writes; use the one that wrote it", path.display()))
+        .with_context(|| {
+            format!("{}: its {name} is not what this nearbench writes; use the one that wrote it", path.display())
+        })
         .map_err(Failure::input)
 }
 

@@ -189,8 +189,7 @@ fn write(path: &Path, text: SecretText) -> Result<(), KeyFileError> {
     let result = written();
     // What is not there needs no removing.
     let _ = fs::remove_file(&beside);
-    result
-        .map_err(|e| KeyFileError::Unwritable { path: path.display().to_string(), reason: e.to_string() })
+    result.map_err(|e| KeyFileError::Unwritable { path: path.display().to_string(), reason: e.to_string() })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, KeyFileError> {
