@@ -4,12 +4,21 @@
 //! believes to hold (a lease, a claim, an attempt) and is refused when that is no longer so: a worker that wakes
 //! late changes nothing. This room knows no chain and decides no transfer's fate.
 
+mod codec;
+mod file;
 mod memory;
+mod staged;
+mod state;
 
+pub use codec::{ResultRow, TransferRecord};
+pub use file::{FileStore, OpenError};
 pub use memory::MemoryStore;
+/// What a [`FileStore`] is tested on: any storage that takes writes and syncs.
+#[doc(hidden)]
+pub use redb::{BackendError, StorageBackend, backends::FileBackend};
 
 use bytes::Bytes;
-use nearbench_core::{Account, Hash, Height, Nonce, Transfer, settle::Settlement};
+use nearbench_core::{Account, Hash, Height, Nonce, Transfer, settle::Settled};
 use std::{future::Future, sync::Arc, time::Duration};
 
 /// One nonce sequence: an account's access key.
@@ -51,6 +60,8 @@ pub struct Attempt {
     pub bytes: Bytes,
     /// Its nonce.
     pub nonce: Nonce,
+    /// The height of its base block: it is in none at or below it.
+    pub base_height: Height,
     /// Past this height of a final block it can no longer be included.
     pub expiry_height: Height,
 }
@@ -82,7 +93,7 @@ impl Depth {
     }
 }
 
-/// Why a step was refused. Nothing was changed.
+/// Why a step was refused. Nothing was changed, [`StoreError::File`] aside.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Another holds the lane.
@@ -112,9 +123,25 @@ pub enum StoreError {
         /// What was used.
         high_water: Nonce,
     },
+    /// The store's file cannot be written or read. This step and all later ones fail; this one may be found done when
+    /// the file is opened again, and every confirmed one will be.
+    #[error(
+        "{file}: {cause}; nothing more is taken. All that was confirmed is in the file: free space or mend the disk, \
+         then resume the run"
+    )]
+    File {
+        /// The file's path.
+        file: Arc<str>,
+        /// What the system said.
+        cause: Arc<str>,
+    },
 }
 
 /// The shared memory of a run. Every method is one atomic step.
+///
+/// A backend that keeps its promises across a crash returns from `push`, `commit`, `settle` and `cancel_queued` once the
+/// step is on disk, and from `acquire` once what it tells of is. Dropping the future does not undo the step: like a
+/// crash, it leaves the caller not knowing.
 pub trait Store: Send + Sync + 'static {
     /// Appends `transfers` to the queue, as long as the queue stays within `max_depth`; returns how many of them,
     /// from the first, were taken.
@@ -150,18 +177,19 @@ pub trait Store: Send + Sync + 'static {
     /// Puts a claim's transfers back at the head of the queue: nothing was signed.
     fn release(&self, claim: ClaimId) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Stores the attempt together with the claim's transfers. Only then may it be sent.
+    /// Stores the attempt together with the claim's transfers; without a claim, one that carries none (a fence). Only
+    /// then may it be sent.
     fn commit(
         &self,
         lane: &LaneKey,
         lease: LeaseId,
-        claim: ClaimId,
+        claim: Option<ClaimId>,
         attempt: Attempt,
     ) -> impl Future<Output = Result<AttemptId, StoreError>> + Send;
 
-    /// Gives every transfer of an attempt its fate. What is put back keeps its place before newer ones.
-    fn settle(&self, attempt: AttemptId, settlement: Settlement)
-    -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Ends an attempt: gives every transfer of it its fate, and keeps what proves it. What is put back keeps its place
+    /// before newer ones.
+    fn settle(&self, attempt: AttemptId, settled: &Settled) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Withdraws what waits in the queue; returns it.
     fn cancel_queued(&self) -> impl Future<Output = Result<Vec<Transfer>, StoreError>> + Send;

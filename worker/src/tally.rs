@@ -5,8 +5,9 @@ use nearbench_core::{
     ledger::{Final, Ledger},
     measure::{Recorder, TIMEOUT},
     outcome::FailureKind,
-    settle::{Fate, Settlement},
+    settle::{Fate, Proof, Settled},
 };
+use nearbench_store::{FileStore, ResultRow, StoreError, TransferRecord};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
@@ -18,15 +19,6 @@ pub struct Tally {
     start: Instant,
     start_unix_ns: u64,
     timeout_ns: u64,
-}
-
-/// When and where an attempt was executed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Executed {
-    /// When this worker learnt of the execution, in nanoseconds since the load's start.
-    pub(crate) at_ns: u64,
-    /// The executing block's own time, in nanoseconds since the Unix epoch.
-    pub(crate) block_unix_ns: u64,
 }
 
 impl Tally {
@@ -57,56 +49,87 @@ impl Tally {
         u64::try_from(Instant::now().saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Counts an attempt that was settled by a final block.
-    pub(crate) fn settled(
-        &self,
-        transfers: &[Transfer],
-        settlement: Settlement,
-        executed: Executed,
-        failure: Option<&FailureKind>,
-    ) {
-        let now_ns = self.now_ns();
-        let block_ns = executed.block_unix_ns.wrapping_sub(self.start_unix_ns) as i64;
+    /// Counts the end of an attempt that carried `transfers`.
+    pub(crate) fn settled(&self, transfers: &[Transfer], settled: &Settled) {
+        self.count(transfers.iter().map(TransferRecord::from), settled);
+    }
+
+    fn count(&self, transfers: impl ExactSizeIterator<Item = TransferRecord>, settled: &Settled) {
         let mut recorder = self.recorder();
         let mut ledger = self.ledger();
-        if let Some(first) = transfers.first() {
-            recorder.attempt(first.phase, block_ns, transfers.len() as u32);
-        }
-        for (index, transfer) in transfers.iter().enumerate() {
-            match settlement.fate(index) {
-                Fate::Finalized => {
-                    let Transfer { phase, intended_ns, .. } = *transfer;
-                    recorder.succeeded(phase, intended_ns, executed.at_ns, now_ns, block_ns);
-                    if now_ns.saturating_sub(intended_ns) > self.timeout_ns {
+        let executed = match settled.proof {
+            Proof::Executed(executed) => Some((executed, self.since_start_ns(executed.block_unix_ns))),
+            Proof::Dead(_) | Proof::None => None,
+        };
+        let carried = transfers.len() as u32;
+        for (index, transfer) in transfers.enumerate() {
+            let TransferRecord { phase, intended_ns, sequence, .. } = transfer;
+            if let (0, Some((_, block_ns))) = (index, executed) {
+                recorder.attempt(phase, block_ns, carried);
+            }
+            match (settled.settlement.fate(index), executed) {
+                (Fate::Finalized, Some((executed, block_ns))) => {
+                    recorder.succeeded(phase, intended_ns, executed.at_ns, settled.at_ns, block_ns);
+                    if settled.at_ns.saturating_sub(intended_ns) > self.timeout_ns {
                         recorder.error(TIMEOUT);
                     }
-                    ledger.set(transfer.sequence, Final::Succeeded);
+                    ledger.set(sequence, Final::Succeeded);
                 }
-                Fate::Failed => {
-                    let label = failure.map_or("failed", FailureKind::label);
-                    recorder.failed(transfer.phase, transfer.intended_ns, label);
-                    ledger.set(transfer.sequence, Final::Failed);
+                (Fate::Failed, Some(_)) => {
+                    let label = settled.failure.as_ref().map_or("failed", FailureKind::label);
+                    recorder.failed(phase, intended_ns, label);
+                    ledger.set(sequence, Final::Failed);
                 }
-                Fate::Requeue => {}
-                Fate::NeedsReview => recorder.unknown(transfer.phase),
+                (Fate::Requeue, _) => {}
+                // What nobody saw executed has no proof, whatever it is called.
+                (Fate::NeedsReview | Fate::Finalized | Fate::Failed, _) => recorder.unknown(phase),
             }
         }
     }
 
-    /// Counts transfers that are left without proof either way.
-    pub(crate) fn unknown(&self, transfers: &[Transfer]) {
-        let mut recorder = self.recorder();
-        for transfer in transfers {
-            recorder.unknown(transfer.phase);
-        }
+    /// Counts what an earlier process of the same run saw and stored: every transfer that it accepted, and the end of
+    /// those that have one.
+    ///
+    /// # Errors
+    /// The store's, when it cannot be read.
+    pub fn recall(&self, store: &FileStore) -> Result<(), StoreError> {
+        let accepted = |transfer: &TransferRecord| {
+            self.recorder().recalled(transfer.phase, transfer.intended_ns, transfer.sent_ns);
+        };
+        store.unsettled().iter().map(TransferRecord::from).for_each(|transfer| accepted(&transfer));
+        store.results(&mut |row| match row {
+            ResultRow::Settled { settled, transfers, .. } => {
+                let ended = |index: &usize| settled.settlement.fate(*index) != Fate::Requeue;
+                (0..transfers.len()).filter(ended).for_each(|index| accepted(&transfers[index]));
+                self.count(transfers.into_iter(), &settled);
+            }
+            ResultRow::Cancelled { transfers } => {
+                transfers.iter().for_each(accepted);
+                self.withdrawn(transfers.into_iter(), Recorder::cancelled);
+            }
+        })
+    }
+
+    /// A wall-clock time as one of the load's; below zero where clocks differ.
+    fn since_start_ns(&self, unix_ns: u64) -> i64 {
+        unix_ns.wrapping_sub(self.start_unix_ns) as i64
     }
 
     /// Counts transfers that were withdrawn before they were signed.
     pub(crate) fn cancelled(&self, transfers: &[Transfer]) {
+        self.withdrawn(transfers.iter().map(TransferRecord::from), Recorder::cancelled);
+    }
+
+    /// Counts transfers that are proven never to execute, and will not be signed anew.
+    pub(crate) fn expired(&self, transfers: &[Transfer]) {
+        self.withdrawn(transfers.iter().map(TransferRecord::from), Recorder::expired);
+    }
+
+    fn withdrawn(&self, transfers: impl Iterator<Item = TransferRecord>, how: fn(&mut Recorder, u16)) {
         let mut recorder = self.recorder();
         let mut ledger = self.ledger();
         for transfer in transfers {
-            recorder.cancelled(transfer.phase);
+            how(&mut recorder, transfer.phase);
             ledger.set(transfer.sequence, Final::Failed);
         }
     }

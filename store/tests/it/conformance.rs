@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use nearbench_core::{
     Account, Amount, Hash, Transfer, TransferId,
-    settle::{Fate, Settlement},
+    settle::{DeathCertificate, Fate, Proof, Settled, Settlement},
 };
 use nearbench_store::{Attempt, AttemptId, Claim, LaneKey, LeaseId, Store, StoreError};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -94,6 +94,7 @@ fn transfer(n: u64) -> Transfer {
         sequence: n,
         phase: 0,
         intended_ns: n,
+        sent_ns: n,
     }
 }
 
@@ -106,7 +107,12 @@ fn lease(worker: u8) -> LeaseId {
 }
 
 fn attempt(nonce: u64) -> Attempt {
-    Attempt { hash: Hash([nonce as u8; 32]), bytes: Bytes::new(), nonce, expiry_height: 0 }
+    Attempt { hash: Hash([nonce as u8; 32]), bytes: Bytes::new(), nonce, base_height: 0, expiry_height: 0 }
+}
+
+fn settled(settlement: Settlement) -> Settled {
+    let proof = Proof::Dead(DeathCertificate::Expired { key_nonce: 0, height: 1 });
+    Settled { settlement, proof, failure: None, at_ns: 0 }
 }
 
 fn numbers(transfers: &[Transfer]) -> Vec<u64> {
@@ -220,7 +226,7 @@ async fn apply<S: Store>(store: &S, model: &mut Model, step: Step) {
             }
             let nth = nth as usize % model.claims.len();
             let nonce = model.high_water[lane as usize] + u64::from(nonce_up);
-            let answer = store.commit(&key(lane), lease(worker), model.claims[nth].0.id, attempt(nonce)).await;
+            let answer = store.commit(&key(lane), lease(worker), Some(model.claims[nth].0.id), attempt(nonce)).await;
             if !model.holds(worker, lane) {
                 assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
             } else if nonce_up == 0 {
@@ -229,7 +235,7 @@ async fn apply<S: Store>(store: &S, model: &mut Model, step: Step) {
                 let (claim, ids) = model.claims.remove(nth);
                 model.open.push((answer.unwrap(), lane, nonce, ids));
                 model.high_water[lane as usize] = nonce;
-                let again = store.commit(&key(lane), lease(worker), claim.id, attempt(nonce + 1)).await;
+                let again = store.commit(&key(lane), lease(worker), Some(claim.id), attempt(nonce + 1)).await;
                 assert_eq!(again, Err(StoreError::ClaimLost(claim.id)));
             }
         }
@@ -238,9 +244,9 @@ async fn apply<S: Store>(store: &S, model: &mut Model, step: Step) {
                 return;
             }
             let (id, .., ids) = model.open.remove(nth as usize % model.open.len());
-            store.settle(id, settlement).await.unwrap();
+            store.settle(id, &settled(settlement)).await.unwrap();
             model.settle(&ids, settlement);
-            assert_eq!(store.settle(id, settlement).await, Err(StoreError::NotOpen(id)));
+            assert_eq!(store.settle(id, &settled(settlement)).await, Err(StoreError::NotOpen(id)));
         }
         Step::Cancel => {
             let cancelled = numbers(&store.cancel_queued().await.unwrap());
