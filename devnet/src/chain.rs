@@ -37,7 +37,7 @@ use crate::state::{ShardState, StateView, Update};
 /// Versions of the state that are kept at least, where nothing is collected sooner, and how many changed keys in all
 /// may be kept beyond them: of an idle chain every version, of a loaded one those of its last minutes.
 const STATES_AT_LEAST: usize = 1024;
-const CHANGES_AT_MOST: usize = 500_000;
+const CHANGES_AT_MOST: usize = 100_000;
 /// The price of gas never exceeds this many times the lowest. Source: nearcore, `MAX_GAS_MULTIPLIER`.
 const MAX_GAS_PRICE_FACTOR: u128 = 20;
 /// The price of gas rises or falls by at most half of one part in this many a block.
@@ -777,4 +777,32 @@ fn next_gas_price(current: Balance, used: u128, limit: u128, min: Balance) -> Ba
     let next = current.as_yoctonear().saturating_mul(numerator) / (2 * GAS_PRICE_ADJUSTMENT * limit);
     let min = min.as_yoctonear();
     Balance::from_yoctonear(next.clamp(min, min.saturating_mul(MAX_GAS_PRICE_FACTOR)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many states a shard keeps after that many blocks which change that many keys each.
+    fn kept(blocks: u64, changes: u8, first_kept: u64) -> usize {
+        let mut shard = Shard::at_genesis(ShardState::default());
+        for height in 1..=blocks {
+            let mut update = Update::new(shard.state().clone());
+            for key in 0..changes {
+                update.set_raw(vec![key], height.to_le_bytes().as_slice().into());
+            }
+            update.commit();
+            shard.push(update.finish(), height, first_kept);
+        }
+        shard.states.len()
+    }
+
+    #[test]
+    fn every_state_of_an_idle_chain_is_kept_and_of_a_loaded_one_the_latest_until_they_are_collected() {
+        assert_eq!(kept(5000, 0, 0), 5001);
+        assert_eq!(kept(5000, 50, 0), CHANGES_AT_MOST / 50);
+        assert_eq!(kept(2000, 200, 0), STATES_AT_LEAST);
+        assert_eq!(kept(2000, 0, 1990), 11);
+        assert_eq!(kept(2000, 200, 1990), 11);
+    }
 }

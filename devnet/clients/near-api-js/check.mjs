@@ -1,5 +1,5 @@
 // check.mjs BINARY: near-api-js, a client that we did not write, lives on a devnet of BINARY: accounts, a token, transfers,
-// and promises that are kept, broken and refunded. A line a step; ends with 1 at the first that is not as it should be.
+// promises that are kept, broken and refunded, and what is forgotten. A line a step; ends with 1 at the first that is not as it should be.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -34,9 +34,11 @@ function receiver() {
   ]);
 }
 
-async function check(url, privateKey) {
-  let steps = 0;
-  const step = (what) => console.log(`near-api-js: ${++steps}. ${what}`);
+let steps = 0;
+const step = (what) => console.log(`near-api-js: ${++steps}. ${what}`);
+
+/** What one can do on a chain. */
+async function live({ url, privateKey }) {
   const provider = new JsonRpcProvider({ url });
   const root = new Account(ROOT, provider, privateKey);
 
@@ -146,15 +148,44 @@ async function check(url, privateKey) {
   await bob.deleteAccount(ROOT);
   await assert.rejects(bob.getState());
   step('bob is deleted');
-  return steps;
 }
 
-/** Starts a devnet and returns it, the URL that it serves on, and the key of its root account. */
-async function start(binary, folder) {
-  const secret = join(folder, 'secret');
-  const devnet = spawn(binary, ['devnet', '--rpc-addr', '127.0.0.1:0', '--block-time', '100ms', '--account', ROOT, '--secret', secret], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+/** What a node answers that collects, and an archival one beside it. */
+async function forget({ url, privateKey }) {
+  const [provider, archive] = [url, `${url}/endpoints/archive`].map((url) => new JsonRpcProvider({ url }));
+  const root = new Account(ROOT, provider, privateKey);
+  const signed = await root.createSignedTransaction({ receiverId: ROOT, actions: [actions.transfer(1n)] });
+  const sent = await provider.sendTransactionUntil(signed, 'FINAL');
+  const blockId = sent.transaction_outcome.block_hash;
+  const look = { txHash: sent.transaction.hash, accountId: ROOT, waitUntil: 'NONE' };
+  assert.deepEqual(await provider.viewTransactionStatus(look), sent);
+  await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'sandbox_fast_forward', params: { delta_height: 60 } }),
   });
+  const refused = async (asked, words) => assert.rejects(asked, (error) => {
+    const said = `${error.name} ${error.type} ${error.message} ${JSON.stringify(error)}`;
+    assert.match(said, words);
+    return true;
+  });
+  await refused(provider.viewTransactionStatus(look), /unknown.?transaction|doesn't exist/i);
+  await refused(provider.viewBlock({ blockId }), /unknown.?block|not found/i);
+  await refused(provider.viewAccount({ accountId: ROOT, blockQuery: { blockId } }), /garbage.?collected/i);
+  await refused(provider.sendTransactionUntil(signed, 'INCLUDED'), /expired/i);
+  assert.deepEqual(await archive.viewTransactionStatus(look), sent);
+  assert.equal((await archive.viewBlock({ blockId })).header.hash, blockId);
+  assert.ok((await archive.viewAccount({ accountId: ROOT, blockQuery: { blockId } })).amount > 0n);
+  step('what is collected is unknown, garbage collected and expired, and an archival endpoint has it');
+}
+
+/** Starts a devnet with these flags and returns it, the URL that it serves on, and the key of its root account. */
+async function start(flags) {
+  const secret = await mkdtemp(join(folder, 'secret-'));
+  const own = ['--rpc-addr', '127.0.0.1:0', '--block-time', '100ms', '--account', ROOT, '--secret', secret];
+  const devnet = spawn(binary, ['devnet', ...own, ...flags], { stdio: ['ignore', 'pipe', 'inherit'] });
+  running.add(devnet);
+  devnet.on('exit', () => running.delete(devnet));
   const url = await new Promise((resolve, reject) => {
     devnet.on('error', reject);
     devnet.on('exit', (code) => reject(new Error(`devnet ended with ${code} before it served`)));
@@ -170,27 +201,29 @@ async function start(binary, folder) {
 const [binary] = process.argv.slice(2);
 assert.ok(binary, 'usage: check.mjs BINARY');
 const folder = await mkdtemp(join(tmpdir(), 'nearbench-near-api-js-'));
-let devnet;
+const running = new Set();
 // Nothing outlives this process, whatever it waits for.
-process.on('exit', () => devnet?.kill('SIGKILL'));
+process.on('exit', () => running.forEach((devnet) => devnet.kill('SIGKILL')));
 const bound = setTimeout(() => {
   console.error(`near-api-js: not done after ${LONGEST_MS / 1000} s`);
   process.exit(1);
 }, LONGEST_MS);
 try {
-  const started = await start(binary, folder);
-  devnet = started.devnet;
-  const steps = await check(started.url, started.privateKey);
-  const ended = once(devnet, 'exit');
-  devnet.kill('SIGTERM');
-  const [code] = await ended;
-  assert.equal(code, 0, 'devnet did not end in order');
+  const shortLived = ['--epoch-length', '10', '--validity-period', '20', '--keep-epochs', '3', '--archival', 'archive'];
+  for (const [check, flags] of [[live, []], [forget, shortLived]]) {
+    const started = await start(flags);
+    await check(started);
+    const ended = once(started.devnet, 'exit');
+    started.devnet.kill('SIGTERM');
+    const [code] = await ended;
+    assert.equal(code, 0, 'devnet did not end in order');
+  }
   console.log(`near-api-js: all ${steps} steps are as they should be`);
 } catch (error) {
   console.error(error);
   process.exitCode = 1;
 } finally {
   clearTimeout(bound);
-  devnet?.kill('SIGKILL');
+  running.forEach((devnet) => devnet.kill('SIGKILL'));
   await rm(folder, { recursive: true, force: true });
 }

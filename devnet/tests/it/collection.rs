@@ -137,6 +137,19 @@ async fn what_is_collected_is_answered_in_nearcore_s_words_and_an_archival_endpo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chain_in_a_folder_is_opened_with_an_archival_endpoint_that_it_did_not_have() {
+    let home = tempfile::tempdir().unwrap();
+    let collecting = Config { home: Some(home.path().to_owned()), archival: Vec::new(), ..short_lived() };
+    let Aged { devnet, paid, outcome, .. } = aged(collecting.clone()).await;
+    let id = json!({"tx_hash": paid.get_hash(), "sender_account_id": BENCH, "wait_until": "NONE"});
+    assert_eq!(cause(&devnet, ARCHIVE, "tx", id.clone()).await, "UNKNOWN_TRANSACTION", "nobody named it archival");
+    drop(devnet);
+    let devnet = Devnet::start(Config { archival: vec![ARCHIVE.to_owned()], ..collecting }).await.unwrap();
+    assert_eq!(ask(&devnet, ARCHIVE, "tx", id.clone()).await.1["result"], outcome);
+    assert_eq!(cause(&devnet, "", "tx", id).await, "UNKNOWN_TRANSACTION");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_waits_for_a_collected_transaction_waits_in_vain() {
     let Aged { devnet, paid, .. } = aged(Config { archival: Vec::new(), ..short_lived() }).await;
     let id = json!({"tx_hash": paid.get_hash(), "sender_account_id": BENCH, "wait_until": "EXECUTED_OPTIMISTIC"});
