@@ -50,7 +50,7 @@
 //! | `behind` | `blocks` | answered as by a node that many blocks behind; with `"every": 2` one URL over two nodes |
 //! | `drop` | | a transaction is answered as valid and forgotten, as by a full pool |
 //! | `holdBack` | `blocks` | a transaction reaches the pool that much later: its key's later ones overtake it |
-//! | `unchecked` | `blocks` (0) | a transaction is in the chunk that much later than the next, behind all others; invalid by then, it is there with the outcome `Failure(InvalidTxError)`, its nonce unused |
+//! | `unchecked` | `blocks` (0) | a transaction is in the next chunk or that much later, last; if invalid by then it is `Failure(InvalidTxError)` there |
 //! | `shardCongested` | | a transaction is refused with ShardCongested |
 //! | `stall` | `milliseconds` | the next block comes that much later |
 //! | `emptyPool` | | before the next block the pool forgets all that waits in it |
