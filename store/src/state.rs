@@ -313,7 +313,7 @@ impl<J: Journal> State<J> {
             && let Some(row) = self.rows.get_mut(&key)
         {
             let from = row.queued_from;
-            let to = row.transfers.len().min(from + max - transfers.len());
+            let to = row.transfers.len().min(from.saturating_add(max - transfers.len()));
             transfers.extend_from_slice(&row.transfers[from..to]);
             places.push(Place { row: key, from, to });
             row.queued_from = to;
