@@ -157,7 +157,7 @@ struct Changes {
 
 /// A result that is not encoded yet.
 enum Ended {
-    Settled(Open, Settled),
+    Settled(Box<(Open, Settled)>),
     Cancelled(Vec<Transfer>),
 }
 
@@ -200,7 +200,7 @@ impl Journal for Changes {
         } else {
             self.attempts.remove(&id);
         }
-        self.results.push(Ended::Settled(open, settled.clone()));
+        self.results.push(Ended::Settled(Box::new((open, settled.clone()))));
     }
 
     fn cancelled(&mut self, transfers: &[Transfer]) {
@@ -212,7 +212,7 @@ impl Journal for Changes {
 struct Group {
     rows: Vec<(i64, Option<Vec<u8>>)>,
     lanes: Vec<(LaneKey, u64)>,
-    attempts: Vec<(AttemptId, Option<(LaneKey, Attempt, Arc<[Transfer]>)>)>,
+    attempts: Vec<(AttemptId, Option<Open>)>,
     first_result: u64,
     results: Vec<Ended>,
     meta: Vec<(Box<str>, Bytes)>,
@@ -253,7 +253,7 @@ impl Inner {
                 .map(|id| {
                     let open = state.attempt(id).map(|open| {
                         open.stored = true;
-                        (open.lane.clone(), open.attempt.clone(), open.transfers.clone())
+                        open.clone()
                     });
                     (id, open)
                 })
@@ -291,9 +291,7 @@ impl Group {
             let mut table = transaction.open_table(ATTEMPTS)?;
             for (id, open) in &self.attempts {
                 match open {
-                    Some((lane, attempt, transfers)) => {
-                        drop(table.insert(id.0, codec::attempt(lane, attempt, transfers).as_slice())?);
-                    }
+                    Some(open) => drop(table.insert(id.0, codec::attempt(open).as_slice())?),
                     None => drop(table.remove(id.0)?),
                 }
             }
@@ -302,7 +300,7 @@ impl Group {
             let mut table = transaction.open_table(RESULTS)?;
             for (key, ended) in (self.first_result..).zip(&self.results) {
                 let row = match ended {
-                    Ended::Settled(open, settled) => codec::settled(open, settled),
+                    Ended::Settled(both) => codec::settled(&both.0, &both.1),
                     Ended::Cancelled(transfers) => codec::cancelled(transfers),
                 };
                 table.insert(key, row.as_slice())?;

@@ -87,6 +87,7 @@ struct Held {
 }
 
 /// An attempt that is not settled.
+#[derive(Clone)]
 pub(crate) struct Open {
     pub(crate) lane: LaneKey,
     pub(crate) attempt: Attempt,

@@ -20,7 +20,7 @@ use std::{
 
 const LANES: u8 = 2;
 const WORKERS: u8 = 3;
-const TTL: Duration = Duration::from_secs(10);
+pub(crate) const TTL: Duration = Duration::from_secs(10);
 /// More than fit a row of a file's queue.
 const MAX_DEPTH: u64 = 150;
 
@@ -303,7 +303,7 @@ impl Backend for OnDisk {
     }
 }
 
-fn transfer(n: u64) -> Transfer {
+pub(crate) fn transfer(n: u64) -> Transfer {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&n.to_le_bytes());
     Transfer {
@@ -317,15 +317,15 @@ fn transfer(n: u64) -> Transfer {
     }
 }
 
-fn key(lane: u8) -> LaneKey {
+pub(crate) fn key(lane: u8) -> LaneKey {
     LaneKey { account: Account::new("bench.near").unwrap(), public_key: format!("ed25519:{lane}").into() }
 }
 
-fn lease(worker: u8) -> LeaseId {
+pub(crate) fn lease(worker: u8) -> LeaseId {
     LeaseId([worker; 16])
 }
 
-fn attempt(nonce: u64) -> Attempt {
+pub(crate) fn attempt(nonce: u64) -> Attempt {
     Attempt {
         hash: Hash([nonce as u8; 32]),
         bytes: Bytes::from(vec![nonce as u8; nonce as usize * 100]),
@@ -335,12 +335,12 @@ fn attempt(nonce: u64) -> Attempt {
     }
 }
 
-fn settled(settlement: Settlement) -> Settled {
+pub(crate) fn settled(settlement: Settlement) -> Settled {
     let proof = Proof::Dead(DeathCertificate::Expired { key_nonce: 0, height: 1 });
     Settled { settlement, proof, failure: None, at_ns: 7 }
 }
 
-fn numbers(transfers: &[Transfer]) -> Vec<u64> {
+pub(crate) fn numbers(transfers: &[Transfer]) -> Vec<u64> {
     transfers.iter().map(|transfer| transfer.sequence).collect()
 }
 

@@ -3,7 +3,7 @@
 use nearbench_store::StorageBackend;
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
 };
 
 /// What a crash leaves of the writes since the last sync.
@@ -45,24 +45,49 @@ struct Inner {
     /// Writes and syncs that still succeed.
     left: Option<u64>,
     fail_with: Option<io::ErrorKind>,
+    syncs: u64,
+    /// Whether a sync waits, and whether one does.
+    held: bool,
+    waiting: bool,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Disk(Arc<Mutex<Inner>>);
+pub(crate) struct Disk(Arc<(Mutex<Inner>, Condvar)>);
 
 impl Disk {
     pub(crate) fn holding(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(Inner { now: bytes.clone(), synced: bytes, ..Inner::default() })))
+        let inner = Inner { now: bytes.clone(), synced: bytes, ..Inner::default() };
+        Self(Arc::new((Mutex::new(inner), Condvar::new())))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap()
+        self.0.0.lock().unwrap()
     }
 
     /// After `writes` more writes every one fails.
     pub(crate) fn fail_after(&self, writes: u64, kind: io::ErrorKind) {
         let mut inner = self.lock();
         (inner.left, inner.fail_with) = (Some(writes), Some(kind));
+    }
+
+    /// From now on a sync waits for [`Self::let_go`].
+    pub(crate) fn hold_syncs(&self) {
+        self.lock().held = true;
+    }
+
+    /// Returns once a sync waits.
+    pub(crate) fn wait_for_sync(&self) {
+        drop(self.0.1.wait_while(self.lock(), |inner| !inner.waiting).unwrap());
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.lock().held = false;
+        self.0.1.notify_all();
+    }
+
+    /// How many syncs succeeded.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.lock().syncs
     }
 
     /// Everything that was written.
@@ -102,6 +127,7 @@ impl Disk {
                 inner.pending.push(write);
             }
             None => {
+                inner.syncs += 1;
                 for write in std::mem::take(&mut inner.pending) {
                     write.apply(&mut inner.synced);
                 }
@@ -129,6 +155,14 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let mut inner = self.lock();
+        if inner.held {
+            inner.waiting = true;
+            self.0.1.notify_all();
+            inner = self.0.1.wait_while(inner, |inner| inner.held).unwrap();
+            inner.waiting = false;
+        }
+        drop(inner);
         self.write_one(None)
     }
 

@@ -3,6 +3,7 @@
 
 mod conformance;
 mod disk;
+mod file;
 
 #[test]
 fn the_memory_store_conforms() {
