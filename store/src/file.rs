@@ -21,7 +21,7 @@ use crate::{
     state::{Journal, Open, State},
 };
 use bytes::Bytes;
-use nearbench_core::{Account, Transfer, settle::Settled};
+use nearbench_core::{Account, Nonce, Transfer, settle::Settled};
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
     backends::FileBackend,
@@ -211,7 +211,7 @@ impl Journal for Changes {
 /// One transaction's worth: new values, or `None` where a row is gone.
 struct Group {
     rows: Vec<(i64, Option<Vec<u8>>)>,
-    lanes: Vec<(LaneKey, u64)>,
+    lanes: Vec<(Nonce, LaneKey)>,
     attempts: Vec<(AttemptId, Option<Open>)>,
     first_result: u64,
     results: Vec<Ended>,
@@ -243,11 +243,7 @@ impl Inner {
                     (key, row)
                 })
                 .collect(),
-            lanes: lanes
-                .into_iter()
-                .map(|lane| (state.high_water(&lane), lane))
-                .map(|(high, lane)| (lane, high))
-                .collect(),
+            lanes: lanes.into_iter().map(|lane| (state.high_water(&lane), lane)).collect(),
             attempts: attempts
                 .into_iter()
                 .map(|id| {
@@ -283,7 +279,7 @@ impl Group {
         }
         if !self.lanes.is_empty() {
             let mut table = transaction.open_table(LANES)?;
-            for (lane, high_water) in &self.lanes {
+            for (high_water, lane) in &self.lanes {
                 table.insert((lane.account.as_str(), &*lane.public_key), high_water)?;
             }
         }
@@ -635,7 +631,8 @@ impl FileStore {
         Self { shared: Arc::new(Shared { file, database, inner: Mutex::new(inner), writers, work }) }
     }
 
-    /// Shows `visit` every final state that is on disk, in the order in which they came about.
+    /// Shows `visit` every final state that is on disk, in the order in which they came about. It reads the file as it
+    /// goes, and blocks meanwhile.
     ///
     /// # Errors
     /// The file cannot be read.

@@ -345,8 +345,9 @@ pub(crate) fn numbers(transfers: &[Transfer]) -> Vec<u64> {
 }
 
 /// Runs random histories against backends that `make` makes. Time is paused and moves only by `Step::Wait`.
-pub(crate) fn suite<B: Backend>(cases: u32, make: impl Fn() -> B) {
-    let mut runner = TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });
+/// `PROPTEST_CASES` says how many.
+pub(crate) fn suite<B: Backend>(make: impl Fn() -> B) {
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() });
     runner
         .run(&steps(), |steps| {
             let runtime =

@@ -90,6 +90,12 @@ impl Disk {
         self.lock().syncs
     }
 
+    /// The next write panics.
+    pub(crate) fn panic_next(&self) {
+        let mut inner = self.lock();
+        (inner.left, inner.fail_with) = (Some(0), None);
+    }
+
     /// Everything that was written.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.lock().now.clone()
@@ -117,7 +123,13 @@ impl Disk {
     fn write_one(&self, write: Option<Write>) -> io::Result<()> {
         let mut inner = self.lock();
         match &mut inner.left {
-            Some(0) => return Err(inner.fail_with.unwrap_or(io::ErrorKind::Other).into()),
+            Some(0) => {
+                let Some(kind) = inner.fail_with else {
+                    drop(inner);
+                    panic!("the disk was told to panic");
+                };
+                return Err(kind.into());
+            }
             Some(left) => *left -= 1,
             None => {}
         }

@@ -13,6 +13,7 @@ use nearbench_store::{FileStore, OpenError, ResultRow, Store, StoreError};
 use proptest::prelude::*;
 use redb::{Database, TableDefinition};
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, pin::pin};
+use tokio::time::Instant;
 
 fn refusal(opened: Result<FileStore, OpenError>) -> OpenError {
     opened.err().expect("it is refused")
@@ -215,6 +216,40 @@ async fn who_waits_for_work_hears_of_a_failure() {
     disk.fail_after(0, io::ErrorKind::Other);
     store.put_meta(&[("plan", b"{}")]).await.unwrap_err();
     waiting.await;
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_ends_the_store_instead_of_leaving_all_to_wait() {
+    let disk = Disk::default();
+    let store = FileStore::create_on(disk.clone(), "run.store").unwrap();
+    store.push(vec![transfer(1)], 10).await.unwrap();
+    disk.panic_next();
+    let failures = join_all((2..5).map(|n| store.push(vec![transfer(n)], 10))).await;
+    assert!(failures.iter().all(|failure| matches!(failure, Err(StoreError::File { .. }))), "{failures:?}");
+    assert!(matches!(store.depth().await, Err(StoreError::File { .. })));
+    // Closing what panicked within panics again.
+    std::mem::forget(store);
+    let store = FileStore::open_on(disk.after_crash(Keep::Nothing), "run.store").unwrap();
+    assert_eq!(store.unsettled(), [transfer(1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_to_the_next_timer_waits_for_the_disk() {
+    let disk = Disk::default();
+    let store = FileStore::create_on(disk.clone(), "run.store").unwrap();
+    let start = Instant::now();
+    disk.hold_syncs();
+    let slow = std::thread::spawn(move || {
+        disk.wait_for_sync();
+        disk.let_go();
+    });
+    tokio::select! {
+        biased;
+        () = tokio::time::sleep(TTL) => panic!("every lease ran out meanwhile"),
+        pushed = store.push(vec![transfer(1)], 10) => assert_eq!(pushed, Ok(1)),
+    }
+    assert_eq!(Instant::now(), start);
+    slow.join().unwrap();
 }
 
 #[tokio::test]

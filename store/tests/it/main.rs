@@ -7,10 +7,10 @@ mod file;
 
 #[test]
 fn the_memory_store_conforms() {
-    conformance::suite(400, nearbench_store::MemoryStore::default);
+    conformance::suite(nearbench_store::MemoryStore::default);
 }
 
 #[test]
 fn the_file_store_conforms_and_survives_crashes() {
-    conformance::suite(400, conformance::OnDisk::default);
+    conformance::suite(conformance::OnDisk::default);
 }
