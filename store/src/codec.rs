@@ -178,6 +178,10 @@ fn put_settled(out: &mut Vec<u8>, settled: &Settled) {
             out.push(4);
             put_u64(out, height);
         }
+        Proof::Dead(DeathCertificate::Absent { to }) => {
+            out.push(5);
+            put_u64(out, to);
+        }
     }
     let (kind, text) = match &settled.failure {
         None => (0, None),
@@ -190,6 +194,7 @@ fn put_settled(out: &mut Vec<u8>, settled: &Settled) {
         Some(FailureKind::Contract(text)) => (7, Some(text)),
         Some(FailureKind::Panic(text)) => (8, Some(text)),
         Some(FailureKind::Action(text)) => (9, Some(text)),
+        Some(FailureKind::KeyGone) => (10, None),
     };
     out.push(kind);
     if let Some(text) = text {
@@ -334,6 +339,7 @@ impl<'a> Input<'a> {
             2 => Proof::Dead(DeathCertificate::Expired { key_nonce: self.u64()?, height: self.u64()? }),
             3 => Proof::Dead(DeathCertificate::Overtaken { height: self.u64()?, by: self.hash()? }),
             4 => Proof::Dead(DeathCertificate::KeyGone { height: self.u64()? }),
+            5 => Proof::Dead(DeathCertificate::Absent { to: self.u64()? }),
             _ => return Err(Malformed("a proof is unknown")),
         };
         let failure = match self.u8()? {
@@ -347,6 +353,7 @@ impl<'a> Input<'a> {
             7 => Some(FailureKind::Contract(self.text()?.to_owned())),
             8 => Some(FailureKind::Panic(self.text()?.to_owned())),
             9 => Some(FailureKind::Action(self.text()?.to_owned())),
+            10 => Some(FailureKind::KeyGone),
             _ => return Err(Malformed("a failure is unknown")),
         };
         Ok(Settled { settlement, proof, failure, at_ns: self.u64()? })
@@ -438,6 +445,7 @@ mod tests {
                 .prop_map(|(key_nonce, height)| Proof::Dead(DeathCertificate::Expired { key_nonce, height })),
             (any::<u64>(), hash()).prop_map(|(height, by)| Proof::Dead(DeathCertificate::Overtaken { height, by })),
             any::<u64>().prop_map(|height| Proof::Dead(DeathCertificate::KeyGone { height })),
+            any::<u64>().prop_map(|to| Proof::Dead(DeathCertificate::Absent { to })),
         ];
         let failure = prop_oneof![
             Just(None),
@@ -447,6 +455,7 @@ mod tests {
             Just(Some(FailureKind::SenderBalance)),
             Just(Some(FailureKind::SenderUnregistered)),
             Just(Some(FailureKind::OutOfGas)),
+            Just(Some(FailureKind::KeyGone)),
             ".*".prop_map(|text| Some(FailureKind::Contract(text))),
             ".*".prop_map(|text| Some(FailureKind::Panic(text))),
             ".*".prop_map(|text| Some(FailureKind::Action(text))),
