@@ -5,12 +5,13 @@ use crate::{
     environment::{self, CpuPressure},
     exit::Failure,
     kept::{Kept, Opening},
+    patience::patiently,
     progress::Progress,
 };
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use nearbench_core::{
-    Plan,
+    Height, Plan,
     audit::{Audit, Expected},
     ensure,
     ledger::{Final, Ledger},
@@ -23,7 +24,7 @@ use nearbench_core::{
 use nearbench_load::Offer;
 use nearbench_near::{
     Traffic,
-    audit::{self, Scope},
+    audit::{self, AuditError, Scope},
     provision::Provisioned,
 };
 use nearbench_store::{FileStore, ResultRow, StoreError};
@@ -74,6 +75,8 @@ pub(crate) struct Measured {
     endpoint_trouble: Option<f64>,
     throttled_ms: Option<u64>,
     steal_percent: Option<f64>,
+    /// The highest block seen final.
+    until: Height,
 }
 
 impl Measurement<'_> {
@@ -150,7 +153,7 @@ impl Measurement<'_> {
         let traffic_before = chain.client.traffic();
         let before = CpuPressure::now();
         let started = Timestamp::from_nanosecond(i128::from(opening.start_unix_ns)).map_err(Failure::run)?;
-        let driver = tokio::spawn({
+        let mut driver = tokio::spawn({
             let (schedule, offer, tally, cut) = (schedule.clone(), offer.clone(), tally.clone(), cut.clone());
             let store = store.clone();
             async move {
@@ -162,8 +165,14 @@ impl Measurement<'_> {
         let mut tick = tokio::time::interval_at(start.max(Instant::now()), TICK);
         let duration = Duration::from_nanos(schedule.duration_ns());
         // The last arrival lies before the end of its phase, and the load lasts as long as its phases.
-        while !driver.is_finished() || (Instant::now() < start + duration && !cut.is_cancelled()) {
+        let mut all_sent = false;
+        while !all_sent || (Instant::now() < start + duration && !cut.is_cancelled()) {
             tick.tick().await;
+            if !all_sent && driver.is_finished() {
+                // A store that takes nothing more ends the load at once.
+                (&mut driver).await.map_err(Failure::run)?.map_err(Failure::run)?;
+                all_sent = true;
+            }
             let live = tally.recorder().live(tally.now_ns());
             ticks += 1;
             full += u64::from(engine.lanes_full() && live.queue_depth > 0);
@@ -176,7 +185,6 @@ impl Measurement<'_> {
                 cut.cancel();
             }
         }
-        driver.await.map_err(Failure::run)?.map_err(Failure::run)?;
         let after = CpuPressure::now();
         let measured = Measured {
             tally,
@@ -189,6 +197,7 @@ impl Measurement<'_> {
             lanes_full: (ticks > 0).then(|| full as f64 * 100.0 / ticks as f64),
             throttled_ms: after.throttled_ms_since(before),
             steal_percent: after.steal_percent_since(before),
+            until: finality.head().height,
         };
         Ok(Load { engine, finality, measured, _follower: follower })
     }
@@ -210,6 +219,7 @@ impl Measurement<'_> {
             measured.tally.recorder().errors(label, times);
         }
         measured.block_time = finality.block_interval();
+        measured.until = finality.head().height;
         Ok(measured)
     }
 
@@ -227,9 +237,12 @@ impl Measurement<'_> {
             receivers: &plan.receivers,
             from: provisioned.height,
             before: &provisioned.balances,
+            until: measured.until,
         };
         let succeeded = measured.tally.recorder().counts().succeeded;
-        audit::audit(&chain.client, &scope, &expected, succeeded, &|reached, last| progress.audit(reached, last))
+        let tell = |reached, last| progress.audit(reached, last);
+        let walk = || audit::audit(&chain.client, &scope, &expected, succeeded, &tell);
+        patiently(progress, walk, |error| !matches!(error, AuditError::Endless))
             .await
             .context("the audit could not be done")
             .map_err(Failure::run)
@@ -318,9 +331,12 @@ fn resumed(schedule: &Schedule, tally: &Tally, since_start_ns: u64) -> String {
 fn latest_ns(store: &FileStore) -> Result<u64, StoreError> {
     let mut latest_ns = store.unsettled().iter().map(|transfer| transfer.sent_ns).max().unwrap_or(0);
     store.results(&mut |row| {
-        if let ResultRow::Settled { settled, .. } = row {
-            latest_ns = latest_ns.max(settled.at_ns);
-        }
+        latest_ns = latest_ns.max(match row {
+            ResultRow::Settled { settled, .. } => settled.at_ns,
+            ResultRow::Cancelled { transfers } => {
+                transfers.iter().map(|transfer| transfer.sent_ns).max().unwrap_or_default()
+            }
+        });
     })?;
     Ok(latest_ns)
 }

@@ -17,14 +17,16 @@ use nearbench_core::{
     outcome::{BlockRef, Execution, TxStatus},
 };
 use serde::Deserialize;
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, time::Duration};
 
 /// Requests under way at once.
 const CONCURRENCY: usize = 16;
 /// How often an outcome that is not final yet is asked for; each time the node waits some 10 s.
 const OUTCOME_TRIES: usize = 6;
-/// How often the end of the walk is moved on, while transactions still arrive behind it.
+/// How often the end of the walk is moved on, while transactions still arrive behind it, or asked for again.
 const MAX_ENDS: usize = 20;
+/// Before a node that is behind is asked again for its last final block.
+const BEHIND: Duration = Duration::from_millis(500);
 
 /// What to audit.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,8 @@ pub struct Scope<'a> {
     pub from: Height,
     /// Balances at that block.
     pub before: &'a Balances,
+    /// The highest block that the run saw final: the walk ends no earlier.
+    pub until: Height,
 }
 
 /// Why an audit has no result. A mismatch is a result.
@@ -94,6 +98,11 @@ pub async fn audit(
     let mut reached = client.block(At::Height(scope.from)).await?.at;
     for _ in 0..MAX_ENDS {
         let end = client.block(At::Final).await?.at;
+        if end.height < scope.until.max(reached.height) {
+            // By a node that is behind.
+            tokio::time::sleep(BEHIND).await;
+            continue;
+        }
         let mut found = 0;
         let mut blocks =
             stream::iter(reached.height + 1..=end.height).map(|height| block_at(client, height)).buffered(CONCURRENCY);

@@ -7,7 +7,7 @@ use crate::{
     Client,
     chain::{At, Block, ChunkTransaction},
     rpc::RpcError,
-    views::{BlockView, ChangesView, ChunkView},
+    views::{BlockView, ChangesView, ChunkView, KeyView},
 };
 use nearbench_core::{
     Account, Hash, Height,
@@ -65,7 +65,8 @@ impl Client {
             let mut hashes = Vec::new();
             for chunk in block.chunks {
                 let params = json!({ "chunk_id": chunk });
-                let chunk: ChunkView = self.0.read_from_any("chunk", &params, NO_BLOCK).await?;
+                let fits = |answer: &ChunkView| answer.header.chunk_hash == chunk;
+                let chunk = self.0.read_from_any("chunk", &params, NO_BLOCK, &fits).await?;
                 let transactions = chunk.transactions.into_iter().map(ChunkTransaction::from);
                 hashes.extend(transactions.filter(|tx| *tx.signer == **account).map(|tx| tx.hash));
             }
@@ -81,18 +82,22 @@ impl Client {
     /// When an endpoint that might know does not answer.
     pub async fn outcome_from_any(&self, hash: Hash, sender: &Account) -> Result<TxStatus, RpcError> {
         let params = json!({ "tx_hash": hash, "sender_account_id": sender, "wait_until": "NONE" });
-        let answer = self.0.read_from_any::<crate::views::TxView>("tx", &params, &["UNKNOWN_TRANSACTION"]).await;
+        let unknown = &["UNKNOWN_TRANSACTION"];
+        let answer = self.0.read_from_any::<crate::views::TxView>("tx", &params, unknown, &|_| true).await;
         crate::client::tx_answer(answer.map(|view| view.status(hash, sender)))
     }
 
     async fn key_from_any(&self, account: &Account, public_key: &str, at: At) -> Result<KeyLook, RpcError> {
-        let answer = self.0.read_from_any("query", &Self::key_params(account, public_key, at), NO_BLOCK).await;
+        let params = Self::key_params(account, public_key, at);
+        let fits = |view: &KeyView| at.is(view.block_height, view.block_hash);
+        let answer = self.0.read_from_any("query", &params, NO_BLOCK, &fits).await;
         let read = Self::key_answer(answer)?;
         Ok(KeyLook { height: read.height, nonce: read.value.map(|key| key.nonce) })
     }
 
     async fn block_from_any(&self, at: At) -> Result<Block, RpcError> {
-        self.0.read_from_any::<BlockView>("block", &at.params(), NO_BLOCK).await.map(Block::from)
+        let fits = |view: &BlockView| view.is_at(at);
+        self.0.read_from_any("block", &at.params(), NO_BLOCK, &fits).await.map(Block::from)
     }
 
     async fn key_changes(&self, account: &Account, public_key: &str, block: Hash) -> Result<Vec<KeyChange>, RpcError> {
@@ -101,7 +106,8 @@ impl Client {
             "keys": [{ "account_id": account, "public_key": public_key }],
             "block_id": block,
         });
-        let view = self.0.read_from_any::<ChangesView>("EXPERIMENTAL_changes", &params, NO_BLOCK).await?;
+        let fits = |view: &ChangesView| view.is_about(account, public_key, block);
+        let view = self.0.read_from_any("EXPERIMENTAL_changes", &params, NO_BLOCK, &fits).await?;
         Ok(view.key_changes())
     }
 }
