@@ -81,18 +81,22 @@ pub(crate) enum On {
 #[derive(Args, Debug)]
 pub(crate) struct Run {
     /// The manifest, a BenchmarkRun in YAML or JSON; `-` reads standard input.
-    #[arg(required_unless_present = "plan", conflicts_with = "plan")]
+    #[arg(required_unless_present_any = ["plan", "resume"], conflicts_with = "plan")]
     pub(crate) file: Option<PathBuf>,
     /// Run a resolved plan instead: the folder of a plan.json, or a plan.json.gz.
     #[arg(long, value_name = "DIR", conflicts_with = "on")]
     pub(crate) plan: Option<PathBuf>,
+    /// Finish the run that --out holds, which was killed or could not go on: what was accepted is brought to its end, and
+    /// the schedule goes on where it would be by now. Needs no manifest.
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// Say how the run stands, as JSON on http://ADDR/standing, for as long as it lasts.
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
     /// Put the report into this ConfigMap too, which must be there, in the namespace of this pod.
     #[arg(long, value_name = "CONFIGMAP")]
     pub(crate) report_to: Option<String>,
-    /// Where report.json goes.
+    /// Where report.json goes, and, until then, what --resume needs.
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub(crate) out: PathBuf,
     /// Print the report as JSON on standard output instead of the result table.

@@ -1,6 +1,10 @@
 //! The chain of a run, and who may sign on it: a devnet in this process, or endpoints and key files.
 
-use crate::{exit::Failure, secrets};
+use crate::{
+    exit::Failure,
+    kept::{Kept, OwnChain},
+    secrets,
+};
 use anyhow::Context;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -41,14 +45,18 @@ pub(crate) struct Signers {
 
 impl Chain {
     /// Brings the chain up, or reads the key files that the plan names, under `secrets`. Nothing is sent yet.
-    pub(crate) async fn open(plan: &Plan, secrets: &Path) -> Result<Self, Failure> {
-        if plan.network.endpoints.is_empty() { Self::own(plan).await } else { Self::through_endpoints(plan, secrets) }
+    pub(crate) async fn open(plan: &Plan, secrets: &Path, kept: &Kept) -> Result<Self, Failure> {
+        match plan.network.endpoints.is_empty() {
+            true => Self::own(plan, kept).await,
+            false => Self::through_endpoints(plan, secrets),
+        }
     }
 
-    async fn own(plan: &Plan) -> Result<Self, Failure> {
+    async fn own(plan: &Plan, kept: &Kept) -> Result<Self, Failure> {
         let account = &plan.account;
         let root = account.create_from.as_ref().map_or(&account.account_id, |from| &from.account_id);
-        let root = Signer::generate(root.clone(), &mut rand::rng());
+        let OwnChain { home, funder: root, lanes } =
+            kept.own_chain(root, &account.account_id, lane_count(&account.keys))?;
         let devnet = Devnet::start(Config {
             chain_id: plan.network.chain_id.clone(),
             accounts: vec![AccountConfig {
@@ -56,6 +64,7 @@ impl Chain {
                 balance: GENESIS_BALANCE,
                 public_keys: vec![root.public_key().to_owned()],
             }],
+            home: Some(home),
             ..Config::default()
         })
         .await
@@ -70,11 +79,11 @@ impl Chain {
         let client = Client::new(vec![endpoint], &plan.engine.breaker);
         let master = same_key(&root, &account.account_id)?;
         let create_from = account.create_from.is_some().then_some(root);
-        let lanes = generate(&account.account_id, lane_count(&account.keys));
         Ok(Self { client, signers: Signers { create_from, master: Some(master), lanes }, devnet: Some(devnet) })
     }
 
-    fn through_endpoints(plan: &Plan, folder: &Path) -> Result<Self, Failure> {
+    /// The chain that the plan's endpoints lead to.
+    pub(crate) fn through_endpoints(plan: &Plan, folder: &Path) -> Result<Self, Failure> {
         let endpoints = plan
             .network
             .endpoints

@@ -8,6 +8,7 @@ mod environment;
 mod exit;
 mod follower;
 mod interrupt;
+mod kept;
 mod manifest;
 mod measurement;
 mod operator;

@@ -4,10 +4,11 @@ use crate::{
     chain::Chain,
     environment::{self, CpuPressure},
     exit::Failure,
+    kept::{Kept, Opening},
     progress::Progress,
     provision,
 };
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use nearbench_core::{
     Plan,
@@ -16,7 +17,7 @@ use nearbench_core::{
     ledger::{Final, Ledger},
     measure::Recorder,
     report::{self, BenchmarkReport, Observed, Results, Signals},
-    schedule::Schedule,
+    schedule::{self, Schedule},
     transfer::TransferState,
     verdict::{self, Conduct},
 };
@@ -26,7 +27,7 @@ use nearbench_near::{
     audit::{self, Scope},
     provision::Provisioned,
 };
-use nearbench_store::MemoryStore;
+use nearbench_store::{FileStore, ResultRow, StoreError};
 use nearbench_worker::{Engine, Finality, Setup, Tally};
 use rand::Rng;
 use std::{
@@ -49,11 +50,12 @@ pub(crate) struct Measurement<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) chain: &'a Chain,
     pub(crate) provisioned: &'a Provisioned,
+    pub(crate) kept: &'a Kept,
 }
 
 /// A load that is over, its transfers still under way.
 pub(crate) struct Load {
-    engine: Engine<MemoryStore>,
+    engine: Engine<FileStore>,
     finality: Finality,
     measured: Measured,
     _follower: DropGuard,
@@ -76,23 +78,55 @@ pub(crate) struct Measured {
 }
 
 impl Measurement<'_> {
-    /// Offers the schedule until it ends, `cut` is cancelled, or nothing more can be signed.
-    pub(crate) async fn load(&self, cut: &CancellationToken, progress: &Progress) -> Result<Load, Failure> {
-        let Self { plan, chain, provisioned } = self;
+    /// Offers the schedule until it ends, `cut` is cancelled, or nothing more can be signed. The schedule of a run that
+    /// is resumed went on meanwhile: what fell due then is not sent.
+    pub(crate) async fn load(
+        &self,
+        run_started: Timestamp,
+        cut: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<Load, Failure> {
+        let Self { plan, chain, provisioned, kept } = self;
+        let store = &kept.store;
         let schedule = Schedule::new(&plan.load.phases);
         let stop_following = CancellationToken::new();
         let follower = stop_following.clone().drop_guard();
         let finality = Finality::follow(chain.client.clone(), stop_following).await.map_err(Failure::run)?;
-        let start = Instant::now() + LEAD;
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::run)? + LEAD;
+        let now_unix_ns = unix_ns()?;
+        let (opening, since_start_ns) = match &kept.opening {
+            Some(opening) => {
+                let known_ns = latest_ns(store).map_err(Failure::run)?;
+                (opening.clone(), schedule::resumed_at(opening.start_unix_ns, now_unix_ns, known_ns))
+            }
+            None => {
+                let opening = Opening {
+                    run_started: run_started.to_string(),
+                    start_unix_ns: now_unix_ns + LEAD.as_nanos() as u64,
+                    namespace: rand::rng().random(),
+                    limits: provisioned.limits,
+                    height: provisioned.height,
+                    balances: provisioned.balances.clone(),
+                };
+                kept.open_load(&opening).await?;
+                (opening, 0)
+            }
+        };
+        let start = match (&kept.opening, Instant::now().checked_sub(Duration::from_nanos(since_start_ns))) {
+            (Some(_), Some(start)) => start,
+            (Some(_), None) => return Err(Failure::run(anyhow!("the load began before this machine's clock"))),
+            (None, _) => Instant::now() + LEAD,
+        };
         let tally = Arc::new(Tally::new(
             Recorder::new(&schedule),
             schedule.total(),
             start,
-            u64::try_from(unix.as_nanos()).map_err(Failure::run)?,
+            opening.start_unix_ns,
             plan.load.timeout_ms * 1_000_000,
         ));
-        let store = Arc::new(MemoryStore::default());
+        if kept.opening.is_some() {
+            tally.recall(store).map_err(Failure::run)?;
+            progress.step(&resumed(&schedule, &tally, since_start_ns));
+        }
         let engine = Engine::start(Setup {
             store: store.clone(),
             client: chain.client.clone(),
@@ -106,7 +140,7 @@ impl Measurement<'_> {
         .await
         .map_err(Failure::run)?;
         let offer = Offer {
-            namespace: rand::rng().random(),
+            namespace: opening.namespace,
             receivers: plan.receivers.as_slice().into(),
             amount: plan.transfer_amount,
             max_queue_depth: plan.engine.max_queue_depth,
@@ -115,15 +149,17 @@ impl Measurement<'_> {
 
         let traffic_before = chain.client.traffic();
         let before = CpuPressure::now();
-        let started = Timestamp::now();
+        let started = Timestamp::from_nanosecond(i128::from(opening.start_unix_ns)).map_err(Failure::run)?;
         let driver = tokio::spawn({
             let (schedule, offer, tally, cut) = (schedule.clone(), offer.clone(), tally.clone(), cut.clone());
+            let store = store.clone();
             async move {
-                nearbench_load::drive(&*store, schedule.arrivals(0, 1), &offer, start, &tally.recorder, &cut).await
+                let arrivals = schedule.arrivals(0, 1).skip_while(|arrival| arrival.intended_ns < since_start_ns);
+                nearbench_load::drive(&*store, arrivals, &offer, start, &tally.recorder, &cut).await
             }
         });
         let (mut ticks, mut full) = (0u64, 0u64);
-        let mut tick = tokio::time::interval_at(start, TICK);
+        let mut tick = tokio::time::interval_at(start.max(Instant::now()), TICK);
         let duration = Duration::from_nanos(schedule.duration_ns());
         // The last arrival lies before the end of its phase, and the load lasts as long as its phases.
         while !driver.is_finished() || (Instant::now() < start + duration && !cut.is_cancelled()) {
@@ -179,7 +215,7 @@ impl Measurement<'_> {
 
     /// Looks for every transfer on chain.
     pub(crate) async fn audit(&self, measured: &Measured, progress: &Progress) -> Result<Audit, Failure> {
-        let Self { plan, chain, provisioned } = self;
+        let Self { plan, chain, provisioned, .. } = self;
         let ledger = measured.tally.ledger().clone();
         let numbers: HashMap<_, _> = (0..ledger.total()).map(|n| (measured.offer.id(n), n)).collect();
         let expected = |id| numbers.get(&id).map(|n| expected(&measured.offer, &ledger, *n));
@@ -205,14 +241,14 @@ impl Measurement<'_> {
         measured: &Measured,
         audit: Option<Audit>,
         stopped_early: bool,
-        run_started: Timestamp,
+        run_started: &str,
     ) -> Result<BenchmarkReport, Failure> {
-        let Self { plan, chain, provisioned } = self;
+        let Self { plan, chain, provisioned, kept } = self;
         let node = chain.client.status().await.map_err(Failure::run)?;
         let block_time_ms = measured.block_time.as_secs_f64() * 1000.0;
         let observed = Observed {
             block_time_ms,
-            restarts: 0,
+            restarts: kept.resumes,
             max_send_lag_ms: plan.load.max_send_lag_ms,
             signals: Signals {
                 lanes_full: measured.lanes_full,
@@ -236,7 +272,7 @@ impl Measurement<'_> {
             kind: report::KIND.to_owned(),
             run: report::Run {
                 name: plan.name.clone(),
-                start_time: run_started.to_string(),
+                start_time: run_started.to_owned(),
                 load_start_time: Some(measured.started.to_string()),
                 completion_time: Timestamp::now().to_string(),
             },
@@ -263,6 +299,35 @@ impl Measurement<'_> {
             reasons: judgement.reasons,
         })
     }
+}
+
+/// What there is to say of a load that goes on.
+fn resumed(schedule: &Schedule, tally: &Tally, since_start_ns: u64) -> String {
+    let counts = tally.recorder().counts();
+    let missed = schedule.offered_before(since_start_ns).saturating_sub(counts.sent);
+    format!(
+        "{} transfers were accepted before, {} have no end yet; the schedule is at {}, and {missed} that fell due \
+         meanwhile are not sent",
+        counts.accepted,
+        counts.accepted.saturating_sub(counts.ended()),
+        humantime::format_duration(Duration::from_secs(since_start_ns / 1_000_000_000)),
+    )
+}
+
+/// The latest moment that a run recorded, in nanoseconds since its load's start.
+fn latest_ns(store: &FileStore) -> Result<u64, StoreError> {
+    let mut latest_ns = store.unsettled().iter().map(|transfer| transfer.sent_ns).max().unwrap_or(0);
+    store.results(&mut |row| {
+        if let ResultRow::Settled { settled, .. } = row {
+            latest_ns = latest_ns.max(settled.at_ns);
+        }
+    })?;
+    Ok(latest_ns)
+}
+
+fn unix_ns() -> Result<u64, Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::run)?;
+    u64::try_from(now.as_nanos()).map_err(Failure::run)
 }
 
 /// What transfer `n` must be on chain.

@@ -157,7 +157,7 @@ pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
         Some(leads_to(Stage::Provisioning)),
     )?;
     let progress = Progress::new();
-    let mut chain = Chain::open(&plan, &args.references.secrets).await?;
+    let mut chain = Chain::through_endpoints(&plan, &args.references.secrets)?;
     output::is_folder("--keys", &args.keys)?;
     let kept = KeptKeys::keep(&mut chain, &plan, &args.keys)?;
     progress.stage("Provisioning");

@@ -7,6 +7,7 @@ use crate::{
     exit::{self, Failure},
     follower::{self, Delivery},
     interrupt,
+    kept::{self, Kept, Opening},
     manifest::{self, Manifest},
     measurement::{Load, Measured, Measurement},
     output,
@@ -24,18 +25,20 @@ use nearbench_core::{
     verdict::Verdict,
 };
 use nearbench_near::{
+    chain::At,
     keyfile::KEYS_FILE,
-    provision::{Progress as Event, Provisioned, remove_keys},
+    provision::{Lane, Progress as Event, Provisioned, remove_keys},
 };
 use std::{fs, path::Path};
 use tokio_util::sync::CancellationToken;
 
 /// What becomes of keys that a run left.
-const KEYS_WAY_OUT: &str = "run again with the same --out, and they are used, and removed at the end";
+const KEYS_WAY_OUT: &str = "run again with the same --out, and they are used, and removed at the end; after its load began, \
+                            with --resume";
 
 pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
-    let (plan, remarks) = what(&args)?;
     output::is_folder("--out", &args.out)?;
+    let (plan, remarks, kept) = what(&args).await?;
     let interrupt = interrupt::watch(args.out.join(KEYS_FILE), KEYS_WAY_OUT, None)?;
     let progress = Progress::new();
     let delivery = match args.report_to {
@@ -47,23 +50,28 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     }
     progress.stage(&format!("{}: {}", plan.name, validate::describe(&plan)));
     remarks.iter().for_each(|remark| progress.step(remark));
-    let mut chain = Chain::open(&plan, &args.references.secrets).await?;
-    fs::create_dir_all(&args.out)
-        .with_context(|| format!("cannot make --out {}", args.out.display()))
-        .map_err(Failure::input)?;
-    let mut kept = KeptKeys::keep(&mut chain, &plan, &args.out)?;
+    let mut chain = Chain::open(&plan, &args.references.secrets, &kept).await?;
+    let mut keys = KeptKeys::keep(&mut chain, &plan, &args.out)?;
 
     let started = Timestamp::now();
     let mut driver = Driver::begin(&plan, interrupt);
-    let scene = Scene { plan: &plan, chain: &chain, secrets: &args.references.secrets, progress: &progress };
-    let report = scene.stages(&mut driver, &mut kept, started).await;
+    let scene =
+        Scene { plan: &plan, chain: &chain, secrets: &args.references.secrets, progress: &progress, kept: &kept };
+    let report = scene.stages(&mut driver, &mut keys, started).await;
     progress.finish();
-    if let Some(keys) = kept.path().filter(|_| plan.cleanup != Cleanup::Never) {
+    if let Some(keys) = keys.path().filter(|_| plan.cleanup != Cleanup::Never) {
         output::note(&interrupt::left_behind(keys, KEYS_WAY_OUT));
     }
     let stopped = driver.stopped_early();
     let error = driver.into_error();
+    // Its process may hold the chain and the store: they end before they are removed.
+    drop(chain);
+    let over = report.is_some() || !kept.load_began();
     let Some(report) = report else {
+        match over {
+            true => kept.forget(),
+            false => output::note(&format!("{} is kept: {}", args.out.display(), kept::way_out(&args.out))),
+        }
         let error =
             error.unwrap_or_else(|| Failure::run(anyhow!("it was stopped before its load; nothing was offered")));
         return Err(if stopped { Failure { code: exit::INCONCLUSIVE, ..error } } else { error });
@@ -72,6 +80,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
         output::error(&failure.error);
     }
     let text = write_report(&args.out, &report)?;
+    kept.forget();
     if let Some(delivery) = delivery {
         delivery.deliver(&text).await?;
     }
@@ -87,15 +96,36 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     })
 }
 
-/// What is to be run, by a plan or a manifest, and what is to be said about it.
-fn what(args: &args::Run) -> Result<(Plan, Vec<String>), Failure> {
-    if let Some(folder) = &args.plan {
-        return Ok((manifest::load_plan(folder)?, Vec::new()));
+/// What is to be run, what is to be said about it, and where it is kept: begun, or gone on with.
+async fn what(args: &args::Run) -> Result<(Plan, Vec<String>, Kept), Failure> {
+    let named = named(args)?;
+    if args.resume {
+        let (kept, plan) = Kept::resume(&args.out).await?;
+        if named.is_some_and(|(named, _)| named != plan) {
+            return Err(Failure::input(anyhow!(
+                "--resume: {} holds a run of another plan: leave the manifest out, and it is finished as it began",
+                args.out.display()
+            )));
+        }
+        return Ok((plan, Vec::new(), kept));
     }
-    let file = args.file.as_deref().ok_or_else(|| Failure::input(anyhow!("name a manifest")))?;
+    let (plan, remarks) = named.ok_or_else(|| Failure::input(anyhow!("name a manifest")))?;
+    fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make --out {}", args.out.display()))
+        .map_err(Failure::input)?;
+    let kept = Kept::begin(&args.out, &plan).await?;
+    Ok((plan, remarks, kept))
+}
+
+/// The plan that the command line names, if it does.
+fn named(args: &args::Run) -> Result<Option<(Plan, Vec<String>)>, Failure> {
+    if let Some(folder) = &args.plan {
+        return Ok(Some((manifest::load_plan(folder)?, Vec::new())));
+    }
+    let Some(file) = &args.file else { return Ok(None) };
     let Manifest { plan, remarks, .. } =
         Manifest::load(file, &args.references, Some(args.elsewhere))?.for_one_process()?;
-    Ok((plan, remarks))
+    Ok(Some((plan, remarks)))
 }
 
 /// What every stage works with.
@@ -104,23 +134,32 @@ struct Scene<'a> {
     chain: &'a Chain,
     secrets: &'a Path,
     progress: &'a Progress,
+    kept: &'a Kept,
 }
 
 impl Scene<'_> {
     /// Carries out stage after stage; the report, if it came to one.
-    async fn stages(&self, driver: &mut Driver, kept: &mut KeptKeys, started: Timestamp) -> Option<BenchmarkReport> {
-        let Self { plan, chain, secrets, progress } = *self;
+    async fn stages(&self, driver: &mut Driver, keys: &mut KeptKeys, started: Timestamp) -> Option<BenchmarkReport> {
+        let Self { plan, chain, secrets, progress, kept } = *self;
         let mut provisioned: Option<Provisioned> = None;
         let mut load: Option<Load> = None;
         let mut measured: Option<Measured> = None;
         let (mut audit, mut report) = (None, None);
         let mut keys_are_known = false;
+        let run_started =
+            kept.opening.as_ref().map_or_else(|| started.to_string(), |opening| opening.run_started.clone());
         // What a stage needs and an earlier one failed to bring is not there; that failure is told already.
         let missing = || Failure::run(anyhow!("an earlier stage failed"));
         while let Some(action) = driver.action() {
             progress.enter(driver.stage());
-            let measurement = provisioned.as_ref().map(|provisioned| Measurement { plan, chain, provisioned });
+            let measurement = provisioned.as_ref().map(|provisioned| Measurement { plan, chain, provisioned, kept });
             match action {
+                Action::Provision if kept.opening.is_some() => {
+                    progress.stage("Resuming");
+                    let work = async { self.provisioned().await };
+                    provisioned = driver.during(Stage::Provisioning, None, work).await;
+                    keys_are_known = provisioned.is_some();
+                }
                 Action::Provision => {
                     progress.stage("Provisioning");
                     let cut = CancellationToken::new();
@@ -129,13 +168,13 @@ impl Scene<'_> {
                     let ended = driver.during(Stage::Provisioning, Some(&cut), work).await;
                     // Provisioning that failed, or that went on where a broken one had stopped, may have keys on their
                     // way to the chain: their file stays, and the next run goes on with them.
-                    keys_are_known = ended.as_ref().is_some_and(|ended| ended.is_some() || !kept.are_earlier());
+                    keys_are_known = ended.as_ref().is_some_and(|ended| ended.is_some() || !keys.are_earlier());
                     provisioned = ended.flatten();
                 }
                 Action::StartLoad | Action::StopLoad => {
                     progress.stage("Load");
                     let cut = CancellationToken::new();
-                    let work = async { measurement.ok_or_else(missing)?.load(&cut, progress).await };
+                    let work = async { measurement.ok_or_else(missing)?.load(started, &cut, progress).await };
                     load = driver.during(Stage::Running, Some(&cut), work).await;
                 }
                 Action::Drain => {
@@ -155,7 +194,7 @@ impl Scene<'_> {
                 Action::Report { stopped_early } => {
                     let work = async {
                         let measured = measured.as_ref().ok_or_else(missing)?;
-                        measurement.ok_or_else(missing)?.report(measured, audit, stopped_early, started).await
+                        measurement.ok_or_else(missing)?.report(measured, audit, stopped_early, &run_started).await
                     };
                     report = driver.during(Stage::Reporting, None, work).await;
                     if let Some(report) = &report {
@@ -165,12 +204,28 @@ impl Scene<'_> {
                 Action::CleanUp => {
                     let work = async { if keys_are_known { self.clean_up().await } else { Ok(false) } };
                     if driver.during(Stage::CleaningUp, None, work).await == Some(true) {
-                        kept.forget();
+                        keys.forget();
                     }
                 }
             }
         }
         report
+    }
+
+    /// What the load of an earlier process began with; only the nonces of its keys have moved since.
+    async fn provisioned(&self) -> Result<Provisioned, Failure> {
+        let Self { plan, chain, kept, .. } = *self;
+        let opening = kept.opening.as_ref().ok_or_else(|| Failure::run(anyhow!("the load has not begun")))?;
+        chain.client.check_chain_id(&plan.network.chain_id).await.map_err(Failure::run)?;
+        let mut lanes = Vec::with_capacity(chain.signers.lanes.len());
+        for public_key in provision::public_keys(&chain.signers.lanes) {
+            let key = chain.client.access_key(&plan.account.account_id, &public_key, At::Final).await;
+            // A key that was taken off the account meanwhile stops its lane, by what its attempts show.
+            let nonce = key.map_err(Failure::run)?.value.map_or(0, |key| key.nonce);
+            lanes.push(Lane { public_key, nonce });
+        }
+        let Opening { limits, height, balances, .. } = opening.clone();
+        Ok(Provisioned { lanes, limits, height, balances })
     }
 
     /// Takes the keys that this run made off the account; whether there were any.

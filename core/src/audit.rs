@@ -57,7 +57,7 @@ pub struct Found<'a> {
 }
 
 /// Token balances at one block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balances {
     /// The sender's.
     pub sender: Amount,

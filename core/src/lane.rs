@@ -29,6 +29,11 @@ impl OpenNonces {
     pub fn is_lowest(&self, nonce: Nonce) -> bool {
         self.0.first() == Some(&nonce)
     }
+
+    /// Whether none is above `nonce`: nothing under way will overtake it.
+    pub fn is_highest(&self, nonce: Nonce) -> bool {
+        self.0.last().is_none_or(|last| *last <= nonce)
+    }
 }
 
 #[cfg(test)]
@@ -57,6 +62,7 @@ mod tests {
         open.insert(7);
         open.insert(5);
         assert!(open.is_lowest(5) && !open.is_lowest(7));
+        assert!(open.is_highest(7) && !open.is_highest(5));
         open.remove(5);
         assert!(open.is_lowest(7) && !open.is_lowest(5));
     }

@@ -166,6 +166,16 @@ impl Recorder {
         }
     }
 
+    /// A transfer that an earlier process of the same run sent and that was accepted then. How long accepting it took is
+    /// not known any more.
+    pub fn recalled(&mut self, phase: u16, intended_ns: u64, sent_ns: u64) {
+        self.sent(phase, intended_ns, sent_ns);
+        self.phases[usize::from(phase)].tally.accepted += 1;
+        if let Some(second) = self.second(sent_ns) {
+            second.accepted += 1;
+        }
+    }
+
     /// A transfer moved its tokens in a final block. `executed_ns` and `settled_ns` are when this host learned
     /// of the execution and of its finality; `block_ns` is the time written in the block that executed it, minus
     /// the load's start (below zero where clocks differ, which counts as zero).

@@ -38,6 +38,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether these bytes can never be included, whatever changes: no resending helps.
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::WrongChain | Self::Malformed(_))
+    }
+
     /// A bounded name for counts of errors by type.
     pub fn label(&self) -> &'static str {
         match self {
@@ -75,6 +80,8 @@ pub enum FailureKind {
     Panic(String),
     /// An action failed otherwise (nearcore, `ActionErrorKind`).
     Action(String),
+    /// The access key was taken off the account: nothing more can be signed with it.
+    KeyGone,
 }
 
 impl FailureKind {
@@ -95,6 +102,7 @@ impl FailureKind {
             Self::Contract(_) => "contract",
             Self::Panic(_) => "panic",
             Self::Action(_) => "action",
+            Self::KeyGone => "key_gone",
         }
     }
 }

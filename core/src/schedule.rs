@@ -146,6 +146,12 @@ impl Curve {
     }
 }
 
+/// Where a load stands that began at `start_unix_ns` and is resumed at `now_unix_ns`, in nanoseconds since its start:
+/// never before `known_ns`, the latest moment that it recorded, however the wall clock was set meanwhile.
+pub fn resumed_at(start_unix_ns: u64, now_unix_ns: u64, known_ns: u64) -> u64 {
+    now_unix_ns.saturating_sub(start_unix_ns).max(known_ns)
+}
+
 impl Schedule {
     /// Lays `phases` end to end, from the load's start.
     pub fn new(phases: &[Phase]) -> Self {

@@ -95,6 +95,11 @@ pub enum DeathCertificate {
         /// The block's height.
         height: Height,
     },
+    /// It can land no more, and none of the blocks after its base, read whole, holds it.
+    Absent {
+        /// The height of the last of them, which is final.
+        to: Height,
+    },
 }
 
 /// Where and when an attempt was executed.

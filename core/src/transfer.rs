@@ -73,6 +73,8 @@ pub struct Transfer {
     pub phase: u16,
     /// When it was meant to arrive, in nanoseconds since the load's start. Latencies count from here.
     pub intended_ns: u64,
+    /// When it was handed over, in nanoseconds since the load's start.
+    pub sent_ns: u64,
 }
 
 /// Where a transfer stands. The last four are final.

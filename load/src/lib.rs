@@ -54,7 +54,7 @@ impl Offer {
         });
     }
 
-    fn transfer(&self, arrival: &Arrival) -> Transfer {
+    fn transfer(&self, arrival: &Arrival, now_ns: u64) -> Transfer {
         Transfer {
             id: self.id(arrival.n),
             receiver: self.receiver(arrival.n).clone(),
@@ -62,6 +62,7 @@ impl Offer {
             sequence: arrival.n,
             phase: arrival.phase,
             intended_ns: arrival.intended_ns,
+            sent_ns: now_ns,
         }
     }
 }
@@ -102,7 +103,7 @@ pub async fn drive<S: Store>(
             }
         }
         offer.drop_beyond_bounds(&mut due, recorder);
-        let transfers = due.iter().map(|arrival| offer.transfer(arrival)).collect();
+        let transfers = due.iter().map(|arrival| offer.transfer(arrival, now_ns)).collect();
         let accepted = store.push(transfers, offer.max_queue_depth).await?;
         let accepted_ns = nanos_since(start);
         let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);

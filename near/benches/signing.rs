@@ -26,6 +26,7 @@ fn transfers(count: usize) -> Vec<Transfer> {
             sequence: n,
             phase: 0,
             intended_ns: 0,
+            sent_ns: 0,
         })
         .collect()
 }

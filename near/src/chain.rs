@@ -242,6 +242,14 @@ impl From<views::StatusView> for NodeStatus {
     }
 }
 
+impl From<views::BlockView> for Block {
+    fn from(view: views::BlockView) -> Self {
+        let at = view.header.block_ref();
+        let new = view.chunks.iter().filter(|chunk| chunk.height_included == at.height);
+        Self { at, chunks: new.map(|chunk| chunk.chunk_hash).collect() }
+    }
+}
+
 impl From<views::TransactionView> for ChunkTransaction {
     fn from(view: views::TransactionView) -> Self {
         let actions = view.actions.into_iter().map(|action| match action {

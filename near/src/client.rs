@@ -25,7 +25,7 @@ const NODE_WAIT: Duration = Duration::from_secs(10);
 
 /// A chain. Cheap to clone; clones share connections and the endpoint in use.
 #[derive(Clone)]
-pub struct Client(Arc<Pool>);
+pub struct Client(pub(crate) Arc<Pool>);
 
 impl Client {
     /// A client of these endpoints. Each request takes at most the breaker's timeout (waiting ones the node's own bound
@@ -84,10 +84,7 @@ impl Client {
     /// # Errors
     /// When it is unknown or collected, or no endpoint answers.
     pub async fn block(&self, at: At) -> Result<Block, RpcError> {
-        let block: views::BlockView = self.0.read("block", &at.params(), self.0.timeout).await?;
-        let at = block.header.block_ref();
-        let new = block.chunks.iter().filter(|chunk| chunk.height_included == at.height);
-        Ok(Block { at, chunks: new.map(|chunk| chunk.chunk_hash).collect() })
+        self.0.read::<views::BlockView>("block", &at.params(), self.0.timeout).await.map(Block::from)
     }
 
     /// The transactions of a chunk, in order.
@@ -109,9 +106,15 @@ impl Client {
         public_key: &str,
         at: At,
     ) -> Result<Read<Option<AccessKey>>, RpcError> {
-        let params =
-            at.query(json!({ "request_type": "view_access_key", "account_id": account, "public_key": public_key }));
-        match self.0.read::<views::KeyView>("query", &params, self.0.timeout).await {
+        Self::key_answer(self.0.read("query", &Self::key_params(account, public_key, at), self.0.timeout).await)
+    }
+
+    pub(crate) fn key_params(account: &Account, public_key: &str, at: At) -> Value {
+        at.query(json!({ "request_type": "view_access_key", "account_id": account, "public_key": public_key }))
+    }
+
+    pub(crate) fn key_answer(answer: Result<views::KeyView, RpcError>) -> Result<Read<Option<AccessKey>>, RpcError> {
+        match answer {
             Ok(view) => {
                 let value =
                     view.key.map(|(nonce, permission)| AccessKey { nonce, permission: Permission::read(&permission) });
@@ -278,7 +281,7 @@ fn refusal(fault: &Fault) -> Option<Refusal> {
 }
 
 /// Waits that ran out, unknown transactions and refusals are answers.
-fn tx_answer(answer: Result<TxStatus, RpcError>) -> Result<TxStatus, RpcError> {
+pub(crate) fn tx_answer(answer: Result<TxStatus, RpcError>) -> Result<TxStatus, RpcError> {
     let error = match answer {
         Ok(status) => return Ok(status),
         Err(error) => error,

@@ -175,10 +175,21 @@ pub fn write_keys(path: &Path, signers: &[Signer]) -> Result<(), KeyFileError> {
 
 fn write(path: &Path, text: SecretText) -> Result<(), KeyFileError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)
-        .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))
-        .and_then(|mut file| file.write_all(text.expose().as_bytes()).and_then(|()| file.sync_all()))
-        .map_err(|e| KeyFileError::Unwritable { path: path.display().to_string(), reason: e.to_string() })
+    // Written beside and then given its name, so that a file of that name is whole whenever this process ends.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let written = || {
+        fs::create_dir_all(folder)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(text.expose().as_bytes())?;
+        file.sync_all()?;
+        // Unlike a renaming, this replaces nothing.
+        fs::hard_link(&beside, path)
+    };
+    let result = written();
+    // What is not there needs no removing.
+    let _ = fs::remove_file(&beside);
+    result.map_err(|e| KeyFileError::Unwritable { path: path.display().to_string(), reason: e.to_string() })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, KeyFileError> {

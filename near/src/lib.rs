@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod chain;
 pub mod client;
+mod evidence;
 mod health;
 pub mod http;
 pub mod keyfile;

@@ -287,6 +287,33 @@ impl Pool {
         }
     }
 
+    /// Asks the endpoints in turn, the best first, until one has what is asked for: a node that answers with one of
+    /// `causes` has it not. If none has it, the answer with the first of the causes; an endpoint that did not answer
+    /// might have had it, and its error goes first.
+    pub(crate) async fn read_from_any<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &impl Serialize,
+        causes: &[&str],
+    ) -> Result<T, RpcError> {
+        let request = rpc::request(method, params);
+        let rank = |error: &RpcError| causes.iter().position(|cause| error.fault.caused_by(&[cause]).is_some());
+        let mut tried = Vec::new();
+        let mut first: Option<RpcError> = None;
+        while let Some((_, endpoint)) = self.best(self.timeout, |endpoint| !tried.contains(&endpoint)) {
+            tried.push(endpoint);
+            match self.call(endpoint, method, request.clone(), self.timeout).await {
+                Err(error) if error.fault.is_endpoints() || rank(&error).is_some() => {
+                    if first.as_ref().is_none_or(|first| rank(&error) < rank(first)) {
+                        first = Some(error);
+                    }
+                }
+                answer => return answer,
+            }
+        }
+        Err(first.unwrap_or_else(|| self.error(0, method, Fault::NoEndpoint)))
+    }
+
     /// The endpoint that sends go to now. It is another than before where that one is set aside and another is not.
     fn pinned(&self) -> usize {
         let pinned = self.pinned.load(Ordering::Acquire);

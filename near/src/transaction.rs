@@ -6,7 +6,10 @@
 use crate::Signer;
 use base64::Engine;
 use bytes::Bytes;
-use near_primitives::transaction::Action;
+use near_primitives::{
+    transaction::{Action, TransferAction},
+    types::Balance,
+};
 use nearbench_core::{Account, Amount, Gas, Hash, Nonce, Transfer, outcome::BlockRef};
 use sha2::{Digest, Sha256};
 use std::io::Write;
@@ -79,6 +82,13 @@ pub fn sign_transfers(
         write_transfer(&mut out, transfer, gas_each);
     }
     finish(out, signer)
+}
+
+/// A fence, signed: no NEAR, sent to oneself. Once it is in a block, its key's nonce is past every lower one. Measured on
+/// nearcore: 3 s to finality, 0.67 Tgas.
+pub fn sign_fence(signer: &Signer, nonce: Nonce, base: &BlockRef) -> SignedTx {
+    let nothing = Action::Transfer(TransferAction { deposit: Balance::ZERO });
+    sign_actions(signer, signer.account(), &[nothing], nonce, base)
 }
 
 /// One transaction of any actions, signed. For provisioning: not the hot path.
@@ -164,6 +174,7 @@ mod tests {
             sequence: 0,
             phase: 0,
             intended_ns: 0,
+            sent_ns: 0,
         })
     }
 

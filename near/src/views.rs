@@ -6,6 +6,7 @@ use base64::Engine;
 use nearbench_core::{
     Gas, Hash, Height, Nonce,
     outcome::{BlockRef, Execution, Landed, TxStatus},
+    settle::KeyChange,
 };
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::Value;
@@ -154,6 +155,48 @@ impl TryFrom<RawKeyView> for KeyView {
             _ => return Err("neither a key nor its absence"),
         };
         Ok(Self { block_height, block_hash, key })
+    }
+}
+
+/// The answer to `EXPERIMENTAL_changes` of access keys.
+#[derive(Deserialize)]
+pub(crate) struct ChangesView {
+    changes: Vec<ChangeView>,
+}
+
+#[derive(Deserialize)]
+struct ChangeView {
+    cause: CauseView,
+    #[serde(rename = "type")]
+    kind: String,
+    change: KeyChangeView,
+}
+
+#[derive(Deserialize)]
+struct CauseView {
+    tx_hash: Option<Hash>,
+}
+
+#[derive(Deserialize)]
+struct KeyChangeView {
+    access_key: Option<NewKeyView>,
+}
+
+#[derive(Deserialize)]
+struct NewKeyView {
+    #[serde(deserialize_with = "wide")]
+    nonce: Nonce,
+}
+
+impl ChangesView {
+    /// What moved the key's nonce, and what removed it. A receipt may change a key too (its allowance); it moves no nonce.
+    pub(crate) fn key_changes(self) -> Vec<KeyChange> {
+        let change = |change: ChangeView| match (change.cause.tx_hash, change.change.access_key, &*change.kind) {
+            (Some(by), Some(NewKeyView { nonce }), _) => Some(KeyChange::Moved { by, nonce }),
+            (_, None, "access_key_deletion") => Some(KeyChange::Removed),
+            _ => None,
+        };
+        self.changes.into_iter().filter_map(change).collect()
     }
 }
 

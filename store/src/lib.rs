@@ -4,9 +4,18 @@
 //! believes to hold (a lease, a claim, an attempt) and is refused when that is no longer so: a worker that wakes
 //! late changes nothing. This room knows no chain and decides no transfer's fate.
 
+mod codec;
+mod file;
 mod memory;
+mod staged;
+mod state;
 
+pub use codec::{ResultRow, TransferRecord};
+pub use file::{FileStore, OpenError};
 pub use memory::MemoryStore;
+/// What a [`FileStore`] is tested on: any storage that takes writes and syncs.
+#[doc(hidden)]
+pub use redb::{BackendError, StorageBackend, backends::FileBackend};
 
 use bytes::Bytes;
 use nearbench_core::{Account, Hash, Height, Nonce, Transfer, settle::Settled};
@@ -84,7 +93,7 @@ impl Depth {
     }
 }
 
-/// Why a step was refused. Nothing was changed.
+/// Why a step was refused. Nothing was changed, [`StoreError::File`] aside.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Another holds the lane.
@@ -114,9 +123,25 @@ pub enum StoreError {
         /// What was used.
         high_water: Nonce,
     },
+    /// The store's file cannot be written or read. This step and all later ones fail; this one may be found done when
+    /// the file is opened again, and every confirmed one will be.
+    #[error(
+        "{file}: {cause}; nothing more is taken. All that was confirmed is in the file: free space or mend the disk, \
+         then resume the run"
+    )]
+    File {
+        /// The file's path.
+        file: Arc<str>,
+        /// What the system said.
+        cause: Arc<str>,
+    },
 }
 
 /// The shared memory of a run. Every method is one atomic step.
+///
+/// A backend that keeps its promises across a crash returns from `push`, `commit`, `settle` and `cancel_queued` once the
+/// step is on disk, and from `acquire` once what it tells of is. Dropping the future does not undo the step: like a
+/// crash, it leaves the caller not knowing.
 pub trait Store: Send + Sync + 'static {
     /// Appends `transfers` to the queue, as long as the queue stays within `max_depth`; returns how many of them,
     /// from the first, were taken.

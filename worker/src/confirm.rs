@@ -2,23 +2,26 @@
 
 use crate::{
     engine::Shared,
+    judge::{self, Judgement},
     lane::{Lane, Place},
 };
 use nearbench_core::{
-    Transfer,
+    Height, Nonce, Transfer,
     backoff::Backoff,
     outcome::{Execution, FailureKind, Landed, Refusal, TxStatus},
-    settle::{self, DeathCertificate, Executed, Fate, KeyLook, Look, Proof, Settled, Settlement, Subject},
+    settle::{self, DeathCertificate, Executed, Fate, Proof, Settled, Settlement, Subject},
 };
-use nearbench_near::{
-    SignedTx,
-    chain::{At, Wait},
-};
+use nearbench_near::{SignedTx, chain::Wait, rpc::RpcError};
 use nearbench_store::{Attempt, AttemptId, Store};
 use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// Final blocks to wait for a block that should be among them, before asking for the outcome again.
 const FORK_PATIENCE: u64 = 10;
+/// Final blocks after which an attempt should have been seen in one, were it on its way.
+const OVERDUE: Height = 10;
+/// Final blocks after which an attempt that nobody knows, and that nothing under way will overtake, is fenced off.
+const FENCE_PATIENCE: Height = 50;
 /// Between two sendings of the same bytes.
 pub(crate) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
@@ -41,7 +44,7 @@ enum Evidence {
 
 /// Confirms in a task of its own. `place` is given back as soon as the execution is seen: waiting for finality
 /// occupies nothing on the chain. Gathering evidence can be broken off; settling cannot.
-pub(crate) fn spawn<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, open: Open, place: Place) {
+pub(crate) fn spawn<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, open: Open, place: Option<Place>) {
     let tracker = shared.tasks.clone();
     tracker.spawn(async move {
         let evidence = shared.abandon.run_until_cancelled(gather(&shared, &lane, &open, place)).await;
@@ -51,6 +54,9 @@ pub(crate) fn spawn<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, open: Ope
             Some(Evidence::Dead(certificate)) => {
                 tracing::info!(hash = %open.attempt.hash, ?certificate, "never included; its transfers go back to the queue");
                 settle(&shared, &open, Settlement::All(Fate::Requeue), Proof::Dead(certificate), None).await;
+                if matches!(certificate, DeathCertificate::KeyGone { .. }) {
+                    lane.halt(&shared, FailureKind::KeyGone);
+                }
             }
             // The run ends without proof: a person decides.
             None => settle(&shared, &open, Settlement::All(Fate::NeedsReview), Proof::None, None).await,
@@ -59,8 +65,7 @@ pub(crate) fn spawn<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, open: Ope
     });
 }
 
-async fn gather<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, place: Place) -> Evidence {
-    let mut place = Some(place);
+async fn gather<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, mut place: Option<Place>) -> Evidence {
     let mut resend = open.resend_first;
     loop {
         let landed = match execution(shared, lane, open, resend).await {
@@ -75,6 +80,11 @@ async fn gather<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, place: P
             None => shared.finality.look_up(&shared.client, landed.block).await.unwrap_or_default(),
         };
         if let Some(block) = block {
+            lane.passed.send_if_modified(|passed| {
+                let higher = open.attempt.nonce > *passed;
+                *passed = open.attempt.nonce.max(*passed);
+                higher
+            });
             let Landed { receipt, block: hash, .. } = landed;
             return Evidence::Landed(
                 landed,
@@ -97,36 +107,49 @@ async fn execution<S: Store>(
     let Attempt { hash, .. } = open.attempt;
     let signed = SignedTx { hash, bytes: open.attempt.bytes.clone() };
     let mut backoff = BACKOFF;
+    let mut doubt = Doubt::default();
+    let mut passed = lane.passed.subscribe();
+    let mut heed_passing = true;
     loop {
         // A higher nonce that lands first kills this one, so only the lowest open nonce is resent.
-        let answer = if resend && lane.open().is_lowest(open.attempt.nonce) {
-            shared.client.resend_and_learn(&signed, &lane.key.account).await
-        } else {
-            shared.client.tx_status(hash, &lane.key.account, Wait::ExecutedOptimistic).await
+        let resend_now = resend && lane.open().is_lowest(open.attempt.nonce);
+        let ask = async {
+            match resend_now {
+                true => shared.client.resend_and_learn(&signed, &lane.key.account).await,
+                false => shared.client.tx_status(hash, &lane.key.account, Wait::ExecutedOptimistic).await,
+            }
+        };
+        // A node waits for what it does not know for as long as for what is on its way.
+        let answer = tokio::select! {
+            answer = ask => answer,
+            () = overtaken(&mut passed, open.attempt.nonce), if heed_passing => {
+                heed_passing = false;
+                shared.client.tx_status(hash, &lane.key.account, Wait::None).await
+            }
+            () = shared.finality.reaches(shared.finality.head().height + OVERDUE) => {
+                shared.client.tx_status(hash, &lane.key.account, Wait::None).await
+            }
         };
         match answer {
             Ok(TxStatus::Landed(landed)) => return Ok(landed),
-            Ok(TxStatus::Pending) => resend = false,
+            Ok(TxStatus::Pending) => (resend, doubt) = (false, Doubt::default()),
             Ok(TxStatus::Unknown) => {
                 resend = true;
-                if let Some(certificate) = death(shared, lane, open).await {
-                    return Err(certificate);
+                if let Some(end) = doubt.resolve(shared, lane, open).await {
+                    return end;
                 }
             }
             Ok(TxStatus::Invalid(refusal)) => {
                 note(shared, &refusal);
                 // A refusal is a hint. What it hints at decides what to ask next: the outcome, or the key.
-                resend = !matches!(refusal, Refusal::NonceTooLow { .. });
-                if let Some(certificate) = death(shared, lane, open).await {
-                    return Err(certificate);
+                resend = !matches!(refusal, Refusal::NonceTooLow { .. }) && !refusal.is_for_good();
+                doubt.refused_for_good |= refusal.is_for_good();
+                if let Some(end) = doubt.resolve(shared, lane, open).await {
+                    return end;
                 }
             }
             Err(error) => {
-                // What the endpoint is to blame for is counted where it is asked.
-                if !error.fault.is_endpoints() {
-                    shared.tally.recorder().error(error.fault.label());
-                }
-                tracing::debug!(%hash, %error, "no answer; trying again");
+                unanswered(shared, open, &error);
                 resend = true;
             }
         }
@@ -134,25 +157,82 @@ async fn execution<S: Store>(
     }
 }
 
+/// Returns once a nonce above `nonce` is seen in a final block.
+async fn overtaken(passed: &mut watch::Receiver<Nonce>, nonce: Nonce) {
+    if passed.wait_for(|passed| *passed > nonce).await.is_err() {
+        // The lane has ended, and says nothing more.
+        std::future::pending().await
+    }
+}
+
+/// An attempt that was sent and of which its endpoint knows nothing.
+#[derive(Default)]
+struct Doubt {
+    /// The final height at which it began, or at which the lane was last asked for a fence.
+    since: Option<Height>,
+    refused_for_good: bool,
+    /// Whether it was told that nobody can tell.
+    told: bool,
+}
+
+impl Doubt {
+    /// Looks for proof: its outcome, or its death certificate. Without either, sees to it that there will be some.
+    async fn resolve<S: Store>(
+        &mut self,
+        shared: &Shared<S>,
+        lane: &Lane,
+        open: &Open,
+    ) -> Option<Result<Landed, DeathCertificate>> {
+        let Attempt { hash, nonce, base_height: base, expiry_height: expiry, .. } = open.attempt;
+        let subject = Subject { hash, nonce, base, expiry };
+        match judge::judge(&shared.client, &lane.key, &subject).await {
+            Ok(Judgement::Dead(certificate)) => return Some(Err(certificate)),
+            Ok(Judgement::Included) => match shared.client.outcome_from_any(hash, &lane.key.account).await {
+                Ok(TxStatus::Landed(landed)) => return Some(Ok(landed)),
+                Ok(_) => self.tell(open, "it is in a final block, and no endpoint knows its outcome"),
+                Err(error) => unanswered(shared, open, &error),
+            },
+            Ok(Judgement::Unknowable) => {
+                self.tell(open, "its key's past is collected everywhere, or contradicts itself")
+            }
+            Ok(Judgement::MayLand) => self.fence(shared, lane, nonce),
+            Err(error) => unanswered(shared, open, &error),
+        }
+        None
+    }
+
+    /// Asks the lane for a fence where nothing else will move the key past an attempt that cannot, or does not, land.
+    fn fence<S: Store>(&mut self, shared: &Shared<S>, lane: &Lane, nonce: u64) {
+        let head = shared.finality.head().height;
+        let since = *self.since.get_or_insert(head);
+        let patience = if self.refused_for_good { 0 } else { FENCE_PATIENCE };
+        if head >= since + patience && lane.open().is_highest(nonce) {
+            lane.fence.notify_one();
+            self.since = Some(head);
+            self.refused_for_good = false;
+        }
+    }
+
+    fn tell(&mut self, open: &Open, why: &str) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(hash = %open.attempt.hash, "{why}: an archival endpoint would tell; asking again");
+        }
+    }
+}
+
+/// No answer. What the endpoint is to blame for is counted where it is asked.
+fn unanswered<S: Store>(shared: &Shared<S>, open: &Open, error: &RpcError) {
+    if !error.fault.is_endpoints() {
+        shared.tally.recorder().error(error.fault.label());
+    }
+    tracing::debug!(hash = %open.attempt.hash, %error, "no answer; trying again");
+}
+
 fn note<S: Store>(shared: &Shared<S>, refusal: &Refusal) {
     let mut recorder = shared.tally.recorder();
     recorder.error(refusal.label());
     if matches!(refusal, Refusal::NonceTooLow { .. } | Refusal::NonceTooHigh { .. }) {
         recorder.nonce_conflict();
-    }
-}
-
-/// One look at the key at a final block past the expiry, and the rule.
-async fn death<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open) -> Option<DeathCertificate> {
-    let Attempt { hash, nonce, base_height: base, expiry_height: expiry, .. } = open.attempt;
-    if shared.finality.head().height <= expiry {
-        return None;
-    }
-    let read = shared.client.access_key(&lane.key.account, &lane.key.public_key, At::Final).await.ok()?;
-    let key = KeyLook { height: read.height, nonce: read.value.map(|key| key.nonce) };
-    match settle::look(&Subject { hash, nonce, base, expiry }, &key) {
-        Look::Dead(certificate) => Some(certificate),
-        Look::MayLand | Look::SearchThePast => None,
     }
 }
 
@@ -170,11 +250,7 @@ async fn settle_landed<S: Store>(
     };
     settle(shared, open, ruling.settlement, Proof::Executed(executed), failure).await;
     if let Some(fault) = ruling.systemic {
-        shared.tally.recorder().error(fault.label());
-        tracing::error!(lane = %lane.key.public_key, ?fault, "a fault that is no transfer's own; the lane stops");
-        // Whoever set it first said it all.
-        let _ = lane.fault.set(fault);
-        lane.stop.cancel();
+        lane.halt(shared, fault);
     }
 }
 

@@ -103,6 +103,8 @@ pub struct Drained {
     pub complete: bool,
     /// Withdrawn before they were signed.
     pub cancelled: u64,
+    /// Put back too late to be signed anew: proven never to execute.
+    pub expired: u64,
     /// Left without proof either way.
     pub unknown: u64,
     /// What stopped every lane, if something did.
@@ -211,8 +213,10 @@ impl<S: Store> Engine<S> {
             // A lease that ran out meanwhile needs no release.
             let _ = store.release_lane(&lane.key, lane.lease).await;
         }
-        let unknown = unknown.claimed + unknown.open;
-        let complete = cancelled.is_empty() && unknown == 0;
-        Ok(Drained { complete, cancelled: cancelled.len() as u64, unknown, fault })
+        let expired = store.cancel_queued().await?;
+        tally.expired(&expired);
+        let (cancelled, expired) = (cancelled.len() as u64, expired.len() as u64);
+        let unknown = (unknown.claimed + unknown.open).saturating_sub(expired);
+        Ok(Drained { complete: cancelled + expired + unknown == 0, cancelled, expired, unknown, fault })
     }
 }

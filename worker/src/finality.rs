@@ -78,6 +78,14 @@ impl Finality {
         poll_interval(self.lock().interval) / 2
     }
 
+    /// Returns once a block of at least this height is final.
+    pub(crate) async fn reaches(&self, height: Height) {
+        if self.head.clone().wait_for(|head| head.height >= height).await.is_err() {
+            // Nobody follows the chain any more.
+            std::future::pending().await
+        }
+    }
+
     /// Waits until the block `hash` is final. `None` when the final chain grew `patience` blocks past this moment
     /// without it: it is on a fork, or not on this chain at all.
     pub(crate) async fn wait_for(&self, hash: Hash, patience: Height) -> Option<BlockRef> {

@@ -5,18 +5,22 @@ use crate::{
     engine::Shared,
 };
 use nearbench_core::{
-    Height, Nonce, batch,
+    Height, Nonce, Transfer, batch,
     lane::{OpenNonces, first_nonce},
     outcome::FailureKind,
 };
-use nearbench_near::{SignedTx, Signer, chain::SendError, transaction::sign_transfers};
-use nearbench_store::{Attempt, Lane as StoredLane, LaneKey, LeaseId, Store};
+use nearbench_near::{
+    SignedTx, Signer,
+    chain::SendError,
+    transaction::{sign_fence, sign_transfers},
+};
+use nearbench_store::{Attempt, ClaimId, Lane as StoredLane, LaneKey, LeaseId, Store, StoreError};
 use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -29,6 +33,10 @@ pub(crate) struct Lane {
     open: Mutex<OpenNonces>,
     /// Places for attempts under way.
     pub(crate) in_flight: Arc<Semaphore>,
+    /// The highest nonce seen in a final block.
+    pub(crate) passed: watch::Sender<Nonce>,
+    /// Asked for by an attempt that nothing else will move the key past.
+    pub(crate) fence: Notify,
     /// Set once, when a fault that is everybody's shows: nothing more is signed here.
     pub(crate) fault: OnceLock<FailureKind>,
     /// Cancelled to stop claiming.
@@ -50,43 +58,79 @@ impl Lane {
         stop: CancellationToken,
     ) -> Self {
         let in_flight = Arc::new(Semaphore::new(max_in_flight as usize));
-        Self { key, signer, lease, open: Mutex::default(), in_flight, fault: OnceLock::new(), stop }
+        Self {
+            key,
+            signer,
+            lease,
+            open: Mutex::default(),
+            in_flight,
+            passed: watch::Sender::new(0),
+            fence: Notify::new(),
+            fault: OnceLock::new(),
+            stop,
+        }
     }
 
     pub(crate) fn open(&self) -> MutexGuard<'_, OpenNonces> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Signs no more: what failed would fail every transfer.
+    pub(crate) fn halt<S: Store>(&self, shared: &Shared<S>, fault: FailureKind) {
+        shared.tally.recorder().error(fault.label());
+        tracing::error!(lane = %self.key.public_key, ?fault, "a fault that is no transfer's own; the lane stops");
+        // Whoever set it first said it all.
+        let _ = self.fault.set(fault);
+        self.stop.cancel();
+    }
 }
 
 /// Works the lane until it is told to stop or its lease is lost.
 pub(crate) async fn work<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, stored: StoredLane, key_nonce: Nonce) {
-    for (id, attempt, transfers) in stored.open {
+    let mut next = first_nonce(key_nonce, stored.high_water, shared.finality.head().height);
+    if adopt(&shared, &lane, stored).await.is_none() {
+        return;
+    }
+    while !lane.stop.is_cancelled() {
+        let done = tokio::select! {
+            () = lane.stop.cancelled() => return,
+            () = lane.fence.notified() => fence(&shared, &lane, &mut next).await,
+            place = free_place(&shared, &lane) => match place {
+                Some(place) => attempt(&shared, &lane, &mut next, place).await,
+                None => return,
+            },
+        };
+        if let Err(error) = done {
+            tracing::error!(lane = %lane.key.public_key, %error, "the lane stops");
+            lane.stop.cancel();
+        }
+    }
+}
+
+/// Hands over again what an earlier holder left open, lowest nonce first, before anything is signed: each of them may
+/// be on its way, and a higher nonce that lands first kills it.
+async fn adopt<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>, stored: StoredLane) -> Option<()> {
+    for (_, attempt, _) in &stored.open {
         lane.open().insert(attempt.nonce);
-        let Some(place) = place(&shared, &lane.in_flight).await else { return };
+    }
+    for (id, attempt, transfers) in stored.open {
+        let place = place(shared, &lane.in_flight).await?;
+        let resend_first = !send(shared, &SignedTx { hash: attempt.hash, bytes: attempt.bytes.clone() }).await;
         confirm::spawn(
             shared.clone(),
             lane.clone(),
-            confirm::Open { id, attempt, transfers, resend_first: true },
-            place,
+            confirm::Open { id, attempt, transfers, resend_first },
+            Some(place),
         );
     }
-    let mut next = first_nonce(key_nonce, stored.high_water, shared.finality.head().height);
-    while let Some(place) = place(&shared, &lane.in_flight).await {
-        tokio::select! {
-            () = shared.store.wait_for_work() => {}
-            () = lane.stop.cancelled() => return,
-        }
-        match attempt(&shared, &lane, &mut next, place).await {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::error!(lane = %lane.key.public_key, %error, "the lane stops");
-                lane.stop.cancel();
-            }
-        }
-        if lane.stop.is_cancelled() {
-            return;
-        }
-    }
+    Some(())
+}
+
+/// A place, once there is work for it.
+async fn free_place<S: Store>(shared: &Shared<S>, lane: &Lane) -> Option<Place> {
+    let place = place(shared, &lane.in_flight).await?;
+    shared.store.wait_for_work().await;
+    Some(place)
 }
 
 async fn place<S: Store>(shared: &Shared<S>, lane: &Arc<Semaphore>) -> Option<Place> {
@@ -101,7 +145,7 @@ async fn attempt<S: Store>(
     lane: &Arc<Lane>,
     next: &mut Nonce,
     place: Place,
-) -> Result<(), nearbench_store::StoreError> {
+) -> Result<(), StoreError> {
     let queued = shared.store.depth().await?.queued;
     shared.tally.recorder().queue_depth(shared.tally.now_ns(), queued);
     let size = batch::size(queued, &shared.engine.batch, shared.batch_cap) as usize;
@@ -122,18 +166,43 @@ async fn attempt<S: Store>(
 
     let base = shared.finality.head();
     let nonce = *next;
-    *next += 1;
     let signed =
         sign_transfers(&lane.signer, &shared.token, &claim.transfers, shared.engine.gas_per_transfer, nonce, &base);
+    *next += 1;
+    let open = (Some(claim.id), claim.transfers);
+    store_and_send(shared, lane, signed, nonce, base.height, open, Some(place)).await
+}
+
+/// A transaction that moves the key's nonce past all that are open, and nothing else. It takes no place: those whose end
+/// it brings about may hold them all.
+async fn fence<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>, next: &mut Nonce) -> Result<(), StoreError> {
+    let base = shared.finality.head();
+    let nonce = *next;
+    *next += 1;
+    tracing::info!(lane = %lane.key.public_key, nonce, "a fence, past an attempt that nobody knows");
+    let signed = sign_fence(&lane.signer, nonce, &base);
+    store_and_send(shared, lane, signed, nonce, base.height, (None, Arc::default()), None).await
+}
+
+/// Stores an attempt with its transfers, sends it, and leaves it to its confirmation.
+async fn store_and_send<S: Store>(
+    shared: &Arc<Shared<S>>,
+    lane: &Arc<Lane>,
+    signed: SignedTx,
+    nonce: Nonce,
+    base_height: Height,
+    (claim, transfers): (Option<ClaimId>, Arc<[Transfer]>),
+    place: Option<Place>,
+) -> Result<(), StoreError> {
     let attempt = Attempt {
         hash: signed.hash,
         bytes: signed.bytes.clone(),
         nonce,
-        base_height: base.height,
-        expiry_height: expiry(base.height, shared.validity_period),
+        base_height,
+        expiry_height: expiry(base_height, shared.validity_period),
     };
     lane.open().insert(nonce);
-    let id = match shared.store.commit(&lane.key, lane.lease, Some(claim.id), attempt.clone()).await {
+    let id = match shared.store.commit(&lane.key, lane.lease, claim, attempt.clone()).await {
         Ok(id) => id,
         Err(error) => {
             lane.open().remove(nonce);
@@ -141,8 +210,7 @@ async fn attempt<S: Store>(
         }
     };
     let resend_first = !send(shared, &signed).await;
-    let open = confirm::Open { id, attempt, transfers: claim.transfers, resend_first };
-    confirm::spawn(shared.clone(), lane.clone(), open, place);
+    confirm::spawn(shared.clone(), lane.clone(), confirm::Open { id, attempt, transfers, resend_first }, place);
     Ok(())
 }
 

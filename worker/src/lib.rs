@@ -8,6 +8,7 @@
 mod confirm;
 mod engine;
 mod finality;
+mod judge;
 mod lane;
 mod pacer;
 mod tally;

@@ -7,6 +7,7 @@ use nearbench_core::{
     outcome::FailureKind,
     settle::{Fate, Proof, Settled},
 };
+use nearbench_store::{FileStore, ResultRow, StoreError, TransferRecord};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
@@ -50,17 +51,22 @@ impl Tally {
 
     /// Counts the end of an attempt that carried `transfers`.
     pub(crate) fn settled(&self, transfers: &[Transfer], settled: &Settled) {
+        self.count(transfers.iter().map(TransferRecord::from), settled);
+    }
+
+    fn count(&self, transfers: impl ExactSizeIterator<Item = TransferRecord>, settled: &Settled) {
         let mut recorder = self.recorder();
         let mut ledger = self.ledger();
         let executed = match settled.proof {
             Proof::Executed(executed) => Some((executed, self.since_start_ns(executed.block_unix_ns))),
             Proof::Dead(_) | Proof::None => None,
         };
-        if let (Some(first), Some((_, block_ns))) = (transfers.first(), executed) {
-            recorder.attempt(first.phase, block_ns, transfers.len() as u32);
-        }
-        for (index, transfer) in transfers.iter().enumerate() {
-            let Transfer { phase, intended_ns, sequence, .. } = *transfer;
+        let carried = transfers.len() as u32;
+        for (index, transfer) in transfers.enumerate() {
+            let TransferRecord { phase, intended_ns, sequence, .. } = transfer;
+            if let (0, Some((_, block_ns))) = (index, executed) {
+                recorder.attempt(phase, block_ns, carried);
+            }
             match (settled.settlement.fate(index), executed) {
                 (Fate::Finalized, Some((executed, block_ns))) => {
                     recorder.succeeded(phase, intended_ns, executed.at_ns, settled.at_ns, block_ns);
@@ -81,6 +87,29 @@ impl Tally {
         }
     }
 
+    /// Counts what an earlier process of the same run saw and stored: every transfer that it accepted, and the end of
+    /// those that have one.
+    ///
+    /// # Errors
+    /// The store's, when it cannot be read.
+    pub fn recall(&self, store: &FileStore) -> Result<(), StoreError> {
+        let accepted = |transfer: &TransferRecord| {
+            self.recorder().recalled(transfer.phase, transfer.intended_ns, transfer.sent_ns);
+        };
+        store.unsettled().iter().map(TransferRecord::from).for_each(|transfer| accepted(&transfer));
+        store.results(&mut |row| match row {
+            ResultRow::Settled { settled, transfers, .. } => {
+                let ended = |index: &usize| settled.settlement.fate(*index) != Fate::Requeue;
+                (0..transfers.len()).filter(ended).for_each(|index| accepted(&transfers[index]));
+                self.count(transfers.into_iter(), &settled);
+            }
+            ResultRow::Cancelled { transfers } => {
+                transfers.iter().for_each(accepted);
+                self.withdrawn(transfers.into_iter(), Recorder::cancelled);
+            }
+        })
+    }
+
     /// A wall-clock time as one of the load's; below zero where clocks differ.
     fn since_start_ns(&self, unix_ns: u64) -> i64 {
         unix_ns.wrapping_sub(self.start_unix_ns) as i64
@@ -88,10 +117,19 @@ impl Tally {
 
     /// Counts transfers that were withdrawn before they were signed.
     pub(crate) fn cancelled(&self, transfers: &[Transfer]) {
+        self.withdrawn(transfers.iter().map(TransferRecord::from), Recorder::cancelled);
+    }
+
+    /// Counts transfers that are proven never to execute, and will not be signed anew.
+    pub(crate) fn expired(&self, transfers: &[Transfer]) {
+        self.withdrawn(transfers.iter().map(TransferRecord::from), Recorder::expired);
+    }
+
+    fn withdrawn(&self, transfers: impl Iterator<Item = TransferRecord>, how: fn(&mut Recorder, u16)) {
         let mut recorder = self.recorder();
         let mut ledger = self.ledger();
         for transfer in transfers {
-            recorder.cancelled(transfer.phase);
+            how(&mut recorder, transfer.phase);
             ledger.set(transfer.sequence, Final::Failed);
         }
     }

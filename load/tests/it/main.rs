@@ -112,4 +112,5 @@ async fn a_driver_that_was_held_up_sends_everything_that_is_due_and_records_its_
     store.acquire(&lane, LeaseId([1; 16]), Duration::from_secs(60)).await.unwrap();
     let claim = store.claim(&lane, LeaseId([1; 16]), 2).await.unwrap().unwrap();
     assert_eq!(claim.transfers[1].intended_ns, 10_000_000, "latencies count from when it was meant to arrive");
+    assert_eq!(claim.transfers[1].sent_ns, 3_000_000_000, "and it says when it was handed over");
 }

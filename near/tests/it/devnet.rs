@@ -118,6 +118,7 @@ fn transfer(n: u8, receiver: &Account) -> Transfer {
         sequence: 0,
         phase: 0,
         intended_ns: 0,
+        sent_ns: 0,
     }
 }
 

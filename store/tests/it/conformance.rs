@@ -94,6 +94,7 @@ fn transfer(n: u64) -> Transfer {
         sequence: n,
         phase: 0,
         intended_ns: n,
+        sent_ns: n,
     }
 }
 

@@ -12,8 +12,9 @@ mod sink;
 mod work;
 
 use chain::Chain;
-use nearbench_store::{MemoryStore, Store};
+use nearbench_store::{FileStore, MemoryStore, Store};
 use std::time::Instant;
+use tempfile::TempDir;
 
 const REPETITIONS: usize = 5;
 
@@ -82,7 +83,7 @@ fn spread(values: impl Iterator<Item = f64>, digits: usize) -> String {
     format!("{:.digits$} (from {low:.digits$} to {high:.digits$})", values[values.len() / 2])
 }
 
-fn measure<S: Store>(name: &str, store: impl Fn() -> S) {
+fn measure<S: Store>(name: &str, mut store: impl FnMut() -> S) {
     for Case { batch, transfers, bare_transactions } in CASES {
         let chain = Chain::start(batch);
         let rates: Vec<(Rate, Rate)> = (0..REPETITIONS)
@@ -111,5 +112,8 @@ fn main() {
         return sink::serve(args.next().unwrap().parse().unwrap());
     }
     println!("engine: {REPETITIONS} repetitions, median and spread");
-    measure("memory", MemoryStore::default);
+    measure("in memory", MemoryStore::default);
+    let folder = TempDir::new().unwrap();
+    let mut files = 0..;
+    measure("in a file", || FileStore::create(&folder.path().join(format!("{}", files.next().unwrap()))).unwrap());
 }

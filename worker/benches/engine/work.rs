@@ -35,6 +35,7 @@ pub(crate) fn transfer(n: u64) -> Transfer {
         sequence: n,
         phase: 0,
         intended_ns: 0,
+        sent_ns: 0,
     }
 }
 

@@ -87,7 +87,7 @@ async fn what_has_no_proof_when_time_runs_out_is_unknown_and_never_called_failed
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_chain_drops_reorders_and_stalls_is_paid_once_or_not_at_all() {
+async fn what_a_chain_drops_reorders_and_stalls_is_paid_once() {
     let world = World::new(3, 1_000_000).await;
     world.fail_chain(&json!({"seed": 5, "rules": [
         {"fault": "drop", "every": 9},
@@ -97,14 +97,10 @@ async fn what_a_chain_drops_reorders_and_stalls_is_paid_once_or_not_at_all() {
         {"fault": "stall", "milliseconds": 120, "every": 10},
         {"fault": "behind", "blocks": 3, "every": 4},
     ]}));
-    // What was dropped and then overtaken has no proof, however long it is waited for.
-    let outcome = world.run(world.transfers(200, |_| None), 5, Duration::from_secs(10), true).await;
+    let outcome = world.run(world.transfers(200, |_| None), 5, PATIENCE, true).await;
     let (counts, audit) = (outcome.counts, outcome.audit.unwrap());
     assert!(outcome.chain_faults.iter().all(|hits| *hits > 0), "{:?}", outcome.chain_faults);
-    assert_eq!(outcome.drained.fault, None);
-    assert_eq!((counts.failed, counts.ended()), (0, 200), "{counts:?}");
-    assert_eq!(counts.succeeded + counts.unknown + counts.cancelled, 200, "{counts:?}");
-    assert!(audit.matches && audit.doubled == 0 && counts.succeeded > 0, "{audit:?}");
-    // What nobody could prove in time may have moved, and then once.
-    assert!(audit.transfers_found >= counts.succeeded, "{audit:?}");
+    // What was dropped and then overtaken is proven to be, and signed anew.
+    assert_eq!((counts.succeeded, counts.ended()), (200, 200), "{counts:?}");
+    assert!(outcome.drained.complete && audit.matches, "{audit:?}");
 }

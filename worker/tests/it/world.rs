@@ -185,6 +185,7 @@ impl World {
                 sequence: n,
                 phase: 0,
                 intended_ns: 0,
+                sent_ns: 0,
             })
             .collect()
     }

@@ -1,0 +1,115 @@
+//! Evidence about an attempt that left no outcome: its key in final blocks, who moved it there, and the blocks of its
+//! life. Whoever still has a block is asked: of several endpoints one may be archival.
+//!
+//! It gathers; what follows from it, [`nearbench_core::settle`] says.
+
+use crate::{
+    Client,
+    chain::{At, Block, ChunkTransaction},
+    rpc::RpcError,
+    views::{BlockView, ChangesView, ChunkView},
+};
+use nearbench_core::{
+    Account, Hash, Height,
+    outcome::{BlockRef, TxStatus},
+    settle::{KeyChange, KeyLook, Passing, Seen},
+};
+use serde_json::json;
+
+/// What nodes say of a block that they never had or no longer have; what they never had first, since a node may have
+/// collected a height at which no block ever was.
+const NO_BLOCK: &[&str] = &["UNKNOWN_BLOCK", "GARBAGE_COLLECTED_BLOCK", "UNKNOWN_CHUNK"];
+
+impl Client {
+    /// A key in the canonical block of a height.
+    ///
+    /// # Errors
+    /// When an endpoint that might know does not answer.
+    pub async fn key_at_height(&self, account: &Account, public_key: &str, height: Height) -> Result<Seen, RpcError> {
+        match self.key_from_any(account, public_key, At::Height(height)).await {
+            Ok(key) => Ok(Seen::Key(key)),
+            Err(error) if error.fault.caused_by(&["UNKNOWN_BLOCK"]).is_some() => Ok(Seen::NoBlock),
+            Err(error) if error.fault.caused_by(NO_BLOCK).is_some() => Ok(Seen::Collected),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The canonical block of a height with all that changed a key in it; `None` where nobody has it any more.
+    ///
+    /// # Errors
+    /// When an endpoint that might know does not answer.
+    pub async fn passing(
+        &self,
+        account: &Account,
+        public_key: &str,
+        height: Height,
+    ) -> Result<Option<Passing>, RpcError> {
+        let whole = async {
+            let block = self.block_from_any(At::Height(height)).await?.at;
+            let at = self.key_from_any(account, public_key, At::Hash(block.hash)).await?;
+            let before = self.key_from_any(account, public_key, At::Hash(block.prev_hash)).await?;
+            let changes = self.key_changes(account, public_key, block.hash).await?;
+            Ok(Passing { before, at, changes })
+        };
+        known(whole.await)
+    }
+
+    /// A block and the hashes of all transactions in it that `account` signed; `None` where nobody has it whole any more.
+    /// By its hash: of a height nobody can tell whether its block is collected or never was.
+    ///
+    /// # Errors
+    /// When an endpoint that might know does not answer.
+    pub async fn signed_in(&self, account: &Account, block: Hash) -> Result<Option<(BlockRef, Vec<Hash>)>, RpcError> {
+        let whole = async {
+            let block = self.block_from_any(At::Hash(block)).await?;
+            let mut hashes = Vec::new();
+            for chunk in block.chunks {
+                let params = json!({ "chunk_id": chunk });
+                let chunk: ChunkView = self.0.read_from_any("chunk", &params, NO_BLOCK).await?;
+                let transactions = chunk.transactions.into_iter().map(ChunkTransaction::from);
+                hashes.extend(transactions.filter(|tx| *tx.signer == **account).map(|tx| tx.hash));
+            }
+            Ok((block.at, hashes))
+        };
+        known(whole.await)
+    }
+
+    /// What became of a transaction, asked of every endpoint until one knows it: of what is collected elsewhere an
+    /// archival one has the outcome.
+    ///
+    /// # Errors
+    /// When an endpoint that might know does not answer.
+    pub async fn outcome_from_any(&self, hash: Hash, sender: &Account) -> Result<TxStatus, RpcError> {
+        let params = json!({ "tx_hash": hash, "sender_account_id": sender, "wait_until": "NONE" });
+        let answer = self.0.read_from_any::<crate::views::TxView>("tx", &params, &["UNKNOWN_TRANSACTION"]).await;
+        crate::client::tx_answer(answer.map(|view| view.status(hash, sender)))
+    }
+
+    async fn key_from_any(&self, account: &Account, public_key: &str, at: At) -> Result<KeyLook, RpcError> {
+        let answer = self.0.read_from_any("query", &Self::key_params(account, public_key, at), NO_BLOCK).await;
+        let read = Self::key_answer(answer)?;
+        Ok(KeyLook { height: read.height, nonce: read.value.map(|key| key.nonce) })
+    }
+
+    async fn block_from_any(&self, at: At) -> Result<Block, RpcError> {
+        self.0.read_from_any::<BlockView>("block", &at.params(), NO_BLOCK).await.map(Block::from)
+    }
+
+    async fn key_changes(&self, account: &Account, public_key: &str, block: Hash) -> Result<Vec<KeyChange>, RpcError> {
+        let params = json!({
+            "changes_type": "single_access_key_changes",
+            "keys": [{ "account_id": account, "public_key": public_key }],
+            "block_id": block,
+        });
+        let view = self.0.read_from_any::<ChangesView>("EXPERIMENTAL_changes", &params, NO_BLOCK).await?;
+        Ok(view.key_changes())
+    }
+}
+
+/// A block that nobody has is a value.
+fn known<T>(answer: Result<T, RpcError>) -> Result<Option<T>, RpcError> {
+    match answer {
+        Err(error) if error.fault.caused_by(NO_BLOCK).is_some() => Ok(None),
+        answer => answer.map(Some),
+    }
+}

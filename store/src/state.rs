@@ -1,0 +1,406 @@
+//! What every backend does at each step: a state machine in memory. No I/O; time is an argument.
+//!
+//! A step either changes nothing and says why, or is done when it returns. It tells a [`Journal`] which rows it
+//! changed, so that a backend that keeps them elsewhere writes those alone.
+//!
+//! The queue is packed into rows. A claimed transfer stays in its row until it is in an attempt, so that what is kept of
+//! the queue says where a claim's transfers belong when the claim is lost with its holder.
+
+use crate::{Attempt, AttemptId, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, StoreError};
+use nearbench_core::{
+    Nonce, Transfer,
+    settle::{Fate, Settled},
+};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Transfers in a row of the queue, at most: the bits of [`Row::gone`].
+pub(crate) const ROW: usize = 128;
+
+/// Hears which rows a step changed. What [`State`] holds of a row after the step is the row's new value; a row that it
+/// no longer holds is gone. `stored`: whether the backend had written the row.
+pub(crate) trait Journal {
+    /// A row of the queue is new or changed.
+    fn row_changed(&mut self, _key: i64) {}
+    /// A row of the queue is gone.
+    fn row_gone(&mut self, _key: i64, _stored: bool) {}
+    /// A lane's high-water mark rose.
+    fn lane_rose(&mut self, _lane: &LaneKey) {}
+    /// An attempt is new.
+    fn attempt_opened(&mut self, _id: AttemptId) {}
+    /// An attempt was settled.
+    fn attempt_settled(&mut self, _id: AttemptId, _open: Open, _settled: &Settled) {}
+    /// Transfers were withdrawn.
+    fn cancelled(&mut self, _transfers: &[Transfer]) {}
+}
+
+/// Nothing is kept elsewhere.
+impl Journal for () {}
+
+/// A run of neighbours in the queue.
+#[derive(Default)]
+pub(crate) struct Row {
+    transfers: Vec<Transfer>,
+    /// From here on they are queued; before it they are claimed or gone.
+    queued_from: usize,
+    /// One bit each: those that are somewhere else now.
+    gone: u128,
+    /// Whether the backend wrote it.
+    pub(crate) stored: bool,
+}
+
+impl Row {
+    fn is_empty(&self) -> bool {
+        self.gone.count_ones() as usize == self.transfers.len()
+    }
+
+    /// What belongs here, oldest first: queued or claimed.
+    pub(crate) fn transfers(&self) -> impl Iterator<Item = &Transfer> + Clone {
+        self.transfers
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| self.gone & (1 << index) == 0)
+            .map(|(_, transfer)| transfer)
+    }
+}
+
+/// Claimed transfers' places in a row.
+struct Place {
+    row: i64,
+    from: usize,
+    to: usize,
+}
+
+struct Claimed {
+    transfers: Arc<[Transfer]>,
+    places: Vec<Place>,
+}
+
+#[derive(Default)]
+struct Held {
+    lease: Option<(LeaseId, Instant)>,
+    high_water: Nonce,
+}
+
+/// An attempt that is not settled.
+pub(crate) struct Open {
+    pub(crate) lane: LaneKey,
+    pub(crate) attempt: Attempt,
+    pub(crate) transfers: Arc<[Transfer]>,
+    /// Whether the backend wrote it.
+    pub(crate) stored: bool,
+}
+
+pub(crate) struct State<J> {
+    pub(crate) journal: J,
+    /// The queue's rows by position, and those whose transfers are all claimed.
+    rows: BTreeMap<i64, Row>,
+    /// The rows that hold queued transfers, in their order.
+    ready: VecDeque<i64>,
+    /// The lowest and one above the highest key that was ever given to a row: none is given twice.
+    head: i64,
+    tail: i64,
+    claims: HashMap<ClaimId, Claimed>,
+    lanes: HashMap<LaneKey, Held>,
+    attempts: BTreeMap<AttemptId, Open>,
+    /// How many transfers are queued, claimed and in `attempts`.
+    queued: u64,
+    claimed: u64,
+    open: u64,
+    next_id: u64,
+}
+
+impl<J: Journal + Default> Default for State<J> {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl<J: Journal + Default> State<J> {
+    /// Nothing yet; the first id lies above `last_id`.
+    pub(crate) fn new(last_id: u64) -> Self {
+        Self {
+            journal: J::default(),
+            rows: BTreeMap::new(),
+            ready: VecDeque::new(),
+            head: 0,
+            tail: 0,
+            claims: HashMap::new(),
+            lanes: HashMap::new(),
+            attempts: BTreeMap::new(),
+            queued: 0,
+            claimed: 0,
+            open: 0,
+            next_id: last_id,
+        }
+    }
+}
+
+/// What a backend reads back; nothing of it is journalled.
+impl<J: Journal> State<J> {
+    /// A row of the queue; rows come in the order of their keys.
+    pub(crate) fn restore_row(&mut self, key: i64, transfers: Vec<Transfer>) {
+        if self.rows.is_empty() {
+            self.head = key;
+        }
+        self.tail = key + 1;
+        self.queued += transfers.len() as u64;
+        self.ready.push_back(key);
+        self.rows.insert(key, Row { transfers, stored: true, ..Row::default() });
+    }
+
+    pub(crate) fn restore_lane(&mut self, lane: LaneKey, high_water: Nonce) {
+        self.lanes.insert(lane, Held { lease: None, high_water });
+    }
+
+    pub(crate) fn restore_attempt(&mut self, id: AttemptId, open: Open) {
+        self.open += open.transfers.len() as u64;
+        self.attempts.insert(id, open);
+    }
+
+    pub(crate) fn row(&mut self, key: i64) -> Option<&mut Row> {
+        self.rows.get_mut(&key)
+    }
+
+    pub(crate) fn attempt(&mut self, id: AttemptId) -> Option<&mut Open> {
+        self.attempts.get_mut(&id)
+    }
+
+    pub(crate) fn high_water(&self, lane: &LaneKey) -> Nonce {
+        self.lanes.get(lane).map_or(0, |held| held.high_water)
+    }
+
+    /// Every transfer that is accepted and not in a final state: the queue in its order with the claimed ones at their
+    /// places, then the attempts.
+    pub(crate) fn unsettled(&self) -> impl Iterator<Item = &Transfer> {
+        let attempts = self.attempts.values().flat_map(|open| open.transfers.iter());
+        self.rows.values().flat_map(Row::transfers).chain(attempts)
+    }
+}
+
+/// The steps.
+impl<J: Journal> State<J> {
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn held(&mut self, lane: &LaneKey, lease: LeaseId, now: Instant) -> Result<&mut Held, StoreError> {
+        self.lanes
+            .get_mut(lane)
+            .filter(|held| held.lease.is_some_and(|(id, until)| id == lease && now < until))
+            .ok_or_else(|| StoreError::LeaseLost(lane.public_key.clone()))
+    }
+
+    fn put_back(&mut self, transfers: Vec<Transfer>) {
+        self.queued += transfers.len() as u64;
+        for chunk in transfers.chunks(ROW).rev() {
+            self.head -= 1;
+            self.rows.insert(self.head, Row { transfers: chunk.to_vec(), ..Row::default() });
+            self.ready.push_front(self.head);
+            self.journal.row_changed(self.head);
+        }
+    }
+
+    /// Takes claimed transfers out of their rows.
+    fn leave(&mut self, places: &[Place]) {
+        for place in places {
+            let Some(row) = self.rows.get_mut(&place.row) else { continue };
+            let (below_to, below_from) = (u128::MAX >> (ROW - place.to), (1u128 << place.from) - 1);
+            row.gone |= below_to & !below_from;
+            self.tell(place.row);
+        }
+    }
+
+    /// Journals a change of the row, and drops the row when nothing is left in it.
+    fn tell(&mut self, key: i64) {
+        match self.rows.get(&key) {
+            Some(row) if row.is_empty() => {
+                self.journal.row_gone(key, row.stored);
+                self.rows.remove(&key);
+            }
+            _ => self.journal.row_changed(key),
+        }
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        self.queued > 0
+    }
+
+    pub(crate) fn push(&mut self, mut transfers: Vec<Transfer>, max_depth: u64) -> usize {
+        let room = usize::try_from(max_depth.saturating_sub(self.queued)).unwrap_or(usize::MAX);
+        transfers.truncate(room);
+        let taken = transfers.len();
+        self.queued += taken as u64;
+        let mut transfers = transfers.into_iter();
+        while transfers.len() > 0 {
+            // The last row is added to while it has room and something of it is queued.
+            let last = self.rows.last_key_value().map(|(key, row)| (*key, row.transfers.len()));
+            let key = match last {
+                Some((key, len)) if len < ROW && self.ready.back() == Some(&key) => key,
+                _ => {
+                    let key = self.tail;
+                    self.tail += 1;
+                    self.ready.push_back(key);
+                    key
+                }
+            };
+            let row = self.rows.entry(key).or_default();
+            row.transfers.extend(transfers.by_ref().take(ROW - row.transfers.len()));
+            self.journal.row_changed(key);
+        }
+        taken
+    }
+
+    pub(crate) fn acquire(
+        &mut self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        ttl: Duration,
+        now: Instant,
+    ) -> Result<Lane, StoreError> {
+        let held = self.lanes.entry(lane.clone()).or_default();
+        if let Some((holder, until)) = held.lease
+            && holder != lease
+            && now < until
+        {
+            return Err(StoreError::Held { lane: lane.public_key.clone(), free_in: until - now });
+        }
+        held.lease = Some((lease, now + ttl));
+        let high_water = held.high_water;
+        let mut open: Vec<_> = self
+            .attempts
+            .iter()
+            .filter(|(_, open)| open.lane == *lane)
+            .map(|(id, open)| (*id, open.attempt.clone(), open.transfers.clone()))
+            .collect();
+        open.sort_by_key(|(_, attempt, _)| attempt.nonce);
+        Ok(Lane { high_water, open })
+    }
+
+    pub(crate) fn renew(
+        &mut self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        ttl: Duration,
+        now: Instant,
+    ) -> Result<(), StoreError> {
+        self.held(lane, lease, now)?.lease = Some((lease, now + ttl));
+        Ok(())
+    }
+
+    pub(crate) fn release_lane(&mut self, lane: &LaneKey, lease: LeaseId, now: Instant) -> Result<(), StoreError> {
+        self.held(lane, lease, now)?.lease = None;
+        Ok(())
+    }
+
+    pub(crate) fn claim(
+        &mut self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        max: usize,
+        now: Instant,
+    ) -> Result<Option<Claim>, StoreError> {
+        self.held(lane, lease, now)?;
+        let mut transfers = Vec::with_capacity(max.min(usize::try_from(self.queued).unwrap_or(max)));
+        let mut places = Vec::new();
+        while transfers.len() < max
+            && let Some(&key) = self.ready.front()
+            && let Some(row) = self.rows.get_mut(&key)
+        {
+            let from = row.queued_from;
+            let to = row.transfers.len().min(from + max - transfers.len());
+            transfers.extend_from_slice(&row.transfers[from..to]);
+            places.push(Place { row: key, from, to });
+            row.queued_from = to;
+            if to == row.transfers.len() {
+                self.ready.pop_front();
+            }
+        }
+        if transfers.is_empty() {
+            return Ok(None);
+        }
+        self.queued -= transfers.len() as u64;
+        self.claimed += transfers.len() as u64;
+        let id = ClaimId(self.id());
+        let transfers: Arc<[Transfer]> = transfers.into();
+        self.claims.insert(id, Claimed { transfers: transfers.clone(), places });
+        Ok(Some(Claim { id, transfers }))
+    }
+
+    pub(crate) fn release(&mut self, claim: ClaimId) -> Result<(), StoreError> {
+        let claimed = self.claims.remove(&claim).ok_or(StoreError::ClaimLost(claim))?;
+        self.claimed -= claimed.transfers.len() as u64;
+        self.leave(&claimed.places);
+        self.put_back(claimed.transfers.to_vec());
+        Ok(())
+    }
+
+    pub(crate) fn commit(
+        &mut self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        claim: Option<ClaimId>,
+        attempt: Attempt,
+        now: Instant,
+    ) -> Result<AttemptId, StoreError> {
+        let high_water = self.held(lane, lease, now)?.high_water;
+        if attempt.nonce <= high_water {
+            return Err(StoreError::NonceReused { lane: lane.public_key.clone(), nonce: attempt.nonce, high_water });
+        }
+        let transfers = match claim {
+            Some(claim) => {
+                let claimed = self.claims.remove(&claim).ok_or(StoreError::ClaimLost(claim))?;
+                self.leave(&claimed.places);
+                claimed.transfers
+            }
+            None => Arc::default(),
+        };
+        self.held(lane, lease, now)?.high_water = attempt.nonce;
+        self.journal.lane_rose(lane);
+        self.claimed -= transfers.len() as u64;
+        self.open += transfers.len() as u64;
+        let id = AttemptId(self.id());
+        self.attempts.insert(id, Open { lane: lane.clone(), attempt, transfers, stored: false });
+        self.journal.attempt_opened(id);
+        Ok(id)
+    }
+
+    /// Returns whether something went back to the queue.
+    pub(crate) fn settle(&mut self, attempt: AttemptId, settled: &Settled) -> Result<bool, StoreError> {
+        let open = self.attempts.remove(&attempt).ok_or(StoreError::NotOpen(attempt))?;
+        self.open -= open.transfers.len() as u64;
+        let back: Vec<_> = open
+            .transfers
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| settled.settlement.fate(*index) == Fate::Requeue)
+            .map(|(_, transfer)| transfer.clone())
+            .collect();
+        self.journal.attempt_settled(attempt, open, settled);
+        let woken = !back.is_empty();
+        self.put_back(back);
+        Ok(woken)
+    }
+
+    pub(crate) fn cancel_queued(&mut self) -> Vec<Transfer> {
+        let mut cancelled = Vec::with_capacity(usize::try_from(self.queued).unwrap_or_default());
+        for key in std::mem::take(&mut self.ready) {
+            if let Some(row) = self.rows.get_mut(&key) {
+                cancelled.extend(row.transfers.drain(row.queued_from..));
+                self.tell(key);
+            }
+        }
+        self.queued = 0;
+        self.journal.cancelled(&cancelled);
+        cancelled
+    }
+
+    pub(crate) fn depth(&self) -> Depth {
+        Depth { queued: self.queued, claimed: self.claimed, open: self.open }
+    }
+}
