@@ -8,7 +8,7 @@ STAGE := .ci/stage
 help:
 	@echo 'make demo      a NEAR chain, a token and a one-minute load at 200 transfers/s on this machine: the result table'
 	@echo 'make check     format, lints, the borders between crates, licences (where cargo-deny is installed)'
-	@echo 'make test      check, the token contract against its committed bytes, and every test'
+	@echo 'make test      check, the token contract against its committed bytes, devnet with a foreign client, and every test'
 	@echo 'make bench     every benchmark'
 	@echo 'make contract  rebuild the token contract and its checksum'
 	@echo 'make image     the image of nearbench, without a container engine: out/nearbench.tar'
@@ -35,8 +35,10 @@ check: setup
 # Build and run apart, so that the time of each is seen. Every cargo command here and in CI takes the
 # whole workspace with its one feature set and one profile: another would compile everything again.
 test: check
+	@.ci/setup clients
 	@$(STAGE) contract contracts/ft/check.sh
 	@$(STAGE) build cargo test --workspace --locked --no-run
+	@$(STAGE) clients devnet/clients/near-api-js/check.sh
 	@$(STAGE) test cargo test --workspace --locked
 
 bench: setup

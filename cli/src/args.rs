@@ -123,6 +123,19 @@ pub(crate) struct Devnet {
     /// The protocol version, 84 to 88.
     #[arg(long, default_value_t = 86)]
     pub(crate) protocol_version: u32,
+    /// Blocks of an epoch.
+    #[arg(long, value_name = "BLOCKS", default_value_t = 43_200)]
+    pub(crate) epoch_length: u64,
+    /// Blocks for which a transaction stays valid after its base block, at most two epochs.
+    #[arg(long, value_name = "BLOCKS", default_value_t = 86_400)]
+    pub(crate) validity_period: u64,
+    /// Collect what is older than that many epochs, the current one included, at least 3: blocks, outcomes and states
+    /// are then answered as by a nearcore node that is not archival. Without it everything is kept.
+    #[arg(long, value_name = "EPOCHS")]
+    pub(crate) keep_epochs: Option<u64>,
+    /// Let POST /endpoints/NAME answer from everything, as an archival node beside those that collect; repeatable.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) archival: Vec<String>,
     /// The chain id: any but those of NEAR's networks.
     #[arg(long, default_value = "devnet")]
     pub(crate) chain_id: String,

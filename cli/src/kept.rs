@@ -3,12 +3,14 @@
 
 use crate::exit::Failure;
 use anyhow::{Context, anyhow};
-use nearbench_core::{Account, Height, Plan, audit::Balances, plan::ChainLimits};
+use nearbench_core::{
+    Account, Hash, Height, Nonce, Plan, TransferId, audit::Balances, plan::ChainLimits, settle::Fate,
+};
 use nearbench_near::{
     Signer,
     keyfile::{self, ACCOUNT_FILE, KEYS_FILE},
 };
-use nearbench_store::{FileStore, OpenError};
+use nearbench_store::{FileStore, OpenError, ResultRow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs, io,
@@ -37,12 +39,23 @@ pub(crate) struct Opening {
     pub(crate) start_unix_ns: u64,
     /// The secret that transfer ids are derived with.
     pub(crate) namespace: [u8; 32],
+    /// The public keys that transfers are signed with, in their order.
+    pub(crate) public_keys: Vec<String>,
     /// The chain's limits.
     pub(crate) limits: ChainLimits,
     /// The final block before the load.
     pub(crate) height: Height,
     /// Token balances there.
     pub(crate) balances: Balances,
+}
+
+/// A transaction of which nobody could tell whether it moved its transfers' tokens.
+#[derive(Debug, Serialize)]
+pub(crate) struct WithoutProof {
+    transaction: Hash,
+    nonce: Nonce,
+    /// The ids at the head of their memos on chain.
+    transfers: Vec<TransferId>,
 }
 
 /// A run's folder while the run is not over.
@@ -113,6 +126,21 @@ impl Kept {
     /// Whether transfers may have been accepted.
     pub(crate) fn load_began(&self) -> bool {
         self.store.meta(OPENING).is_some()
+    }
+
+    /// The transactions that ended without proof either way, for a person to look into.
+    pub(crate) fn without_proof(&self) -> Result<Vec<WithoutProof>, Failure> {
+        let mut found = Vec::new();
+        let visit = &mut |row| {
+            let ResultRow::Settled { hash, nonce, settled, transfers } = row else { return };
+            let open = |index: &usize| settled.settlement.fate(*index) == Fate::NeedsReview;
+            let transfers: Vec<_> = (0..transfers.len()).filter(open).map(|index| transfers[index].id).collect();
+            if !transfers.is_empty() {
+                found.push(WithoutProof { transaction: hash, nonce, transfers });
+            }
+        };
+        self.store.results(visit).map_err(Failure::run)?;
+        Ok(found)
     }
 
     /// The home of a chain of the run's own, and the keys on it: `funder`'s, and `lanes` of `account`'s. Made at the first

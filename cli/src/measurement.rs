@@ -6,7 +6,6 @@ use crate::{
     exit::Failure,
     kept::{Kept, Opening},
     progress::Progress,
-    provision,
 };
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
@@ -103,6 +102,7 @@ impl Measurement<'_> {
                     run_started: run_started.to_string(),
                     start_unix_ns: now_unix_ns + LEAD.as_nanos() as u64,
                     namespace: rand::rng().random(),
+                    public_keys: provisioned.public_keys(),
                     limits: provisioned.limits,
                     height: provisioned.height,
                     balances: provisioned.balances.clone(),
@@ -219,7 +219,7 @@ impl Measurement<'_> {
         let ledger = measured.tally.ledger().clone();
         let numbers: HashMap<_, _> = (0..ledger.total()).map(|n| (measured.offer.id(n), n)).collect();
         let expected = |id| numbers.get(&id).map(|n| expected(&measured.offer, &ledger, *n));
-        let public_keys = provision::public_keys(&chain.signers.lanes);
+        let public_keys = provisioned.public_keys();
         let scope = Scope {
             account: &plan.account.account_id,
             public_keys: &public_keys,

@@ -97,8 +97,9 @@ pub(crate) struct KeptKeys {
 
 impl KeptKeys {
     /// Writes the keys that this run made, unless the chain ends with it anyway. To be called before they go on chain.
-    /// Where the folder holds the keys of a run that did not get to remove them, this run goes on with those.
-    pub(crate) fn keep(chain: &mut Chain, plan: &Plan, folder: &Path) -> Result<Self, Failure> {
+    /// Where the folder holds the keys of a run that did not get to remove them, this run goes on with those. A run that is
+    /// resumed signs with its own keys or, once they are removed, with none.
+    pub(crate) fn keep(chain: &mut Chain, plan: &Plan, folder: &Path, resumed: bool) -> Result<Self, Failure> {
         let Keys::Generate { count } = plan.account.keys else { return Ok(Self { path: None, earlier: false }) };
         if chain.is_own() {
             return Ok(Self { path: None, earlier: false });
@@ -116,10 +117,12 @@ impl KeptKeys {
                 )));
             }
             chain.signers.lanes = left;
+        } else if resumed {
+            chain.signers.lanes.clear();
         } else {
             keyfile::write_keys(&path, &chain.signers.lanes).map_err(Failure::run)?;
         }
-        Ok(Self { path: Some(path), earlier })
+        Ok(Self { path: (earlier || !resumed).then_some(path), earlier })
     }
 
     /// The file, as long as its keys may be on chain.
@@ -159,7 +162,7 @@ pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
     let progress = Progress::new();
     let mut chain = Chain::through_endpoints(&plan, &args.references.secrets)?;
     output::is_folder("--keys", &args.keys)?;
-    let kept = KeptKeys::keep(&mut chain, &plan, &args.keys)?;
+    let kept = KeptKeys::keep(&mut chain, &plan, &args.keys, false)?;
     progress.stage("Provisioning");
     let changed = AtomicBool::new(false);
     let hear = |event: Event<'_>| {

@@ -29,8 +29,15 @@ use nearbench_near::{
     keyfile::KEYS_FILE,
     provision::{Lane, Progress as Event, Provisioned, remove_keys},
 };
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 use tokio_util::sync::CancellationToken;
+
+const REPORT_FILE: &str = "report.json";
+/// Names the transactions whose end nobody could prove.
+const REVIEW_FILE: &str = "needs-review.json";
 
 /// What becomes of keys that a run left.
 const KEYS_WAY_OUT: &str = "run again with the same --out, and they are used, and removed at the end; after its load began, \
@@ -51,7 +58,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     progress.stage(&format!("{}: {}", plan.name, validate::describe(&plan)));
     remarks.iter().for_each(|remark| progress.step(remark));
     let mut chain = Chain::open(&plan, &args.references.secrets, &kept).await?;
-    let mut keys = KeptKeys::keep(&mut chain, &plan, &args.out)?;
+    let mut keys = KeptKeys::keep(&mut chain, &plan, &args.out, kept.opening.is_some())?;
 
     let started = Timestamp::now();
     let mut driver = Driver::begin(&plan, interrupt);
@@ -79,7 +86,19 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     if let Some(failure) = error {
         output::error(&failure.error);
     }
-    let text = write_report(&args.out, &report)?;
+    let text = serde_json::to_string_pretty(&report).map_err(Failure::run)? + "\n";
+    write_whole(&args.out, REPORT_FILE, &text)?;
+    let without_proof = kept.without_proof()?;
+    if !without_proof.is_empty() {
+        let text = serde_json::to_string_pretty(&without_proof).map_err(Failure::run)? + "\n";
+        let path = write_whole(&args.out, REVIEW_FILE, &text)?;
+        let transactions = without_proof.len();
+        output::note(&format!(
+            "{} names {transactions} transactions of which nobody could tell how they ended, and their transfers: look for \
+             them on chain before anybody pays again",
+            path.display()
+        ));
+    }
     kept.forget();
     if let Some(delivery) = delivery {
         delivery.deliver(&text).await?;
@@ -217,8 +236,8 @@ impl Scene<'_> {
         let Self { plan, chain, kept, .. } = *self;
         let opening = kept.opening.as_ref().ok_or_else(|| Failure::run(anyhow!("the load has not begun")))?;
         chain.client.check_chain_id(&plan.network.chain_id).await.map_err(Failure::run)?;
-        let mut lanes = Vec::with_capacity(chain.signers.lanes.len());
-        for public_key in provision::public_keys(&chain.signers.lanes) {
+        let mut lanes = Vec::with_capacity(opening.public_keys.len());
+        for public_key in opening.public_keys.iter().cloned() {
             let key = chain.client.access_key(&plan.account.account_id, &public_key, At::Final).await;
             // A key that was taken off the account meanwhile stops its lane, by what its attempts show.
             let nonce = key.map_err(Failure::run)?.value.map_or(0, |key| key.nonce);
@@ -245,15 +264,14 @@ impl Scene<'_> {
     }
 }
 
-/// Writes report.json; its text.
-fn write_report(folder: &Path, report: &BenchmarkReport) -> Result<String, Failure> {
-    let path = folder.join("report.json");
-    let text = serde_json::to_string_pretty(report).map_err(Failure::run)? + "\n";
-    // Written beside and renamed, so that nobody reads half a report.
-    let beside = folder.join(".report.json");
-    fs::write(&beside, &text)
+/// Writes a file of the run's folder; its path.
+fn write_whole(folder: &Path, name: &str, text: &str) -> Result<PathBuf, Failure> {
+    let path = folder.join(name);
+    // Written beside and renamed, so that nobody reads half of it.
+    let beside = folder.join(format!(".{name}"));
+    fs::write(&beside, text)
         .and_then(|()| fs::rename(&beside, &path))
         .with_context(|| format!("cannot write {}", path.display()))
         .map_err(Failure::run)?;
-    Ok(text)
+    Ok(path)
 }

@@ -10,19 +10,23 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
+use near_primitives::account::Account;
 use near_primitives::congestion_info::{
     CongestionControl, CongestionInfo, RejectTransactionReason, ShardAcceptsTransactions,
 };
 use near_primitives::errors::InvalidTxError;
 use near_primitives::hash::CryptoHash;
 use near_primitives::receipt::{Receipt, ReceiptEnum};
+use near_primitives::state_record::StateRecord;
 use near_primitives::transaction::SignedTransaction;
+use near_primitives::trie_key::TrieKey;
 use near_primitives::types::{AccountId, Balance, EpochId, Gas, ShardId};
 
 use crate::block::{Block, Chunk, OutcomeRecord, TransactionRecord};
 use crate::faults::Handling;
 use crate::genesis::{Genesis, GenesisError};
 use crate::history::{Body, History, HistoryError};
+use crate::patch::{self, PatchError, Write};
 use crate::pool::{Inserted, Offered, Pool};
 use crate::runtime::chunk::{ChunkResult, ChunkUnderWay};
 use crate::runtime::verify::verify_and_charge;
@@ -30,8 +34,10 @@ use crate::runtime::view::ViewContext;
 use crate::runtime::{BlockContext, Rules, genesis_states, validate_transaction};
 use crate::state::{ShardState, StateView, Update};
 
-/// Versions of the state that are kept.
-const STATES_KEPT: usize = 1024;
+/// Versions of the state that are kept at least, where nothing is collected sooner, and how many changed keys in all
+/// may be kept beyond them: of an idle chain every version, of a loaded one those of its last minutes.
+const STATES_AT_LEAST: usize = 1024;
+const CHANGES_AT_MOST: usize = 100_000;
 /// The price of gas never exceeds this many times the lowest. Source: nearcore, `MAX_GAS_MULTIPLIER`.
 const MAX_GAS_PRICE_FACTOR: u128 = 20;
 /// The price of gas rises or falls by at most half of one part in this many a block.
@@ -90,9 +96,19 @@ pub struct Resumed {
     pub cut_off: u64,
 }
 
+/// What a chain keeps of its past. Its log keeps every block in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Epochs whose blocks are kept, that of the head included; what is older is collected. `None` keeps everything.
+    pub epochs: Option<u64>,
+    /// What is collected may still be read: it is told apart by [`Chain::first_kept`], and nothing is dropped.
+    pub archival: bool,
+}
+
 /// The chunks of the next block, their contents fixed, to be executed off any lock.
 pub struct BlockJob {
     height: u64,
+    patch: Vec<Write>,
     chunks: Vec<ChunkJob>,
 }
 
@@ -106,6 +122,7 @@ struct ChunkJob {
 /// The results of a block's chunks, not yet visible to anyone.
 pub struct ExecutedBlock {
     height: u64,
+    patch: Vec<Write>,
     chunks: Vec<ExecutedChunk>,
 }
 
@@ -129,7 +146,8 @@ impl BlockJob {
 
     /// Executes the chunks. CPU only.
     pub fn execute(self) -> ExecutedBlock {
-        ExecutedBlock { height: self.height, chunks: self.chunks.into_iter().map(ChunkJob::execute).collect() }
+        let Self { height, patch, chunks } = self;
+        ExecutedBlock { height, patch, chunks: chunks.into_iter().map(ChunkJob::execute).collect() }
     }
 }
 
@@ -153,23 +171,42 @@ struct Shard {
     pool: Pool,
     /// The latest states, up to the head's.
     states: VecDeque<ShardState>,
+    /// Keys changed in them, all added up.
+    changes: usize,
     /// Receipts that its next chunk executes, in order.
     incoming: Arc<Vec<Receipt>>,
 }
 
 impl Shard {
     fn at_genesis(state: ShardState) -> Self {
-        Self { pool: Pool::default(), states: VecDeque::from([state]), incoming: Arc::default() }
+        Self {
+            pool: Pool::default(),
+            changes: state.changes(),
+            states: VecDeque::from([state]),
+            incoming: Arc::default(),
+        }
     }
 
     fn state(&self) -> &ShardState {
         self.states.back().expect("a shard has its genesis state")
+    }
+
+    /// Takes the state after the next block, and drops those below a height and those that there is no room for.
+    fn push(&mut self, state: ShardState, height: u64, first_kept: u64) {
+        self.changes += state.changes();
+        self.states.push_back(state);
+        let kept = usize::try_from(height.saturating_sub(first_kept)).unwrap_or(usize::MAX).saturating_add(1);
+        while self.states.len() > kept || (self.states.len() > STATES_AT_LEAST && self.changes > CHANGES_AT_MOST) {
+            let Some(old) = self.states.pop_front() else { break };
+            self.changes -= old.changes();
+        }
     }
 }
 
 /// A chain of one process.
 pub struct Chain {
     genesis: Genesis,
+    retention: Retention,
     rules: Arc<Rules>,
     shards: BTreeMap<ShardId, Shard>,
     history: History,
@@ -179,49 +216,70 @@ pub struct Chain {
     fixed: HashMap<CryptoHash, Arc<SignedTransaction>>,
     /// Transactions that reach their pools with the chunks of a height, on the way until then.
     held_back: BTreeMap<u64, Vec<Arc<SignedTransaction>>>,
+    /// Transactions that are in the chunks of a height unchecked, behind those of the pools.
+    unchecked: BTreeMap<u64, Vec<Arc<SignedTransaction>>>,
+    /// What is put into the state before the next chunks.
+    patch: Vec<Write>,
+    /// Height of the chunks that were fixed last.
+    fixed_height: u64,
     resumed: Option<Resumed>,
 }
 
 impl Chain {
-    /// A chain at its genesis, whose history goes into an anonymous temporary file.
+    /// A chain at its genesis that keeps everything, and whose history goes into an anonymous temporary file.
     pub fn new(genesis: Genesis) -> Result<Self, ChainError> {
+        Self::with_retention(genesis, Retention::default())
+    }
+
+    /// The same that keeps what it is told to.
+    pub fn with_retention(genesis: Genesis, retention: Retention) -> Result<Self, ChainError> {
         let (rules, states) = begin(&genesis)?;
-        Self::at_genesis(genesis, rules, states, History::anonymous()?)
+        let history = History::anonymous(segment(&genesis, retention))?;
+        Self::at_genesis(genesis, retention, rules, states, history)
     }
 
     /// The chain recorded in `home`, or a new one there. Recorded blocks are executed again and must come out equal.
-    pub fn open(genesis: Genesis, home: &Path) -> Result<Self, ChainError> {
+    pub fn open(genesis: Genesis, retention: Retention, home: &Path) -> Result<Self, ChainError> {
         let (rules, states) = begin(&genesis)?;
-        let history = History::open(home, genesis.hash())?;
-        Self::at_genesis(genesis, rules, states, history)
+        let history = History::open(home, genesis.hash(), segment(&genesis, retention))?;
+        Self::at_genesis(genesis, retention, rules, states, history)
     }
 
     fn at_genesis(
         genesis: Genesis,
+        retention: Retention,
         rules: Arc<Rules>,
         states: BTreeMap<ShardId, ShardState>,
         history: History,
     ) -> Result<Self, ChainError> {
         let mut chain = Self {
             genesis,
+            retention,
             rules,
             shards: states.into_iter().map(|(shard_id, state)| (shard_id, Shard::at_genesis(state))).collect(),
             history,
             waiting: HashMap::new(),
             fixed: HashMap::new(),
             held_back: BTreeMap::new(),
+            unchecked: BTreeMap::new(),
+            patch: Vec::new(),
+            fixed_height: 0,
             resumed: None,
         };
-        let body = Body { block: chain.genesis_block()?, outcomes: Vec::new(), other_executed: Vec::new() };
+        let body =
+            Body { block: chain.genesis_block()?, outcomes: Vec::new(), other_executed: Vec::new(), patch: Vec::new() };
         let recorded = chain.history.next_recorded()?;
         chain.check(recorded.as_ref(), &body.block)?;
         let is_recorded = recorded.is_some();
         chain.history.push(body, is_recorded)?;
         while let Some(recorded) = chain.history.next_recorded()? {
-            let job = chain.next_chunks(|before, chunk| {
+            let job = chain.next_chunks(recorded.patch.clone(), |before, chunk| {
                 let of_shard = recorded.block.chunk(before.shard_id).into_iter();
-                let transactions = of_shard.flat_map(|chunk| &chunk.transactions);
-                transactions.filter(|transaction| chunk.convert(transaction).is_ok()).cloned().collect()
+                let transactions: Vec<_> = of_shard.flat_map(|chunk| &chunk.transactions).cloned().collect();
+                for transaction in &transactions {
+                    chunk.include(transaction, chain.check_validity_period(transaction).err());
+                }
+                transactions
             });
             chain.extend(job.execute(), recorded.block.timestamp_ns, Some(&recorded))?;
         }
@@ -282,6 +340,10 @@ impl Chain {
                 self.held_back.entry(head.height + 1 + blocks).or_default().push(Arc::new(tx));
                 return Ok(Submitted::New);
             }
+            Handling::Unchecked { blocks } => {
+                self.unchecked.entry(head.height + 1 + blocks).or_default().push(Arc::new(tx));
+                return Ok(Submitted::New);
+            }
         }
         Ok(match shard.pool.insert(Arc::new(tx)) {
             Inserted::New => Submitted::New,
@@ -329,12 +391,39 @@ impl Chain {
     /// Forgets every transaction that is in no chunk yet.
     pub fn empty_pools(&mut self) {
         self.held_back.clear();
+        self.unchecked.clear();
         for shard in self.shards.values_mut() {
             shard.pool.clear();
         }
     }
 
-    /// Takes the next block's transactions out of the pools. Those that are invalid by now are dropped silently.
+    /// Puts records into the state before the next chunks, and returns the height of the block that has them.
+    ///
+    /// # Errors
+    /// A record cannot be put into the state; then none is.
+    pub fn patch(&mut self, records: Vec<StateRecord>) -> Result<u64, PatchError> {
+        let code_hash = |account_id: &AccountId| {
+            let of_account = |write: &Write| match write.record()? {
+                StateRecord::Account { account_id: of, account } if of == *account_id => Some(account),
+                _ => None,
+            };
+            let state = self.shards.get(&self.shard_of(account_id)).expect("the layout lists every shard").state();
+            let before = || state.get::<Account>(&TrieKey::Account { account_id: account_id.clone() });
+            let account = self.patch.iter().rev().find_map(of_account).or_else(before)?;
+            Some(account.local_contract_hash().unwrap_or_default())
+        };
+        let writes = patch::writes(records, code_hash)?;
+        self.patch.extend(writes);
+        Ok(self.head().height.max(self.fixed_height) + 1)
+    }
+
+    /// What was put into the state by hand in a block.
+    pub fn patch_in(&self, height: u64) -> Vec<Write> {
+        self.history.at(height).map(|record| record.patch.clone()).unwrap_or_default()
+    }
+
+    /// Takes the next block's transactions out of the pools. Those that are invalid by now are dropped silently, but for
+    /// those that nobody checks.
     pub fn fix_chunks(&mut self) -> BlockJob {
         let head = self.head();
         let later = self.held_back.split_off(&(head.height + 2));
@@ -343,16 +432,19 @@ impl Chain {
             // What was handed in again meanwhile is there already.
             let _ = self.shards.get_mut(&shard_id).expect("the layout lists every shard").pool.insert(tx);
         }
+        let later = self.unchecked.split_off(&(head.height + 2));
+        let unchecked: Vec<_> = std::mem::replace(&mut self.unchecked, later).into_values().flatten().collect();
         let congested: HashSet<ShardId> =
             head.chunks.iter().filter(|chunk| self.check_congestion(chunk).is_err()).map(|c| c.shard_id).collect();
         let mut pools: BTreeMap<ShardId, Pool> =
             self.shards.iter_mut().map(|(&shard_id, shard)| (shard_id, std::mem::take(&mut shard.pool))).collect();
+        let patch = std::mem::take(&mut self.patch);
         let chain = &*self;
         let valid = |tx: &SignedTransaction| {
             let receiver_shard = chain.shard_of(tx.transaction.receiver_id());
             !congested.contains(&receiver_shard) && chain.check_validity_period(tx).is_ok()
         };
-        let job = chain.next_chunks(|before, chunk| {
+        let job = chain.next_chunks(patch, |before, chunk| {
             let size_before: u64 = before.transactions.iter().map(|tx| tx.get_size()).sum();
             // The transactions of two consecutive chunks share one limit.
             let limit = chain.rules.config.witness_config.combined_transactions_size_limit as u64;
@@ -372,18 +464,28 @@ impl Chain {
                 taken.push(Arc::clone(tx));
                 Offered::Taken
             });
+            for tx in unchecked.iter().filter(|tx| chain.shard_of(tx.transaction.signer_id()) == before.shard_id) {
+                // nearcore skips what is twice in a chunk.
+                if tx.get_size() <= room && taken.iter().all(|other| other.hash() != tx.hash()) {
+                    chunk.include(tx, chain.check_validity_period(tx).err());
+                    room -= tx.get_size();
+                    taken.push(Arc::clone(tx));
+                }
+            }
             taken
         });
         for (shard_id, shard) in &mut self.shards {
             shard.pool = pools.remove(shard_id).unwrap_or_default();
         }
+        self.fixed_height = job.height;
         self.fixed = job.transactions().map(|tx| (*tx.hash(), Arc::clone(tx))).collect();
         job
     }
 
-    /// The next chunks, each on top of its shard's chunk in the head, with the transactions that `convert` put into it.
+    /// The next chunks, each on top of its shard's chunk in the head and of the patch, with the transactions that `convert` put into it.
     fn next_chunks(
         &self,
+        patch: Vec<Write>,
         mut convert: impl FnMut(&Chunk, &mut ChunkUnderWay) -> Vec<Arc<SignedTransaction>>,
     ) -> BlockJob {
         let head = self.head();
@@ -399,10 +501,12 @@ impl Chain {
             let shard = self.shards.get(&shard_id).expect("a chunk is of a shard of the layout");
             let mut chunk =
                 ChunkUnderWay::new(Arc::clone(&self.rules), block, shard.state().clone(), before.congestion);
+            chunk.patch(patch.iter().filter(|write| self.shard_of(&write.account_id) == shard_id));
             let transactions = convert(before, &mut chunk);
             ChunkJob { shard_id, transactions, incoming: Arc::clone(&shard.incoming), chunk }
         };
-        BlockJob { height: block.height, chunks: head.chunks.iter().map(next_chunk).collect() }
+        let chunks = head.chunks.iter().map(next_chunk).collect();
+        BlockJob { height: block.height, patch, chunks }
     }
 
     /// Makes the next block of what was executed; it is on disk, if there is a home, before this returns. A
@@ -424,7 +528,7 @@ impl Chain {
         }
         let block = self.next_block(&executed.chunks, timestamp_ns);
         self.check(recorded, &block)?;
-        let mut body = Body { block, outcomes: Vec::new(), other_executed: Vec::new() };
+        let mut body = Body { block, outcomes: Vec::new(), other_executed: Vec::new(), patch: executed.patch };
         let mut states = BTreeMap::new();
         let mut incoming = BTreeMap::<ShardId, Vec<Receipt>>::new();
         for ExecutedChunk { shard_id, result, .. } in executed.chunks {
@@ -443,15 +547,25 @@ impl Chain {
         let actions = sent.filter(|receipt| !matches!(receipt.receipt(), ReceiptEnum::Data(_)));
         self.waiting.extend(actions.map(|receipt| (*receipt.receipt_id(), Arc::new(receipt.clone()))));
         self.history.push(body, recorded.is_some())?;
+        let first_kept = if self.retention.archival { 0 } else { self.first_kept() };
+        self.history.collect_below(first_kept);
         for (shard_id, shard) in &mut self.shards {
-            shard.states.extend(states.remove(shard_id));
-            if shard.states.len() > STATES_KEPT {
-                shard.states.pop_front();
-            }
+            let state = states.remove(shard_id).expect("a block has a chunk for each shard");
+            // One more: what the first block changed is told by the state before it.
+            shard.push(state, next, first_kept.saturating_sub(1));
             shard.incoming = Arc::new(incoming.remove(shard_id).unwrap_or_default());
         }
         self.fixed.clear();
         Ok(self.head())
+    }
+
+    /// Height of the first block that a node which collects still has, with its outcomes and its state: the last one
+    /// before the epochs that it keeps. Source: nearcore `chain/chain/src/garbage_collection.rs`, `clear_data`, which
+    /// collects the blocks before the tail, and leaves the tail one below `get_gc_stop_height`.
+    pub fn first_kept(&self) -> u64 {
+        let Some(epochs) = self.retention.epochs else { return 0 };
+        let first_epoch = self.head().epoch_height.saturating_add(1).saturating_sub(epochs);
+        first_epoch.saturating_mul(self.genesis.epoch_length).saturating_sub(1)
     }
 
     fn genesis_block(&self) -> Result<Block, ChainError> {
@@ -607,24 +721,45 @@ impl Chain {
 
     /// A transaction in a published block, or fixed in a chunk of the next.
     pub fn transaction(&self, hash: &CryptoHash) -> Option<TransactionRecord> {
-        if let Some(transaction) = self.fixed.get(hash) {
-            return Some(TransactionRecord { transaction: Arc::clone(transaction), included: None });
-        }
-        self.history.find(hash, |record| {
-            let transaction = record.transaction(hash)?;
-            Some(TransactionRecord { transaction, included: Some((record.block.height, record.block.hash)) })
-        })
+        self.transactions(hash).next()
     }
 
-    /// The outcome of a transaction's conversion or of a receipt, in a published block.
+    /// Every place where a transaction is: one that was invalid in a chunk may be in another one too.
+    pub fn transactions(&self, hash: &CryptoHash) -> impl Iterator<Item = TransactionRecord> {
+        let fixed = self.fixed.get(hash);
+        let fixed = fixed.map(|tx| TransactionRecord { transaction: Arc::clone(tx), included: None });
+        fixed.into_iter().chain(self.history.find_all(hash, |record| {
+            let transaction = record.transaction(hash)?;
+            Some(TransactionRecord { transaction, included: Some((record.block.height, record.block.hash)) })
+        }))
+    }
+
+    /// The outcome of a transaction's conversion or of a receipt, in a published block. Of several it is the one that a
+    /// node shows.
     pub fn outcome(&self, id: &CryptoHash) -> Option<Arc<OutcomeRecord>> {
-        self.history.find(id, |record| record.outcome(id))
+        shown(self.outcomes(id))
+    }
+
+    /// Every outcome of an id: a transaction that was invalid in a chunk has another one if it landed after all.
+    pub fn outcomes(&self, id: &CryptoHash) -> impl Iterator<Item = Arc<OutcomeRecord>> {
+        self.history.find_all(id, |record| record.outcome(id))
     }
 
     /// A receipt that was executed or waits to be.
     pub fn receipt(&self, id: &CryptoHash) -> Option<Arc<Receipt>> {
         self.waiting.get(id).cloned().or_else(|| self.history.find(id, |record| record.receipt(id)))
     }
+}
+
+/// The outcome that a node shows of an id's several: the one of the lowest block hash, be it the newest or not. Source:
+/// nearcore `chain/chain/src/store`, `get_outcomes_by_id`, whose keys are sorted by it, and `get_execution_outcome`.
+pub(crate) fn shown(outcomes: impl Iterator<Item = Arc<OutcomeRecord>>) -> Option<Arc<OutcomeRecord>> {
+    outcomes.min_by_key(|record| record.block_hash)
+}
+
+/// How many blocks are dropped at once.
+fn segment(genesis: &Genesis, retention: Retention) -> Option<u64> {
+    retention.epochs.filter(|_| !retention.archival).map(|_| genesis.epoch_length)
 }
 
 /// Rules and states of a genesis.
@@ -642,4 +777,32 @@ fn next_gas_price(current: Balance, used: u128, limit: u128, min: Balance) -> Ba
     let next = current.as_yoctonear().saturating_mul(numerator) / (2 * GAS_PRICE_ADJUSTMENT * limit);
     let min = min.as_yoctonear();
     Balance::from_yoctonear(next.clamp(min, min.saturating_mul(MAX_GAS_PRICE_FACTOR)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many states a shard keeps after that many blocks which change that many keys each.
+    fn kept(blocks: u64, changes: u8, first_kept: u64) -> usize {
+        let mut shard = Shard::at_genesis(ShardState::default());
+        for height in 1..=blocks {
+            let mut update = Update::new(shard.state().clone());
+            for key in 0..changes {
+                update.set_raw(vec![key], height.to_le_bytes().as_slice().into());
+            }
+            update.commit();
+            shard.push(update.finish(), height, first_kept);
+        }
+        shard.states.len()
+    }
+
+    #[test]
+    fn every_state_of_an_idle_chain_is_kept_and_of_a_loaded_one_the_latest_until_they_are_collected() {
+        assert_eq!(kept(5000, 0, 0), 5001);
+        assert_eq!(kept(5000, 50, 0), CHANGES_AT_MOST / 50);
+        assert_eq!(kept(2000, 200, 0), STATES_AT_LEAST);
+        assert_eq!(kept(2000, 0, 1990), 11);
+        assert_eq!(kept(2000, 200, 1990), 11);
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     DevnetError,
+    chain::Retention,
     genesis::{Genesis, GenesisAccount, SUPPORTED_PROTOCOL_VERSIONS},
     home::{self, Parameters},
 };
@@ -19,12 +20,20 @@ pub struct Config {
     pub block_time: Duration,
     /// Gas that a chunk may burn.
     pub gas_limit: u64,
-    /// Blocks for which a transaction stays valid after its base block.
+    /// Blocks for which a transaction stays valid after its base block; at most two epochs, as nearcore wants it.
     pub transaction_validity_period: u64,
+    /// Blocks of an epoch.
+    pub epoch_length: u64,
+    /// Epochs that the node keeps, the current one included, at least 3; what is older it collects. `None` keeps
+    /// everything, as an archival node does.
+    pub keep_epochs: Option<u64>,
+    /// Endpoints, by the NAME of `POST /endpoints/NAME`, that answer from everything where the others have collected.
+    /// Not part of the chain: one in a folder may be opened with others.
+    pub archival: Vec<String>,
     /// The accounts of the genesis.
     pub accounts: Vec<AccountConfig>,
     /// The folder that holds the chain; without one it is gone with the process. It is opened again only with the
-    /// configuration that it was made with.
+    /// configuration that it was made with. Its log keeps every block, whatever the node collects.
     pub home: Option<PathBuf>,
 }
 
@@ -47,6 +56,9 @@ impl Default for Config {
             block_time: Duration::from_millis(600),
             gas_limit: 1_000_000_000_000_000,
             transaction_validity_period: 86_400,
+            epoch_length: 43_200,
+            keep_epochs: None,
+            archival: Vec::new(),
             accounts: Vec::new(),
             home: None,
         }
@@ -72,6 +84,11 @@ pub struct ConfigError {
 const GENESIS_TIME_NS: u64 = 1_595_350_551_000_000_000;
 const SHORTEST_BLOCK_TIME: Duration = Duration::from_millis(1);
 const LONGEST_BLOCK_TIME: Duration = Duration::from_secs(3600);
+const LONGEST_EPOCH: u64 = 1_000_000_000;
+/// Source: nearcore `core/chain-configs`, `MIN_GC_NUM_EPOCHS_TO_KEEP`.
+const FEWEST_EPOCHS_KEPT: u64 = 3;
+const MOST_EPOCHS_KEPT: u64 = 1_000_000_000;
+const LONGEST_ENDPOINT_NAME: usize = 64;
 
 /// The ids of NEAR's networks: nobody may take this chain for one of them.
 const NEARS_CHAIN_IDS: [&str; 3] = ["mainnet", "testnet", "betanet"];
@@ -111,26 +128,66 @@ impl Config {
             let reason = "blocks cannot be made at that pace";
             return wrong("block_time", milliseconds(self.block_time), reason, "use 1ms to 1h, such as 600ms");
         }
+        if !(1..=LONGEST_EPOCH).contains(&self.epoch_length) {
+            let reason = "an epoch cannot have that many blocks";
+            return wrong("epoch_length", self.epoch_length.to_string(), reason, "use 1 to 1000000000, such as 43200");
+        }
+        // Source: nearcore, which checks it of every genesis.
+        if !(1..=2 * self.epoch_length).contains(&self.transaction_validity_period) {
+            let period = self.transaction_validity_period.to_string();
+            let reason = format!("a transaction is valid for 1 block to two epochs, here {}", 2 * self.epoch_length);
+            return wrong("transaction_validity_period", period, &reason, "use fewer blocks, or longer epochs");
+        }
+        if let Some(epochs) = self.keep_epochs
+            && !(FEWEST_EPOCHS_KEPT..=MOST_EPOCHS_KEPT).contains(&epochs)
+        {
+            let reason = "nearcore keeps at least 3 epochs, the current one included";
+            return wrong("keep_epochs", epochs.to_string(), reason, "use 3 to 1000000000, or none to keep everything");
+        }
+        for (index, name) in self.archival.iter().enumerate() {
+            let field = format!("archival[{index}]");
+            if name.is_empty() || name.len() > LONGEST_ENDPOINT_NAME || name.contains('/') {
+                let reason = "no endpoint can have that name";
+                return wrong(
+                    &field,
+                    name.clone(),
+                    reason,
+                    "use the NAME of an endpoint /endpoints/NAME, such as archive",
+                );
+            }
+            if self.keep_epochs.is_none() {
+                let reason = "every endpoint is archival where nothing is collected";
+                return wrong(&field, name.clone(), reason, "say how many epochs the others keep, such as 3");
+            }
+        }
         let accounts = self.accounts.iter().enumerate().map(genesis_account).collect::<Result<_, _>>()?;
         Ok(Genesis {
             protocol_version: self.protocol_version,
             gas_limit: Gas::from_gas(self.gas_limit),
             transaction_validity_period: self.transaction_validity_period,
+            epoch_length: self.epoch_length,
             accounts,
             ..Genesis::new(self.chain_id.clone(), GENESIS_TIME_NS)
         })
     }
 
+    /// What its chain keeps of its past.
+    pub(crate) fn retention(&self) -> Retention {
+        Retention { epochs: self.keep_epochs, archival: !self.archival.is_empty() }
+    }
+
     /// All that must be the same when the chain in `home` is opened again.
     pub(crate) fn parameters(&self) -> Parameters {
-        let Self { chain_id, protocol_version, block_time, gas_limit, transaction_validity_period, accounts, home: _ } =
-            self;
+        let Self { chain_id, protocol_version, block_time, gas_limit, transaction_validity_period, .. } = self;
+        let Self { epoch_length, keep_epochs, accounts, archival: _, home: _, .. } = self;
         let mut parameters = Parameters::from([
             ("chain_id".to_owned(), chain_id.clone()),
             ("protocol_version".to_owned(), protocol_version.to_string()),
             ("block_time".to_owned(), milliseconds(*block_time)),
             ("gas_limit".to_owned(), gas_limit.to_string()),
             ("transaction_validity_period".to_owned(), transaction_validity_period.to_string()),
+            ("epoch_length".to_owned(), epoch_length.to_string()),
+            ("keep_epochs".to_owned(), keep_epochs.map_or("everything".to_owned(), |epochs| epochs.to_string())),
         ]);
         for (index, AccountConfig { account_id, balance, public_keys }) in accounts.iter().enumerate() {
             parameters.insert(format!("accounts[{index}].account_id"), account_id.clone());
@@ -200,6 +257,23 @@ mod tests {
             let protocol = refused(Config { protocol_version: version, ..Config::default() });
             assert!(protocol.contains(&version.to_string()) && protocol.contains("84 to 88"), "{protocol}");
         }
+
+        for (epoch_length, transaction_validity_period, field) in [
+            (0, 1, "epoch_length is \"0\""),
+            (10, 21, "transaction_validity_period is \"21\""),
+            (10, 0, "transaction_v"),
+        ] {
+            let said = refused(Config { epoch_length, transaction_validity_period, ..Config::default() });
+            assert!(said.starts_with(field), "{said}");
+        }
+        let kept = refused(Config { keep_epochs: Some(2), ..Config::default() });
+        assert!(kept.starts_with("keep_epochs is \"2\"") && kept.contains("at least 3"), "{kept}");
+        let archival = |keep_epochs, name: &str| {
+            refused(Config { keep_epochs, archival: vec!["archive".into(), name.into()], ..Config::default() })
+        };
+        assert!(archival(Some(3), "").starts_with("archival[1] is \"\""));
+        assert!(archival(Some(3), "a/b").starts_with("archival[1] is \"a/b\""));
+        assert!(archival(None, "b").starts_with("archival[0] is \"archive\""));
 
         let account = |account_id: &str, key: &str| Config {
             accounts: vec![AccountConfig { account_id: account_id.into(), balance: 1, public_keys: vec![key.into()] }],

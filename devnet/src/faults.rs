@@ -32,6 +32,7 @@ enum Fault {
     Behind { blocks: u64 },
     Drop,
     HoldBack { blocks: u64 },
+    Unchecked { blocks: u64 },
     ShardCongested,
     Stall { milliseconds: u64 },
     EmptyPool,
@@ -61,7 +62,7 @@ impl Fault {
             | Self::Truncate
             | Self::Garbage => Subject::Transport,
             Self::OtherAnswer | Self::Behind { .. } => Subject::Answer,
-            Self::Drop | Self::HoldBack { .. } | Self::ShardCongested => Subject::Transaction,
+            Self::Drop | Self::HoldBack { .. } | Self::Unchecked { .. } | Self::ShardCongested => Subject::Transaction,
             Self::Stall { .. } | Self::EmptyPool => Subject::Block,
         }
     }
@@ -153,6 +154,12 @@ pub enum Handling {
     Drop,
     /// It is checked, and reaches the pool that many blocks later: what its key signed after it overtakes it.
     HoldBack {
+        /// Blocks.
+        blocks: u64,
+    },
+    /// It is checked, and is in the chunk that many blocks after the next, behind all others and whether it is valid by
+    /// then or not.
+    Unchecked {
         /// Blocks.
         blocks: u64,
     },
@@ -295,6 +302,7 @@ impl Faults {
             match fault {
                 Fault::Drop => at.handling = Handling::Drop,
                 Fault::HoldBack { blocks } => at.handling = Handling::HoldBack { blocks },
+                Fault::Unchecked { blocks } => at.handling = Handling::Unchecked { blocks },
                 Fault::ShardCongested => at.handling = Handling::Congested,
                 _ => {}
             }
@@ -331,7 +339,7 @@ impl Faults {
 }
 
 const FAULTS: &str = "use latency, tooManyRequests, serverError, reset, timeout, truncate, garbage, otherAnswer, \
-                      behind, drop, holdBack, shardCongested, stall or emptyPool";
+                      behind, drop, holdBack, unchecked, shardCongested, stall or emptyPool";
 
 fn rule_of(path: &str, given: &Value, methods: &[&str]) -> Result<Rule, FaultsError> {
     let mut fields = Fields::of(&format!("{path}."), path, given, "give an object such as {\"fault\": \"drop\"}")?;
@@ -350,6 +358,7 @@ fn rule_of(path: &str, given: &Value, methods: &[&str]) -> Result<Rule, FaultsEr
         "behind" => Fault::Behind { blocks: fields.number("blocks", None, 1..=MOST_BLOCKS)? },
         "drop" => Fault::Drop,
         "holdBack" => Fault::HoldBack { blocks: fields.number("blocks", None, 1..=MOST_BLOCKS)? },
+        "unchecked" => Fault::Unchecked { blocks: fields.number("blocks", Some(0), 0..=MOST_BLOCKS)? },
         "shardCongested" => Fault::ShardCongested,
         "stall" => Fault::Stall { milliseconds: fields.number("milliseconds", None, 1..=HOUR_MS)? },
         "emptyPool" => Fault::EmptyPool,
@@ -481,6 +490,7 @@ mod tests {
             (json!([{"fault": "latency", "milliseconds": "9"}]), "rules[0].milliseconds is \"9\":"),
             (json!([{"fault": "serverError", "status": 404}]), "rules[0].status is 404:"),
             (json!([{"fault": "reset", "accepted": 1}]), "rules[0].accepted is 1:"),
+            (json!([{"fault": "unchecked", "blocks": 1001}]), "rules[0].blocks is 1001:"),
             (json!([{"fault": "drop", "probability": 0}]), "rules[0].probability is 0:"),
             (json!([{"fault": "drop", "probability": 1.5}]), "rules[0].probability is 1.5:"),
             (json!([{"fault": "drop", "count": 0}]), "rules[0].count is 0:"),

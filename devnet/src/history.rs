@@ -1,10 +1,11 @@
-//! Every block with its outcomes: the recent ones in memory, all of them in one append-only log.
+//! Every block with its outcomes: the recent ones in memory, all of them in one append-only log, by id as long as they
+//! are not collected.
 //!
 //! The log is a header (magic, version, hash of the genesis) and a record a block: length and CRC-32 of the body, both
-//! little-endian `u32`, then the body in borsh. In memory older blocks leave 16 bytes an id and 40 a block. What a
-//! block means is not known here.
+//! little-endian `u32`, then the body in borsh. In memory older blocks leave 16 bytes an id until they are collected, and
+//! 56 a block for ever. What a block means is not known here.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -17,12 +18,14 @@ use near_primitives::receipt::Receipt;
 use near_primitives::transaction::{ExecutionOutcomeWithId, SignedTransaction};
 
 use crate::block::{Block, OutcomeRecord};
+use crate::patch;
 
 /// Name of the log in a chain's folder.
 pub const LOG_NAME: &str = "chain.log";
 
 const MAGIC: [u8; 8] = *b"nbdevnet";
-const VERSION: u32 = 2;
+/// 2 had neither transactions that are invalid in their chunk nor a state patched by hand; it is not read.
+const VERSION: u32 = 3;
 const HEADER_BYTES: u64 = 44;
 const RECORD_HEADER_BYTES: u64 = 8;
 
@@ -92,6 +95,8 @@ pub(crate) struct Body {
     pub(crate) outcomes: Vec<ExecutionOutcomeWithId>,
     /// Receipts executed in the block that had not arrived with it.
     pub(crate) other_executed: Vec<Receipt>,
+    /// What was put into the state by hand before its chunks.
+    pub(crate) patch: Vec<patch::Write>,
 }
 
 /// A block in memory, with its outcomes and receipts by id.
@@ -100,12 +105,14 @@ pub(crate) struct Record {
     outcomes: HashMap<CryptoHash, Arc<OutcomeRecord>>,
     transactions: HashMap<CryptoHash, Arc<SignedTransaction>>,
     other_executed: HashMap<CryptoHash, Arc<Receipt>>,
+    /// What was put into the state by hand before its chunks.
+    pub(crate) patch: Vec<patch::Write>,
     bytes: u64,
 }
 
 impl Record {
     fn new(body: Body, bytes: u64) -> Self {
-        let Body { block, outcomes, other_executed } = body;
+        let Body { block, outcomes, other_executed, patch } = body;
         let (height, block_hash) = (block.height, block.hash);
         let by_id =
             |outcome: ExecutionOutcomeWithId| (outcome.id, Arc::new(OutcomeRecord { outcome, height, block_hash }));
@@ -118,6 +125,7 @@ impl Record {
                 .map(|receipt| (*receipt.receipt_id(), Arc::new(receipt)))
                 .collect(),
             block: Arc::new(block),
+            patch,
             bytes,
         }
     }
@@ -155,7 +163,7 @@ impl Index {
     }
 
     /// Heights that may hold `id`.
-    fn candidates(&self, id: &CryptoHash) -> impl Iterator<Item = u64> {
+    fn candidates(&self, id: &CryptoHash) -> impl Iterator<Item = u64> + use<'_> {
         let first = Self::place(id);
         (0..).map_while(move |step| self.0.get(&first.wrapping_add(step)).map(|&height| u64::from(height)))
     }
@@ -173,7 +181,12 @@ pub(crate) struct History {
     cut_off: u64,
     offsets: Vec<u64>,
     hashes: Vec<CryptoHash>,
-    index: Index,
+    /// Blocks by their hashes; a transaction's base is looked for however old it is.
+    blocks: Index,
+    /// All other ids, by segment.
+    ids: BTreeMap<u64, Index>,
+    /// Blocks of a segment: what is collected is dropped by segments, each of which ends one block before its multiple.
+    segment: Option<u64>,
     recent: VecDeque<Arc<Record>>,
     recent_bytes: u64,
     read: Mutex<VecDeque<Arc<Record>>>,
@@ -181,13 +194,13 @@ pub(crate) struct History {
 
 impl History {
     /// An empty history in a temporary file without a name.
-    pub(crate) fn anonymous() -> Result<Self, HistoryError> {
+    pub(crate) fn anonymous(segment: Option<u64>) -> Result<Self, HistoryError> {
         let path = std::env::temp_dir();
         let log = tempfile::tempfile().map_err(|error| HistoryError::Io { path: path.clone(), error })?;
-        Ok(Self::new(log, path, false))
+        Ok(Self::new(log, path, false, segment))
     }
 
-    fn new(log: File, path: PathBuf, durable: bool) -> Self {
+    fn new(log: File, path: PathBuf, durable: bool, segment: Option<u64>) -> Self {
         Self {
             log,
             path,
@@ -196,7 +209,9 @@ impl History {
             cut_off: 0,
             offsets: Vec::new(),
             hashes: Vec::new(),
-            index: Index::default(),
+            blocks: Index::default(),
+            ids: BTreeMap::new(),
+            segment,
             recent: VecDeque::new(),
             recent_bytes: 0,
             read: Mutex::default(),
@@ -204,7 +219,7 @@ impl History {
     }
 
     /// The log in `home`, which is made if it is not there; then [`Self::next_recorded`] gives what it holds.
-    pub(crate) fn open(home: &Path, genesis: CryptoHash) -> Result<Self, HistoryError> {
+    pub(crate) fn open(home: &Path, genesis: CryptoHash, segment: Option<u64>) -> Result<Self, HistoryError> {
         let path = home.join(LOG_NAME);
         let io = |error| HistoryError::Io { path: path.clone(), error };
         std::fs::create_dir_all(home).map_err(io)?;
@@ -234,7 +249,7 @@ impl History {
                 (true, true) => HistoryError::Genesis { path, found: of, expected: genesis },
             });
         }
-        let mut history = Self::new(log, path, true);
+        let mut history = Self::new(log, path, true, segment);
         history.end = HEADER_BYTES;
         Ok(history)
     }
@@ -309,8 +324,10 @@ impl History {
         let executed: std::collections::HashSet<_> = outcomes.clone().collect();
         // An outcome has the id of its receipt or transaction; what has none yet is found by its own.
         let others = data.filter(|id| !executed.contains(id));
-        for id in std::iter::once(&body.block.hash).chain(chunks).chain(outcomes).chain(others) {
-            self.index.insert(id, height);
+        self.blocks.insert(&body.block.hash, height);
+        let ids = self.ids.entry(segment_of(self.segment, body.block.height)).or_default();
+        for id in chunks.chain(outcomes).chain(others) {
+            ids.insert(id, height);
         }
         let record = Arc::new(Record::new(body, u64::from(bytes)));
         self.recent_bytes += record.bytes;
@@ -324,6 +341,18 @@ impl History {
             self.recent_bytes -= old.bytes;
         }
         Ok(())
+    }
+
+    /// Forgets all ids, and what is in memory, of the blocks below a height. The log and the blocks' hashes stay.
+    pub(crate) fn collect_below(&mut self, height: u64) {
+        self.ids = self.ids.split_off(&segment_of(self.segment, height));
+        while self.recent.len() > 1 && self.recent.front().is_some_and(|record| record.block.height < height) {
+            if let Some(old) = self.recent.pop_front() {
+                self.recent_bytes -= old.bytes;
+            }
+        }
+        let read = self.read.get_mut().unwrap_or_else(PoisonError::into_inner);
+        read.retain(|record| record.block.height >= height);
     }
 
     /// The latest record; there is one from genesis on.
@@ -369,7 +398,7 @@ impl History {
 
     /// The height of a block.
     pub(crate) fn height_of(&self, block: &CryptoHash) -> Option<u64> {
-        self.index.candidates(block).find(|&height| self.hash_at(height) == Some(*block))
+        self.blocks.candidates(block).find(|&height| self.hash_at(height) == Some(*block))
     }
 
     /// The hash of a block.
@@ -379,7 +408,30 @@ impl History {
 
     /// Finds what `pick` takes of the record that holds an id.
     pub(crate) fn find<T>(&self, id: &CryptoHash, pick: impl Fn(&Record) -> Option<T>) -> Option<T> {
-        self.index.candidates(id).find_map(|height| pick(self.at(height)?.as_ref()))
+        self.find_all(id, pick).next()
+    }
+
+    /// The same of every record that holds it.
+    pub(crate) fn find_all<T>(&self, id: &CryptoHash, pick: impl Fn(&Record) -> Option<T>) -> impl Iterator<Item = T> {
+        let heights = self.ids.values().rev().flat_map(|ids| ids.candidates(id));
+        heights.filter_map(move |height| pick(self.at(height)?.as_ref()))
+    }
+}
+
+/// The segment of a height; the first is one block shorter, so that each ends where a collection does.
+fn segment_of(segment: Option<u64>, height: u64) -> u64 {
+    segment.map_or(0, |blocks| height.saturating_add(1) / blocks)
+}
+
+/// Whether the log in `home`, if there is one, has the format of this program. Nothing is changed.
+pub(crate) fn check_format(home: &Path) -> Result<(), HistoryError> {
+    let path = home.join(LOG_NAME);
+    let mut header = Vec::new();
+    // What else may be wrong with it is said when it is opened.
+    let read = File::open(&path).and_then(|log| log.take(HEADER_BYTES).read_to_end(&mut header));
+    match <([u8; 8], u32, CryptoHash)>::try_from_slice(&header) {
+        Ok((MAGIC, found, _)) if read.is_ok() && found != VERSION => Err(HistoryError::Version { path, found }),
+        _ => Ok(()),
     }
 }
 

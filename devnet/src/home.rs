@@ -6,9 +6,9 @@
 
 use crate::{
     DevnetError,
-    chain::{Chain, ChainError},
+    chain::{Chain, ChainError, Retention},
     genesis::Genesis,
-    history::{HistoryError, LOG_NAME},
+    history::{self, HistoryError, LOG_NAME},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -74,13 +74,15 @@ fn list(differences: &[Difference]) -> String {
     differences.iter().map(Difference::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether the folder says what its chain was made with, which must then be `parameters`. Nothing is changed.
-pub(crate) fn check(home: &Path, parameters: &Parameters) -> Result<bool, HomeError> {
+/// Whether the folder says what its chain was made with, which must then be `parameters`. Nothing is changed. A log of
+/// another format is told first: what was a parameter when it was written is not known.
+pub(crate) fn check(home: &Path, parameters: &Parameters) -> Result<bool, DevnetError> {
+    history::check_format(home).map_err(ChainError::from)?;
     let path = home.join(PARAMETERS_NAME);
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(HomeError::Io { path, error }),
+        Err(error) => return Err(HomeError::Io { path, error }.into()),
     };
     let made: Parameters = serde_json::from_slice(&text).map_err(|error| HomeError::Malformed { path, error })?;
     let fields: BTreeSet<&String> = made.keys().chain(parameters.keys()).collect();
@@ -95,15 +97,20 @@ pub(crate) fn check(home: &Path, parameters: &Parameters) -> Result<bool, HomeEr
         .collect();
     match differences.is_empty() {
         true => Ok(true),
-        false => Err(HomeError::Differs { home: home.to_owned(), differences }),
+        false => Err(HomeError::Differs { home: home.to_owned(), differences }.into()),
     }
 }
 
 /// The chain in `home`, or a new one there. On failure nothing new is left behind.
-pub(crate) fn open(home: &Path, parameters: &Parameters, genesis: Genesis) -> Result<Chain, DevnetError> {
+pub(crate) fn open(
+    home: &Path,
+    parameters: &Parameters,
+    genesis: Genesis,
+    retention: Retention,
+) -> Result<Chain, DevnetError> {
     let kept = check(home, parameters)?;
     let mut undo = Undo::of(home);
-    let chain = Chain::open(genesis, home).inspect_err(|error| {
+    let chain = Chain::open(genesis, retention, home).inspect_err(|error| {
         if matches!(error, ChainError::History(HistoryError::InUse(_))) {
             // What is new is the other process's.
             undo.keep();

@@ -65,7 +65,7 @@ fn bare(
     devnet: &Devnet,
     look: impl FnOnce(&Site<'_>) -> Result<Value, near_jsonrpc_primitives::errors::RpcError>,
 ) -> Answer {
-    rpc::answer_bare(look(&Site::new(devnet.node(), &AtNode::default())))
+    rpc::answer_bare(look(&Site::new(devnet.node(), "", &AtNode::default())))
 }
 
 type Body = Result<Json<Message>, JsonRejection>;
@@ -94,7 +94,7 @@ async fn carry(devnet: &Devnet, endpoint: &str, connection: &Connection, body: B
     let plain =
         |status, text: &'static str| Answer { status, content_type: TEXT, body: Bytes::from_static(text.as_bytes()) };
     match travel {
-        None => rpc::answer(node, message, &at_node).await.into_response(),
+        None => rpc::answer(node, endpoint, message, &at_node).await.into_response(),
         Some(Travel::TooManyRequests { retry_after_seconds }) => {
             let mut response = plain(429, "Too Many Requests").into_response();
             if retry_after_seconds > 0 {
@@ -105,7 +105,7 @@ async fn carry(devnet: &Devnet, endpoint: &str, connection: &Connection, body: B
         Some(Travel::ServerError { status }) => plain(status, "the server failed, as it was told").into_response(),
         Some(Travel::Reset { accepted }) => {
             if accepted {
-                rpc::answer(node, message, &at_node).await;
+                rpc::answer(node, endpoint, message, &at_node).await;
             }
             connection.reset();
             plain(500, "").into_response()
@@ -113,17 +113,17 @@ async fn carry(devnet: &Devnet, endpoint: &str, connection: &Connection, body: B
         Some(Travel::Timeout { after }) => {
             let timed_out = rpc::timed_out(&message);
             // What it asks for is done, or begun, when its time is over; nobody hears of it.
-            let answered = timeout(after, rpc::answer(node, message, &at_node));
+            let answered = timeout(after, rpc::answer(node, endpoint, message, &at_node));
             let _ = tokio::join!(answered, sleep(after));
             timed_out.into_response()
         }
         Some(Travel::Truncate) => {
-            let answer = rpc::answer(node, message, &at_node).await;
+            let answer = rpc::answer(node, endpoint, message, &at_node).await;
             let half = answer.body.slice(..answer.body.len() / 2);
             Answer { body: half, ..answer }.into_response()
         }
         Some(Travel::Garbage) => {
-            let answer = rpc::answer(node, message, &at_node).await;
+            let answer = rpc::answer(node, endpoint, message, &at_node).await;
             Answer { body: Bytes::from_static(b"{\"result\": <html>\xff"), ..answer }.into_response()
         }
     }

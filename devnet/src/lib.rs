@@ -10,6 +10,21 @@
 //! Devnet::handle ┘
 //! ```
 //!
+//! # Collection
+//!
+//! With [`Config::keep_epochs`] a node collects what is older, with nearcore's answers: `tx` says UNKNOWN_TRANSACTION,
+//! `block` and `EXPERIMENTAL_changes` UNKNOWN_BLOCK, `chunk` UNKNOWN_CHUNK, `query` GARBAGE_COLLECTED_BLOCK, for a state
+//! by hash as by height. Headers stay: a base block that is too old is Expired, and `gas_price` still answers. An
+//! endpoint of [`Config::archival`] answers from everything. What nobody can read is dropped from memory; the log keeps
+//! it, so that the chain can be executed again. Of a loaded chain that keeps everything the oldest states are dropped
+//! too, after 1024 blocks at the soonest.
+//!
+//! # State by hand
+//!
+//! `sandbox_patch_state` takes records of the kinds Account, AccessKey, Contract and Data, as nearcore's sandbox does, and
+//! answers when the next block has them; `sandbox_fast_forward` makes blocks without waiting for their time. Both are
+//! part of the chain.
+//!
 //! # Faults
 //!
 //! A chain that serves can be made to fail at run time. `POST /faults` puts rules in force instead of those that are,
@@ -35,6 +50,7 @@
 //! | `behind` | `blocks` | answered as by a node that many blocks behind; with `"every": 2` one URL over two nodes |
 //! | `drop` | | a transaction is answered as valid and forgotten, as by a full pool |
 //! | `holdBack` | `blocks` | a transaction reaches the pool that much later: its key's later ones overtake it |
+//! | `unchecked` | `blocks` (0) | a transaction is in the next chunk or that much later, last; if invalid by then it is `Failure(InvalidTxError)` there |
 //! | `shardCongested` | | a transaction is refused with ShardCongested |
 //! | `stall` | `milliseconds` | the next block comes that much later |
 //! | `emptyPool` | | before the next block the pool forgets all that waits in it |
@@ -54,6 +70,7 @@ pub mod history;
 mod home;
 mod http;
 mod node;
+pub mod patch;
 pub mod pool;
 mod rpc;
 pub mod runtime;
@@ -134,13 +151,14 @@ impl Devnet {
         let now_ns = nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
         let block_time = config.block_time;
         let genesis = config.genesis()?;
+        let archival = config.archival.iter().cloned().collect();
         let chain = tokio::task::spawn_blocking(move || match &config.home {
-            Some(home) => home::open(home, &config.parameters(), genesis),
-            None => Ok(Chain::new(genesis)?),
+            Some(home) => home::open(home, &config.parameters(), genesis, config.retention()),
+            None => Ok(Chain::with_retention(genesis, config.retention())?),
         })
         .await??;
 
-        let (node, hurried) = Node::new(chain, block_time, now_ns);
+        let (node, hurried) = Node::new(chain, archival, block_time, now_ns);
         let node = Arc::new(node);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -158,9 +176,14 @@ impl Devnet {
     /// Answers the body of a JSON-RPC request, as a POST to `/` would be. Of the faults in force it meets those at the
     /// node; there is no connection that could fail.
     pub async fn handle(&self, request: Bytes) -> Answer {
+        self.handle_at("", request).await
+    }
+
+    /// The same, as a POST to `/endpoints/NAME` would be.
+    pub async fn handle_at(&self, endpoint: &str, request: Bytes) -> Answer {
         let message = rpc::parse(&request);
-        let befalls = self.node().faults().of_request("", rpc::method(&message), false);
-        rpc::answer(self.node(), message, &befalls.at_node).await
+        let befalls = self.node().faults().of_request(endpoint, rpc::method(&message), false);
+        rpc::answer(self.node(), endpoint, message, &befalls.at_node).await
     }
 
     /// Puts these faults in force instead of those that are; what a POST to `/faults` takes.

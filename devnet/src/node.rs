@@ -10,9 +10,12 @@ use crate::{
     chain::{Chain, ChainError},
     faults::Faults,
     genesis::Genesis,
+    patch::PatchError,
 };
 use near_parameters::{RuntimeConfig, RuntimeConfigStore};
+use near_primitives::state_record::StateRecord;
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -33,6 +36,8 @@ pub(crate) struct Node {
     chain: Mutex<Chain>,
     genesis: Genesis,
     runtime_config: Arc<RuntimeConfig>,
+    /// Endpoints that answer from everything.
+    archival: HashSet<String>,
     address: OnceLock<SocketAddr>,
     clock: Clock,
     block_time: Duration,
@@ -67,8 +72,13 @@ pub(crate) enum ProductionError {
 
 impl Node {
     /// A node whose clock reads `now_ns` (nanoseconds since the Unix epoch), or the head's time if that is later;
-    /// and the blocks that it is asked to hurry, for [`produce`].
-    pub(crate) fn new(chain: Chain, block_time: Duration, now_ns: u64) -> (Self, mpsc::UnboundedReceiver<u64>) {
+    /// and the blocks that it is asked to hurry, for [`produce`]. The endpoints `archival` answer from everything.
+    pub(crate) fn new(
+        chain: Chain,
+        archival: HashSet<String>,
+        block_time: Duration,
+        now_ns: u64,
+    ) -> (Self, mpsc::UnboundedReceiver<u64>) {
         let started_ns = now_ns.max(chain.head().timestamp_ns.saturating_add(1));
         let (hurry, hurried) = mpsc::unbounded_channel();
         let genesis = chain.genesis().clone();
@@ -77,6 +87,7 @@ impl Node {
             runtime_config: configs.get_config(genesis.protocol_version).clone(),
             genesis,
             chain: Mutex::new(chain),
+            archival,
             address: OnceLock::new(),
             clock: Clock { started: Instant::now(), started_ns },
             block_time,
@@ -114,6 +125,11 @@ impl Node {
         &self.runtime_config
     }
 
+    /// Whether an endpoint answers from what the others have collected.
+    pub(crate) fn is_archival(&self, endpoint: &str) -> bool {
+        self.archival.contains(endpoint)
+    }
+
     /// The first height of a block's epoch.
     pub(crate) fn epoch_start(&self, block: &Block) -> u64 {
         block.epoch_height.saturating_mul(self.genesis.epoch_length)
@@ -148,6 +164,14 @@ impl Node {
     /// Between two blocks.
     pub(crate) fn block_time(&self) -> Duration {
         self.block_time
+    }
+
+    /// Puts records into the state, and returns when a block has them.
+    pub(crate) async fn patch(&self, records: Vec<StateRecord>) -> Result<(), PatchError> {
+        let mut progress = self.progress();
+        let height = self.chain().patch(records)?;
+        while self.chain().head().height < height && progress.changed().await.is_ok() {}
+        Ok(())
     }
 
     /// Publishes this many blocks without waiting for their time, and returns when they are there.

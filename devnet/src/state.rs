@@ -28,9 +28,15 @@ pub type Value = Arc<[u8]>;
 pub struct ShardState {
     values: RedBlackTreeMapSync<Arc<[u8]>, Value>,
     root: CryptoHash,
+    changes: usize,
 }
 
 impl ShardState {
+    /// How many keys changed since the version before.
+    pub(crate) fn changes(&self) -> usize {
+        self.changes
+    }
+
     /// Commitment to the state and to how it came about: equal inputs give equal roots.
     pub fn root(&self) -> CryptoHash {
         self.root
@@ -110,7 +116,7 @@ impl ShardState {
     /// This version with `changes` (`None` removes) made.
     fn with_changes(&self, changes: &Changes) -> Self {
         if changes.is_empty() {
-            return self.clone();
+            return Self { changes: 0, ..self.clone() };
         }
         let mut values = self.values.clone();
         for (key, value) in changes {
@@ -122,7 +128,7 @@ impl ShardState {
             }
         }
         let changed = CryptoHash::hash_borsh(changes);
-        Self { values, root: CryptoHash::hash_borsh((self.root, changed)) }
+        Self { values, root: CryptoHash::hash_borsh((self.root, changed)), changes: changes.len() }
     }
 }
 

@@ -121,7 +121,8 @@ pub(crate) fn queue_row<'a>(transfers: impl Iterator<Item = &'a Transfer> + Clon
 }
 
 /// An open attempt.
-pub(crate) fn attempt(lane: &LaneKey, attempt: &Attempt, transfers: &[Transfer]) -> Vec<u8> {
+pub(crate) fn attempt(open: &Open) -> Vec<u8> {
+    let Open { lane, attempt, transfers, .. } = open;
     let mut out = Vec::with_capacity(256 + attempt.bytes.len() + transfers.len() * 96);
     put_bytes(&mut out, lane.account.as_bytes());
     put_bytes(&mut out, lane.public_key.as_bytes());
@@ -491,7 +492,7 @@ mod tests {
                 transfers: transfers.clone().into(),
                 stored: false,
             };
-            let row = attempt(&open.lane, &open.attempt, &open.transfers);
+            let row = attempt(&open);
             let (id, read) = read_attempt(numbers[3], &row, names).expect("read");
             prop_assert_eq!(id, AttemptId(numbers[3]));
             prop_assert_eq!((read.lane, read.attempt, read.transfers),

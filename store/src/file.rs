@@ -21,7 +21,7 @@ use crate::{
     state::{Journal, Open, State},
 };
 use bytes::Bytes;
-use nearbench_core::{Account, Transfer, settle::Settled};
+use nearbench_core::{Account, Nonce, Transfer, settle::Settled};
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
     backends::FileBackend,
@@ -157,7 +157,7 @@ struct Changes {
 
 /// A result that is not encoded yet.
 enum Ended {
-    Settled(Open, Settled),
+    Settled(Box<(Open, Settled)>),
     Cancelled(Vec<Transfer>),
 }
 
@@ -200,7 +200,7 @@ impl Journal for Changes {
         } else {
             self.attempts.remove(&id);
         }
-        self.results.push(Ended::Settled(open, settled.clone()));
+        self.results.push(Ended::Settled(Box::new((open, settled.clone()))));
     }
 
     fn cancelled(&mut self, transfers: &[Transfer]) {
@@ -211,8 +211,8 @@ impl Journal for Changes {
 /// One transaction's worth: new values, or `None` where a row is gone.
 struct Group {
     rows: Vec<(i64, Option<Vec<u8>>)>,
-    lanes: Vec<(LaneKey, u64)>,
-    attempts: Vec<(AttemptId, Option<(LaneKey, Attempt, Arc<[Transfer]>)>)>,
+    lanes: Vec<(Nonce, LaneKey)>,
+    attempts: Vec<(AttemptId, Option<Open>)>,
     first_result: u64,
     results: Vec<Ended>,
     meta: Vec<(Box<str>, Bytes)>,
@@ -243,17 +243,13 @@ impl Inner {
                     (key, row)
                 })
                 .collect(),
-            lanes: lanes
-                .into_iter()
-                .map(|lane| (state.high_water(&lane), lane))
-                .map(|(high, lane)| (lane, high))
-                .collect(),
+            lanes: lanes.into_iter().map(|lane| (state.high_water(&lane), lane)).collect(),
             attempts: attempts
                 .into_iter()
                 .map(|id| {
                     let open = state.attempt(id).map(|open| {
                         open.stored = true;
-                        (open.lane.clone(), open.attempt.clone(), open.transfers.clone())
+                        open.clone()
                     });
                     (id, open)
                 })
@@ -283,7 +279,7 @@ impl Group {
         }
         if !self.lanes.is_empty() {
             let mut table = transaction.open_table(LANES)?;
-            for (lane, high_water) in &self.lanes {
+            for (high_water, lane) in &self.lanes {
                 table.insert((lane.account.as_str(), &*lane.public_key), high_water)?;
             }
         }
@@ -291,9 +287,7 @@ impl Group {
             let mut table = transaction.open_table(ATTEMPTS)?;
             for (id, open) in &self.attempts {
                 match open {
-                    Some((lane, attempt, transfers)) => {
-                        drop(table.insert(id.0, codec::attempt(lane, attempt, transfers).as_slice())?);
-                    }
+                    Some(open) => drop(table.insert(id.0, codec::attempt(open).as_slice())?),
                     None => drop(table.remove(id.0)?),
                 }
             }
@@ -302,7 +296,7 @@ impl Group {
             let mut table = transaction.open_table(RESULTS)?;
             for (key, ended) in (self.first_result..).zip(&self.results) {
                 let row = match ended {
-                    Ended::Settled(open, settled) => codec::settled(open, settled),
+                    Ended::Settled(both) => codec::settled(&both.0, &both.1),
                     Ended::Cancelled(transfers) => codec::cancelled(transfers),
                 };
                 table.insert(key, row.as_slice())?;
@@ -637,7 +631,8 @@ impl FileStore {
         Self { shared: Arc::new(Shared { file, database, inner: Mutex::new(inner), writers, work }) }
     }
 
-    /// Shows `visit` every final state that is on disk, in the order in which they came about.
+    /// Shows `visit` every final state that is on disk, in the order in which they came about. It reads the file as it
+    /// goes, and blocks meanwhile.
     ///
     /// # Errors
     /// The file cannot be read.

@@ -87,6 +87,7 @@ struct Held {
 }
 
 /// An attempt that is not settled.
+#[derive(Clone)]
 pub(crate) struct Open {
     pub(crate) lane: LaneKey,
     pub(crate) attempt: Attempt,
@@ -313,7 +314,7 @@ impl<J: Journal> State<J> {
             && let Some(row) = self.rows.get_mut(&key)
         {
             let from = row.queued_from;
-            let to = row.transfers.len().min(from + max - transfers.len());
+            let to = row.transfers.len().min(from.saturating_add(max - transfers.len()));
             transfers.extend_from_slice(&row.transfers[from..to]);
             places.push(Place { row: key, from, to });
             row.queued_from = to;

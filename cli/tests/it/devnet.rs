@@ -91,6 +91,13 @@ fn a_wrong_flag_is_named_with_its_value_and_the_way_out_and_nothing_is_made() {
         (["--block-time", "0s"], 2, &["--block-time", "\"0ms\"", "1ms to 1h"]),
         (["--block-time", "2h"], 2, &["--block-time", "\"7200000ms\"", "1ms to 1h"]),
         (["--protocol-version", "83"], 2, &["--protocol-version", "\"83\"", "84 to 88"]),
+        (["--epoch-length", "0"], 2, &["--epoch-length", "\"0\"", "43200"]),
+        (["--epoch-length", "10"], 2, &["--validity-period", "\"86400\"", "two epochs, here 20"]),
+        (["--validity-period", "0"], 2, &["--validity-period", "\"0\""]),
+        (["--validity-period", "86401"], 2, &["--validity-period", "\"86401\"", "longer epochs"]),
+        (["--keep-epochs", "2"], 2, &["--keep-epochs", "\"2\"", "at least 3"]),
+        (["--archival", "a/b"], 2, &["--archival", "\"a/b\"", "archive"]),
+        (["--archival", "archive"], 2, &["--archival", "\"archive\"", "how many epochs"]),
         (["--balance", "0 NEAR"], 2, &["--balance", "0 NEAR", "storage", "at least 10 NEAR"]),
         (["--balance", "much"], 2, &["--balance", "much"]),
         (["--account", "A B"], 2, &["--account", "A B"]),
@@ -103,7 +110,9 @@ fn a_wrong_flag_is_named_with_its_value_and_the_way_out_and_nothing_is_made() {
         for words in told {
             assert!(ended.stderr.contains(words), "{flags:?} should tell {words:?}: {}", ended.stderr);
         }
-        for rust in ["chain_id", "block_time", "protocol_version", "accounts["] {
+        for rust in
+            ["chain_id", "block_time", "protocol_version", "accounts[", "_epochs", "epoch_", "validity_", "archival["]
+        {
             assert!(!ended.stderr.contains(rust), "{flags:?}: {}", ended.stderr);
         }
         assert!(is_empty(folder.path()), "{flags:?} left something behind");
@@ -136,6 +145,9 @@ fn a_home_goes_on_where_it_ended_says_so_and_refuses_other_flags() {
         (["--chain-id", "other"], &["--chain-id devnet", "other"][..]),
         (["--protocol-version", "85"], &["--protocol-version 86", "85"]),
         (["--block-time", "600ms"], &["--block-time 20ms", "600ms"]),
+        (["--epoch-length", "50000"], &["--epoch-length 43200", "50000"]),
+        (["--validity-period", "100"], &["--validity-period 86400", "100"]),
+        (["--keep-epochs", "5"], &["--keep-epochs everything", "5"]),
         (["--balance", "50 NEAR"], &["--balance \"1000000000 NEAR\"", "50 NEAR"]),
         (["--account", "x.near"], &["--account test.near", "x.near"]),
         (["--secret", "elsewhere"], &["--secret", "elsewhere/nearbench-account.json is not there", "ed25519:"]),

@@ -28,7 +28,7 @@ pub(super) fn block(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcBlockRequest { block_reference } =
         read_or_single(params, |block_id| RpcBlockRequest { block_reference: BlockReference::BlockId(block_id) })?;
     let block = find(&node.chain(), &block_reference);
-    let block = block.ok_or_else(|| RpcBlockError::UnknownBlock { error_message: not_found(&block_reference) })?;
+    let block = block.map_err(|error_message| RpcBlockError::UnknownBlock { error_message })?;
     value(RpcBlockResponse { block_view: view::block(&block) })
 }
 
@@ -50,32 +50,34 @@ pub(super) fn congestion_level(node: &Site<'_>, params: Value) -> Result<Value, 
 pub(super) fn gas_price(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let RpcGasPriceRequest { block_id } = read_or_single(params, |block_id| RpcGasPriceRequest { block_id })?;
     let reference = block_id.map_or(BlockReference::latest(), BlockReference::BlockId);
-    let block = find(&node.chain(), &reference);
-    let block = block.ok_or_else(|| RpcGasPriceError::UnknownBlock { error_message: not_found(&reference) })?;
+    let block = find_header(&node.chain(), &reference);
+    let block = block.map_err(|error_message| RpcGasPriceError::UnknownBlock { error_message })?;
     value(RpcGasPriceResponse { gas_price_view: GasPriceView { gas_price: block.gas_price } })
 }
 
-/// The block that is meant, if it is there.
-pub(super) fn find(chain: &Sight<'_>, reference: &BlockReference) -> Option<Arc<Block>> {
-    match reference {
+/// The block that is meant, or what nearcore's store says of one that it lacks. It knows the hash of one that it
+/// collected.
+pub(super) fn find(chain: &Sight<'_>, reference: &BlockReference) -> Result<Arc<Block>, String> {
+    let block = find_header(chain, reference)?;
+    if chain.keeps(block.height) { Ok(block) } else { Err(format!("BLOCK: {}", block.hash)) }
+}
+
+/// The same for what reads no more than the header, which is never collected.
+pub(super) fn find_header(chain: &Sight<'_>, reference: &BlockReference) -> Result<Arc<Block>, String> {
+    let found = match reference {
         BlockReference::Finality(Finality::None) => Some(chain.head()),
         BlockReference::Finality(Finality::DoomSlug) => Some(chain.near_final()),
         BlockReference::Finality(Finality::Final) => Some(chain.final_block()),
-        BlockReference::BlockId(BlockId::Height(height)) => chain.block_at(*height),
-        BlockReference::BlockId(BlockId::Hash(hash)) => chain.block(hash),
-        BlockReference::SyncCheckpoint(SyncCheckpoint::Genesis | SyncCheckpoint::EarliestAvailable) => {
-            chain.block_at(0)
-        }
-    }
-}
-
-/// What nearcore's store says of a block that it lacks.
-pub(super) fn not_found(reference: &BlockReference) -> String {
-    match reference {
+        BlockReference::BlockId(BlockId::Height(height)) => chain.header_at(*height),
+        BlockReference::BlockId(BlockId::Hash(hash)) => chain.header(hash),
+        BlockReference::SyncCheckpoint(SyncCheckpoint::Genesis) => chain.header_at(0),
+        BlockReference::SyncCheckpoint(SyncCheckpoint::EarliestAvailable) => Some(chain.earliest()),
+    };
+    found.ok_or_else(|| match reference {
         BlockReference::BlockId(BlockId::Height(height)) => format!("BLOCK HEIGHT: {height}"),
         BlockReference::BlockId(BlockId::Hash(hash)) => format!("BLOCK: {hash}"),
         other => format!("BLOCK: {other:?}"),
-    }
+    })
 }
 
 /// `{chunk_id}`, `{block_id, shard_id}`, `[chunk]` or `[[block, shard]]`.
@@ -107,7 +109,7 @@ fn of_chunk<T>(
         ChunkReference::BlockShardId { block_id, shard_id } => {
             let reference = BlockReference::BlockId(block_id.clone());
             let block = find(&node.chain(), &reference)
-                .ok_or_else(|| RpcChunkError::UnknownBlock { error_message: not_found(&reference) })?;
+                .map_err(|error_message| RpcChunkError::UnknownBlock { error_message })?;
             let chunk = block.chunk(*shard_id).ok_or(RpcChunkError::InvalidShardId { shard_id: *shard_id })?;
             Ok(look(&block, chunk))
         }

@@ -1,7 +1,7 @@
 //! `EXPERIMENTAL_changes`: what a block changed, and why.
 //!
 //! The chain keeps states and not changes, so they are read off the block: its transactions move their signers'
-//! keys, its receipts add and delete keys and touch accounts. An account's several changes in one block are shown as
+//! keys, its receipts add and delete keys and touch accounts; what was put in by hand has nearcore's cause for it. An account's several changes in one block are shown as
 //! the last of them, with the state after the block.
 
 use super::{
@@ -10,8 +10,8 @@ use super::{
     site::{Sight, Site},
     value,
 };
-use crate::{block::Block, state::StateView};
-use near_crypto::PublicKey;
+use crate::{block::Block, patch::Write, state::StateView};
+use near_crypto::{PublicKey, PublicKeyHandle};
 use near_jsonrpc_primitives::{
     errors::RpcError,
     types::changes::{RpcStateChangesError, RpcStateChangesInBlockByTypeRequest, RpcStateChangesInBlockResponse},
@@ -19,6 +19,7 @@ use near_jsonrpc_primitives::{
 use near_primitives::{
     hash::CryptoHash,
     receipt::{Receipt, ReceiptEnum},
+    state_record::StateRecord,
     transaction::{Action, ExecutionStatus, SignedTransaction},
     types::AccountId,
     views::{
@@ -31,11 +32,10 @@ use std::sync::Arc;
 pub(super) fn changes(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
     let request: RpcStateChangesInBlockByTypeRequest = read(params)?;
     let chain = node.chain();
-    let block = block::find(&chain, &request.block_reference).ok_or_else(|| RpcStateChangesError::UnknownBlock {
-        error_message: block::not_found(&request.block_reference),
-    })?;
+    let block = block::find(&chain, &request.block_reference)
+        .map_err(|error_message| RpcStateChangesError::UnknownBlock { error_message })?;
     let happened = Happened::read(&chain, &block);
-    let states = chain.state_at(block.height).map(|after| (chain.state_at(block.height.saturating_sub(1)), after));
+    let states = chain.state_at(block.height).map(|after| (chain.state_before(block.height), after));
     drop(chain);
     let collected = || RpcStateChangesError::UnknownBlock { error_message: format!("STATE: {}", block.hash) };
     let (before, after) = states.ok_or_else(collected)?;
@@ -59,6 +59,8 @@ pub(super) fn changes(node: &Site<'_>, params: Value) -> Result<Value, RpcError>
 
 /// What took effect in a block, in order.
 struct Happened {
+    /// What was put into the state by hand, which comes first.
+    patch: Vec<Write>,
     transactions: Vec<Arc<SignedTransaction>>,
     receipts: Vec<(Arc<Receipt>, bool)>,
 }
@@ -66,7 +68,7 @@ struct Happened {
 impl Happened {
     fn read(chain: &Sight<'_>, block: &Block) -> Self {
         let succeeded = |id: &CryptoHash| {
-            chain.outcome(id).is_some_and(|record| {
+            chain.outcome_in(block.height, id).is_some_and(|record| {
                 !matches!(record.outcome.outcome.status, ExecutionStatus::Failure(_) | ExecutionStatus::Unknown)
             })
         };
@@ -74,19 +76,19 @@ impl Happened {
         // A transaction to oneself makes a receipt that is executed in the same chunk, before those that came in.
         let local = transactions.iter().filter(|tx| tx.transaction.signer_id() == tx.transaction.receiver_id());
         let local = local.filter_map(|tx| {
-            let record = chain.outcome(&tx.get_hash())?;
+            let record = chain.outcome_in(block.height, &tx.get_hash())?;
             chain.receipt(record.outcome.outcome.receipt_ids.first()?)
         });
         let incoming = block.receipts().cloned().map(Arc::new);
         let receipts = local
             .chain(incoming)
-            .filter(|receipt| chain.outcome(receipt.receipt_id()).is_some_and(|record| record.height == block.height))
+            .filter(|receipt| chain.outcome_in(block.height, receipt.receipt_id()).is_some())
             .map(|receipt| {
                 let succeeded = succeeded(receipt.receipt_id());
                 (receipt, succeeded)
             })
             .collect();
-        Self { transactions, receipts }
+        Self { patch: chain.patch_in(block.height), transactions, receipts }
     }
 
     fn keys(
@@ -95,6 +97,19 @@ impl Happened {
         wanted: impl Fn(&AccountId, &PublicKey) -> bool,
     ) -> Vec<StateChangeWithCauseView> {
         let mut changes = Vec::new();
+        for write in &self.patch {
+            let Some(StateRecord::AccessKey { account_id, public_key, access_key }) = write.record() else { continue };
+            let public_key = match public_key {
+                PublicKeyHandle::ED25519(key) => PublicKey::ED25519(key),
+                PublicKeyHandle::SECP256K1(key) => PublicKey::SECP256K1(key),
+                // Nobody can ask for a key of which there is only a hash.
+                PublicKeyHandle::MlDsa65(_) => continue,
+            };
+            if wanted(&account_id, &public_key) {
+                let value = key_update(&account_id, &public_key, access_key.into());
+                changes.push(StateChangeWithCauseView { cause: StateChangeCauseView::Migration, value });
+            }
+        }
         for tx in &self.transactions {
             let (account_id, public_key) = (tx.transaction.signer_id(), tx.transaction.public_key());
             if wanted(account_id, public_key)
@@ -148,6 +163,9 @@ impl Happened {
                     StateChangeCauseView::ReceiptProcessing { receipt_hash: *receipt.receipt_id() }
                 }
                 (None, Some(tx)) => StateChangeCauseView::TransactionProcessing { tx_hash: tx.get_hash() },
+                (None, None) if self.patch.iter().any(|write| write.account_id == *account_id) => {
+                    StateChangeCauseView::Migration
+                }
                 (None, None) => StateChangeCauseView::InitialState,
             };
             let account_id = account_id.clone();

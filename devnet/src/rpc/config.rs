@@ -18,10 +18,8 @@ pub(super) fn protocol_config(node: &Site<'_>, params: Value) -> Result<Value, R
     let RpcProtocolConfigRequest { block_reference } = read_or_single(params, |block_id| RpcProtocolConfigRequest {
         block_reference: BlockReference::BlockId(block_id),
     })?;
-    if super::block::find(&node.chain(), &block_reference).is_none() {
-        let error_message = super::block::not_found(&block_reference);
-        return Err(RpcProtocolConfigError::UnknownBlock { error_message }.into());
-    }
+    super::block::find_header(&node.chain(), &block_reference)
+        .map_err(|error_message| RpcProtocolConfigError::UnknownBlock { error_message })?;
     let config =
         ProtocolConfig { genesis_config: genesis(node)?, runtime_config: RuntimeConfig::clone(node.runtime_config()) };
     value(RpcProtocolConfigResponse { config_view: ProtocolConfigView::from(config) })

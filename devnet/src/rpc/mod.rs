@@ -33,7 +33,7 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The methods that are answered.
-pub(crate) const METHODS: [&str; 25] = [
+pub(crate) const METHODS: [&str; 26] = [
     "status",
     "health",
     "network_info",
@@ -59,6 +59,7 @@ pub(crate) const METHODS: [&str; 25] = [
     "tx_status",
     "EXPERIMENTAL_tx_status",
     "sandbox_fast_forward",
+    "sandbox_patch_state",
 ];
 
 /// A body that axum has read, or refuses in its words as nearcore does.
@@ -77,8 +78,8 @@ pub(crate) fn method(message: &Parsed) -> &str {
     }
 }
 
-/// Answers a request, as faulty as `at_node` says.
-pub(crate) async fn answer(node: &Node, message: Parsed, at_node: &AtNode) -> Answer {
+/// Answers a request that came to an endpoint (empty: to `/`), as faulty as `at_node` says.
+pub(crate) async fn answer(node: &Node, endpoint: &str, message: Parsed, at_node: &AtNode) -> Answer {
     let request = match message {
         Err(rejection) => {
             let status = rejection.status().as_u16();
@@ -87,7 +88,7 @@ pub(crate) async fn answer(node: &Node, message: Parsed, at_node: &AtNode) -> An
         Ok(Message::Request(request)) => request,
         Ok(_) => return json(400, &Broken::Unmatched(Value::Null).reply()),
     };
-    let site = Site::new(node, at_node);
+    let site = Site::new(node, endpoint, at_node);
     let mut result = call(&site, &request).await;
     let status = result.as_ref().map_or_else(|error| http_status(&site, &request.params, error), |_| 200);
     if let Ok(result) = &mut result {
@@ -152,6 +153,7 @@ async fn call(node: &Site<'_>, request: &Request) -> Result<Value, RpcError> {
         "tx" => transaction::status(node, params, false).await,
         "tx_status" | "EXPERIMENTAL_tx_status" => transaction::status(node, params, true).await,
         "sandbox_fast_forward" => status::fast_forward(node, params).await,
+        "sandbox_patch_state" => status::patch_state(node, params).await,
         _ => Err(RpcError::method_not_found(request.method.clone())),
     }
 }

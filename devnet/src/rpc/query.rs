@@ -50,7 +50,8 @@ async fn view(node: &Site<'_>, request: RpcQueryRequest) -> Result<RpcQueryRespo
     let RpcQueryRequest { block_reference, request } = request;
     let (block, state) = {
         let chain = node.chain();
-        let block = block::find(&chain, &block_reference).ok_or(RpcQueryError::UnknownBlock { block_reference })?;
+        let block = block::find_header(&chain, &block_reference);
+        let block = block.map_err(|_| RpcQueryError::UnknownBlock { block_reference })?;
         let state = chain
             .state_at(block.height)
             .ok_or(RpcQueryError::GarbageCollectedBlock { block_height: block.height, block_hash: block.hash })?;

@@ -1,13 +1,18 @@
-//! The node itself: `status`, `health`, `network_info`, `validators`, `sandbox_fast_forward`.
+//! The node itself: `status`, `health`, `network_info`, `validators`, `sandbox_fast_forward`,
+//! `sandbox_patch_state`.
 //!
 //! It is a chain's only node and its only validator, without peers.
 
 use super::{params::read, site::Site, value, view};
+use crate::patch::PatchError;
 use near_jsonrpc_primitives::{
     errors::RpcError,
     types::{
         network_info::RpcNetworkInfoResponse,
-        sandbox::{RpcSandboxFastForwardRequest, RpcSandboxFastForwardResponse},
+        sandbox::{
+            RpcSandboxFastForwardRequest, RpcSandboxFastForwardResponse, RpcSandboxPatchStateError,
+            RpcSandboxPatchStateRequest, RpcSandboxPatchStateResponse,
+        },
         status::{RpcStatusError, RpcStatusResponse},
         validator::{RpcValidatorError, RpcValidatorResponse},
     },
@@ -28,9 +33,9 @@ use std::collections::HashMap;
 const UNHEALTHY_AFTER: u32 = 20;
 
 pub(crate) fn status(node: &Site<'_>) -> Result<Value, RpcError> {
-    let (head, first) = {
+    let (head, earliest, genesis) = {
         let chain = node.chain();
-        (chain.head(), chain.block_at(0))
+        (chain.head(), chain.earliest(), chain.header_at(0))
     };
     let key = view::validator_key();
     let syncing = StatusSyncInfo {
@@ -39,9 +44,9 @@ pub(crate) fn status(node: &Site<'_>) -> Result<Value, RpcError> {
         latest_state_root: head.commitment(|chunk| chunk.state_root),
         latest_block_time: utc(head.timestamp_ns)?,
         syncing: false,
-        earliest_block_hash: first.as_ref().map(|first| first.hash),
-        earliest_block_height: first.as_ref().map(|first| first.height),
-        earliest_block_time: first.as_ref().map(|first| utc(first.timestamp_ns)).transpose()?,
+        earliest_block_hash: Some(earliest.hash),
+        earliest_block_height: Some(earliest.height),
+        earliest_block_time: Some(utc(earliest.timestamp_ns)?),
         epoch_id: Some(head.epoch_id),
         epoch_start_height: Some(node.epoch_start(&head)),
     };
@@ -64,7 +69,7 @@ pub(crate) fn status(node: &Site<'_>) -> Result<Value, RpcError> {
             node_public_key: key.clone(),
             node_key: Some(key),
             uptime_sec: i64::try_from(node.uptime().as_secs()).unwrap_or(i64::MAX),
-            genesis_hash: first.map(|first| first.hash).unwrap_or_default(),
+            genesis_hash: genesis.map(|genesis| genesis.hash).unwrap_or_default(),
             detailed_debug_status: None,
         },
     })
@@ -105,7 +110,7 @@ pub(super) fn validators(node: &Site<'_>, params: Value) -> Result<Value, RpcErr
             }
         },
     };
-    let block = super::block::find(&node.chain(), &reference).ok_or(RpcValidatorError::UnknownEpoch)?;
+    let block = super::block::find(&node.chain(), &reference).map_err(|_| RpcValidatorError::UnknownEpoch)?;
     let start = node.epoch_start(&block);
     let made = block.height.saturating_sub(start).saturating_add(1);
     let shards: Vec<_> = block.chunks.iter().map(|chunk| chunk.shard_id).collect();
@@ -153,6 +158,14 @@ pub(super) async fn fast_forward(node: &Site<'_>, params: Value) -> Result<Value
     let RpcSandboxFastForwardRequest { delta_height } = read(params)?;
     node.fast_forward(delta_height).await;
     value(RpcSandboxFastForwardResponse {})
+}
+
+/// Puts records into the state. nearcore knows one error here, and gives what is wrong with a record as its text.
+pub(super) async fn patch_state(node: &Site<'_>, params: Value) -> Result<Value, RpcError> {
+    let RpcSandboxPatchStateRequest { records } = read(params)?;
+    let internal = |error: PatchError| RpcSandboxPatchStateError::InternalError { error_message: error.to_string() };
+    node.patch(records).await.map_err(internal)?;
+    value(RpcSandboxPatchStateResponse {})
 }
 
 fn utc(timestamp_ns: u64) -> Result<Utc, RpcError> {

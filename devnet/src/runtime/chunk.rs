@@ -18,6 +18,7 @@ use near_primitives::utils::create_receipt_id_from_transaction;
 use super::fees::prepaid;
 use super::verify::verify_and_charge;
 use super::{BlockContext, Rules, receipts};
+use crate::patch::Write;
 use crate::state::{ShardState, Update};
 
 /// A chunk under way: transactions converted so far, receipts still to come.
@@ -69,6 +70,14 @@ impl ChunkUnderWay {
         }
     }
 
+    /// Puts values into the state before all else.
+    pub(crate) fn patch<'a>(&mut self, writes: impl Iterator<Item = &'a Write>) {
+        for write in writes {
+            self.state.set_raw(write.key.clone(), write.value.as_slice().into());
+        }
+        self.state.commit();
+    }
+
     /// Whether another transaction may be converted: their gas is limited, the more so the more receipts are delayed.
     pub(crate) fn takes_transactions(&self) -> bool {
         let config = self.rules.config.congestion_control_config;
@@ -113,6 +122,22 @@ impl ChunkUnderWay {
             },
         });
         Ok(())
+    }
+
+    /// Takes a transaction in as a chunk producer does that does not check it; `invalid` says what is wrong with it
+    /// already. One that is invalid is in the chunk with its error as its outcome: it burns nothing, makes no receipt and
+    /// leaves its nonce unused. Source: nearcore `runtime/runtime/src/lib.rs`, `process_transactions` and
+    /// `register_outcome` (since protocol 83).
+    pub(crate) fn include(&mut self, transaction: &SignedTransaction, invalid: Option<InvalidTxError>) {
+        let Some(error) = invalid.or_else(|| self.convert(transaction).err()) else { return };
+        // Only a node that admits a transaction calls it so.
+        let error = match error {
+            InvalidTxError::SignerDoesNotExist { signer_id } => {
+                InvalidTxError::InvalidSignerId { signer_id: signer_id.into() }
+            }
+            error => error,
+        };
+        self.outcomes.push(ExecutionOutcomeWithId::failed(transaction, error));
     }
 
     /// Executes the receipts and closes the chunk.

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod admission;
+mod collection;
 mod driver;
 mod exchanges;
 mod faults;
+mod invalid;
 mod latency;
 mod metrics;
+mod patch;
 mod queues;
 mod reopen;
 mod restart;

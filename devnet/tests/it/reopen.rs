@@ -9,7 +9,7 @@ use near_primitives::action::TransferAction;
 use near_primitives::hash::CryptoHash;
 use near_primitives::transaction::Action;
 use near_primitives::types::Balance;
-use nearbench_devnet::chain::{Chain, ChainError, Resumed};
+use nearbench_devnet::chain::{Chain, ChainError, Resumed, Retention};
 use nearbench_devnet::genesis::Genesis;
 use nearbench_devnet::history::{HistoryError, LOG_NAME};
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ fn two_accounts() -> Genesis {
 
 /// A chain in `home` on which alice paid bob a few times.
 fn written(home: &Path) -> (Vec<CryptoHash>, CryptoHash) {
-    let mut chain = Chain::open(two_accounts(), home).unwrap();
+    let mut chain = Chain::open(two_accounts(), Retention::default(), home).unwrap();
     assert_eq!(chain.resumed(), None);
     next_block(&mut chain);
     let payments = (0..5)
@@ -41,7 +41,7 @@ fn written(home: &Path) -> (Vec<CryptoHash>, CryptoHash) {
 fn a_reopened_chain_has_its_blocks_outcomes_and_state_and_goes_on() {
     let home = TempDir::new().unwrap();
     let (payments, head) = written(home.path());
-    let mut chain = Chain::open(two_accounts(), home.path()).unwrap();
+    let mut chain = Chain::open(two_accounts(), Retention::default(), home.path()).unwrap();
     assert_eq!(chain.head().hash, head);
     assert_eq!(chain.resumed(), Some(Resumed { height: chain.head().height, cut_off: 0 }));
     for hash in payments {
@@ -52,7 +52,7 @@ fn a_reopened_chain_has_its_blocks_outcomes_and_state_and_goes_on() {
     next_block(&mut chain);
     let head = chain.head().hash;
     drop(chain);
-    assert_eq!(Chain::open(two_accounts(), home.path()).unwrap().head().hash, head);
+    assert_eq!(Chain::open(two_accounts(), Retention::default(), home.path()).unwrap().head().hash, head);
 }
 
 /// Where the last record of a log begins, by the lengths in the records' headers.
@@ -72,7 +72,7 @@ fn a_record_that_was_cut_off_at_any_byte_is_forgotten_and_the_block_is_made_anew
     let home = TempDir::new().unwrap();
     let log = home.path().join(LOG_NAME);
     let (_, head) = written(home.path());
-    let chain = Chain::open(two_accounts(), home.path()).unwrap();
+    let chain = Chain::open(two_accounts(), Retention::default(), home.path()).unwrap();
     let before = chain.block_at(chain.head().height - 1).unwrap();
     drop(chain);
     let whole = std::fs::read(&log).unwrap();
@@ -80,14 +80,17 @@ fn a_record_that_was_cut_off_at_any_byte_is_forgotten_and_the_block_is_made_anew
     let end_of_whole_records = end_of_records_before_last(&whole);
     for lost in [1, 2, 7, 100, 150] {
         std::fs::write(&log, &whole[..whole.len() - lost]).unwrap();
-        let mut chain = Chain::open(two_accounts(), home.path()).unwrap();
+        let mut chain = Chain::open(two_accounts(), Retention::default(), home.path()).unwrap();
         assert_eq!(chain.head().hash, before.hash, "{lost} bytes lost");
         let cut_off = (whole.len() - lost - end_of_whole_records) as u64;
         assert_eq!(chain.resumed(), Some(Resumed { height: before.height, cut_off }));
         assert_ne!(chain.head().hash, head);
         next_block(&mut chain);
         drop(chain);
-        assert_eq!(Chain::open(two_accounts(), home.path()).unwrap().head().height, before.height + 1);
+        assert_eq!(
+            Chain::open(two_accounts(), Retention::default(), home.path()).unwrap().head().height,
+            before.height + 1
+        );
     }
 }
 
@@ -100,7 +103,9 @@ fn damage_before_the_end_is_an_error_that_changes_nothing() {
     file.seek(SeekFrom::Start(200)).unwrap();
     file.write_all(b"damage").unwrap();
     let damaged = std::fs::read(&log).unwrap();
-    let Err(error) = Chain::open(two_accounts(), home.path()) else { panic!("a damaged log was opened") };
+    let Err(error) = Chain::open(two_accounts(), Retention::default(), home.path()) else {
+        panic!("a damaged log was opened")
+    };
     assert!(matches!(error, ChainError::History(HistoryError::Damaged { .. })), "{error}");
     assert_eq!(std::fs::read(&log).unwrap(), damaged);
 }
@@ -111,7 +116,7 @@ fn another_genesis_another_file_and_a_second_process_are_refused() {
     written(home.path());
     let log = home.path().join(LOG_NAME);
     let whole = std::fs::read(&log).unwrap();
-    let refused = |genesis: Genesis| match Chain::open(genesis, home.path()) {
+    let refused = |genesis: Genesis| match Chain::open(genesis, Retention::default(), home.path()) {
         Err(ChainError::History(error)) => error,
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("opened"),
@@ -121,14 +126,17 @@ fn another_genesis_another_file_and_a_second_process_are_refused() {
     assert!(matches!(refused(other), HistoryError::Genesis { .. }));
     assert_eq!(std::fs::read(&log).unwrap(), whole);
 
-    let open = Chain::open(two_accounts(), home.path()).unwrap();
+    let open = Chain::open(two_accounts(), Retention::default(), home.path()).unwrap();
     assert!(matches!(refused(two_accounts()), HistoryError::InUse(_)));
     drop(open);
 
-    let mut newer = whole.clone();
-    newer[8] += 1;
-    std::fs::write(&log, &newer).unwrap();
-    assert!(matches!(refused(two_accounts()), HistoryError::Version { .. }));
+    for other in [whole[8] - 1, whole[8] + 1] {
+        let mut log_of_other_format = whole.clone();
+        log_of_other_format[8] = other;
+        std::fs::write(&log, &log_of_other_format).unwrap();
+        let error = refused(two_accounts());
+        assert!(matches!(error, HistoryError::Version { found, .. } if found == u32::from(other)), "{error}");
+    }
     std::fs::write(&log, b"notes about something else, kept in a file of the same name").unwrap();
     assert!(matches!(refused(two_accounts()), HistoryError::NotALog(_)));
 }

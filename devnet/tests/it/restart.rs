@@ -51,6 +51,8 @@ async fn every_parameter_that_differs_is_named_with_both_values_and_nothing_chan
         (Config { block_time: Duration::from_secs(1), ..made.clone() }, "block_time", "1000ms", "600ms"),
         (Config { gas_limit: 7, ..made.clone() }, "gas_limit", "7", "1000000000000000"),
         (Config { transaction_validity_period: 9, ..made.clone() }, "transaction_validity_period", "9", "86400"),
+        (Config { epoch_length: 50_000, ..made.clone() }, "epoch_length", "50000", "43200"),
+        (Config { keep_epochs: Some(4), ..made.clone() }, "keep_epochs", "4", "everything"),
         (account(|account| account.account_id = "x.near".into()), "accounts[1].account_id", "x.near", BENCH),
         (account(|account| account.balance = 5), "accounts[1].balance", "5", &(1_000_000 * NEAR).to_string()),
     ] {
@@ -67,6 +69,13 @@ async fn every_parameter_that_differs_is_named_with_both_values_and_nothing_chan
     let Err(DevnetError::Home(HomeError::Differs { differences, .. })) = fewer.check() else { panic!("not refused") };
     assert!(differences.iter().any(|difference| difference.given.is_none()), "{differences:?}");
     assert_eq!(contents(&home), before);
+
+    // A log of another format is told, and not the parameters that chains of that format did not have.
+    let mut log = std::fs::read(home.join(LOG_NAME)).unwrap();
+    log[8] -= 1;
+    std::fs::write(home.join(LOG_NAME), log).unwrap();
+    let error = Config { epoch_length: 50_000, ..made }.check().unwrap_err().to_string();
+    assert!(error.contains("has format 2") && error.contains("another folder"), "{error}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use near_primitives::shard_layout::ShardLayout;
 use near_primitives::transaction::Action;
 use near_primitives::types::{Balance, Gas, ShardId};
 use nearbench_devnet::block::Block;
-use nearbench_devnet::chain::Chain;
+use nearbench_devnet::chain::{Chain, Retention};
 use nearbench_devnet::genesis::Genesis;
 use tempfile::TempDir;
 
@@ -38,7 +38,7 @@ fn contents(block: &Block) -> [(usize, usize); 2] {
 #[test]
 fn a_receipt_for_another_shard_leaves_its_own_and_arrives_there_in_the_next_block() {
     let home = TempDir::new().unwrap();
-    let mut chain = Chain::open(two_shards(), home.path()).unwrap();
+    let mut chain = Chain::open(two_shards(), Retention::default(), home.path()).unwrap();
     next_block(&mut chain);
     let payment = submit(&mut chain, "alice.near", "zoe.near", pay(1)).unwrap();
 
@@ -61,7 +61,7 @@ fn a_receipt_for_another_shard_leaves_its_own_and_arrives_there_in_the_next_bloc
     assert_eq!(contents(&next_block(&mut chain)), [(0, 1), (0, 0)], "the refund of gas goes home");
     let head = chain.head().hash;
     drop(chain);
-    assert_eq!(Chain::open(two_shards(), home.path()).unwrap().head().hash, head);
+    assert_eq!(Chain::open(two_shards(), Retention::default(), home.path()).unwrap().head().hash, head);
 }
 
 #[test]

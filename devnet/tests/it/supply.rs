@@ -1,4 +1,4 @@
-//! Tokens neither appear nor vanish, whatever is submitted.
+//! Tokens neither appear nor vanish, and a recorded chain comes out equal, whatever is submitted.
 #![allow(clippy::unwrap_used)]
 
 use near_primitives::account::AccessKey;
@@ -8,7 +8,8 @@ use near_primitives::action::{
 use near_primitives::shard_layout::ShardLayout;
 use near_primitives::transaction::{Action, CreateAccountAction};
 use near_primitives::types::{Balance, Gas, ShardId};
-use nearbench_devnet::chain::Chain;
+use nearbench_devnet::chain::{Chain, Retention};
+use nearbench_devnet::faults::Handling;
 use proptest::prelude::*;
 
 use crate::driver::{account, genesis, next_block, signed, signer};
@@ -32,6 +33,7 @@ struct Submission {
     actions: Vec<Action>,
     /// How far the nonce is above the next one.
     above: u64,
+    handling: Handling,
     blocks_after: usize,
 }
 
@@ -93,8 +95,21 @@ fn action() -> impl Strategy<Value = Action> {
 fn submission() -> impl Strategy<Value = Submission> {
     let someone = 0..ACCOUNTS.len();
     let actions = prop::collection::vec(action(), 1..4);
-    (someone.clone(), someone, actions, prop_oneof![4 => Just(0u64), 1 => Just(1), 1 => Just(1 << 60)], 0..2usize)
-        .prop_map(|(from, to, actions, above, blocks_after)| Submission { from, to, actions, above, blocks_after })
+    let above = prop_oneof![4 => Just(0u64), 1 => Just(1), 1 => Just(1 << 60)];
+    let handling = prop_oneof![
+        3 => Just(Handling::Take),
+        1 => (0..3u64).prop_map(|blocks| Handling::Unchecked { blocks }),
+    ];
+    (someone.clone(), someone, actions, above, handling, 0..2usize).prop_map(
+        |(from, to, actions, above, handling, blocks_after)| Submission {
+            from,
+            to,
+            actions,
+            above,
+            handling,
+            blocks_after,
+        },
+    )
 }
 
 fn held(chain: &Chain) -> Balance {
@@ -107,7 +122,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn accounts_hold_the_supply_less_what_was_burnt(
+    fn accounts_hold_the_supply_less_what_was_burnt_and_a_recorded_chain_is_the_same_again(
         submissions in prop::collection::vec(submission(), 1..40),
         protocol_version in 84..=88u32,
         shards in 1..=3usize,
@@ -120,17 +135,20 @@ proptest! {
         genesis.shard_layout = ShardLayout::v2(boundaries[..shards - 1].to_vec(), shard_ids, None);
         genesis.accounts[2].code = Some(TOKEN.to_vec());
         let supply = genesis.total_supply().unwrap();
-        let mut chain = Chain::new(genesis).unwrap();
+        genesis.epoch_length = 4;
+        let home = tempfile::tempdir().unwrap();
+        let collecting = Retention { epochs: Some(3), archival: false };
+        let mut chain = Chain::open(genesis.clone(), collecting, home.path()).unwrap();
         next_block(&mut chain);
-        for Submission { from, to, actions, above, blocks_after } in submissions {
+        for Submission { from, to, actions, above, handling, blocks_after } in submissions {
             // Refused or not, executed or not: nothing may be lost.
-            let _ = chain.submit(signed(&chain, ACCOUNTS[from], ACCOUNTS[to], actions, above));
+            let _ = chain.submit_as(signed(&chain, ACCOUNTS[from], ACCOUNTS[to], actions, above), handling);
             for _ in 0..blocks_after {
                 next_block(&mut chain);
             }
         }
         let mut quiet = 0;
-        while quiet < 3 {
+        while quiet < 4 {
             let block = next_block(&mut chain);
             let idle = block.transactions().next().is_none() && block.receipts().next().is_none();
             quiet = if idle { quiet + 1 } else { 0 };
@@ -142,5 +160,27 @@ proptest! {
             .fold(Balance::ZERO, |sum, burnt| sum.checked_add(burnt).unwrap());
         prop_assert_eq!(held(&chain), chain.head().total_supply);
         prop_assert_eq!(chain.head().total_supply.checked_add(burnt), Some(supply));
+
+        // Opened again it is the same chain, and has what was collected as far as it is told to keep it.
+        let (head, first) = (chain.head(), chain.first_kept());
+        drop(chain);
+        let everything = Chain::open(genesis.clone(), Retention::default(), home.path()).unwrap();
+        prop_assert_eq!(everything.head().hash, head.hash);
+        let transactions: Vec<_> = (0..=head.height)
+            .flat_map(|height| {
+                let block = everything.block_at(height).unwrap();
+                block.transactions().map(|tx| (tx.get_hash(), height)).collect::<Vec<_>>()
+            })
+            .collect();
+        for (hash, height) in &transactions {
+            prop_assert!(everything.outcomes(hash).any(|record| record.height == *height));
+        }
+        drop(everything);
+        let collected = Chain::open(genesis, collecting, home.path()).unwrap();
+        prop_assert_eq!((collected.head().hash, collected.first_kept()), (head.hash, first));
+        for (hash, height) in &transactions {
+            prop_assert!(*height < first || collected.outcomes(hash).any(|record| record.height == *height));
+            prop_assert!(collected.outcomes(hash).all(|record| record.height >= first));
+        }
     }
 }

@@ -70,6 +70,13 @@ pub struct Provisioned {
     pub balances: Balances,
 }
 
+impl Provisioned {
+    /// The lanes' public keys, in their order.
+    pub fn public_keys(&self) -> Vec<String> {
+        self.lanes.iter().map(|lane| lane.public_key.clone()).collect()
+    }
+}
+
 /// A lane key on chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {

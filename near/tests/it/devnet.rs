@@ -38,20 +38,20 @@ impl Transport for InProcess {
     }
 }
 
-fn account(id: &str) -> Account {
+pub(crate) fn account(id: &str) -> Account {
     Account::new(id).unwrap()
 }
 
 /// A chain with fast blocks, whose genesis knows `root.near`.
-struct Stage {
-    client: Client,
+pub(crate) struct Stage {
+    pub(crate) client: Client,
     root: Signer,
-    master: Signer,
-    lanes: Vec<Signer>,
+    pub(crate) master: Signer,
+    pub(crate) lanes: Vec<Signer>,
     _devnet: Devnet,
 }
 
-async fn stage() -> Stage {
+pub(crate) async fn stage() -> Stage {
     let mut rng = StdRng::seed_from_u64(3);
     let root = Signer::generate(account("root.near"), &mut rng);
     let bench = account("bench.root.near");
@@ -78,7 +78,7 @@ async fn stage() -> Stage {
 }
 
 impl Stage {
-    fn desired(&self) -> Desired {
+    pub(crate) fn desired(&self) -> Desired {
         Desired {
             chain_id: "devnet".to_owned(),
             account: account("bench.root.near"),
@@ -94,7 +94,7 @@ impl Stage {
     }
 
     /// Provisions, and tells the steps taken.
-    async fn provision(&self, desired: &Desired) -> (Result<Provisioned, ProvisionError>, Vec<String>) {
+    pub(crate) async fn provision(&self, desired: &Desired) -> (Result<Provisioned, ProvisionError>, Vec<String>) {
         let steps = Mutex::new(Vec::new());
         let progress = |progress: Progress<'_>| {
             if let Progress::Done { step, number, of } = progress {
@@ -110,7 +110,7 @@ impl Stage {
     }
 }
 
-fn transfer(n: u8, receiver: &Account) -> Transfer {
+pub(crate) fn transfer(n: u8, receiver: &Account) -> Transfer {
     Transfer {
         id: TransferId([n; 16]),
         receiver: receiver.clone(),

@@ -3,6 +3,7 @@
 
 mod devnet;
 mod endpoints;
+mod evidence;
 mod fake;
 mod faulty;
 mod recorded;

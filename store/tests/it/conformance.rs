@@ -1,261 +1,707 @@
-//! Random steps of several workers, checked against a model that knows where every transfer is.
+//! Random steps of several workers and clients, checked against a model that knows where every transfer is; and, where
+//! the backend outlives its process, crashes between any two steps and within any of them.
 
+use crate::disk::{Disk, Keep};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use nearbench_core::{
     Account, Amount, Hash, Transfer, TransferId,
     settle::{DeathCertificate, Fate, Proof, Settled, Settlement},
 };
-use nearbench_store::{Attempt, AttemptId, Claim, LaneKey, LeaseId, Store, StoreError};
+use nearbench_store::{
+    Attempt, AttemptId, ClaimId, FileStore, LaneKey, LeaseId, MemoryStore, ResultRow, Store, StoreError,
+};
 use proptest::{prelude::*, test_runner::TestRunner};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
+    io,
     time::Duration,
 };
 
 const LANES: u8 = 2;
 const WORKERS: u8 = 3;
-const TTL: Duration = Duration::from_secs(10);
-const MAX_DEPTH: u64 = 20;
+pub(crate) const TTL: Duration = Duration::from_secs(10);
+/// More than fit a row of a file's queue.
+const MAX_DEPTH: u64 = 150;
 
 #[derive(Clone, Debug)]
 enum Step {
     Push(u8),
-    Acquire { worker: u8, lane: u8 },
-    Renew { worker: u8, lane: u8 },
-    Leave { worker: u8, lane: u8 },
-    Claim { worker: u8, lane: u8, max: u8 },
-    Release { nth: u8 },
-    Commit { worker: u8, lane: u8, nth: u8, nonce_up: u8 },
-    Settle { nth: u8, settlement: Settlement },
+    /// Several clients at once, and the settlement of an attempt among them.
+    Together {
+        pushes: Vec<u8>,
+        nth: u8,
+        settlement: Settlement,
+    },
+    Acquire {
+        worker: u8,
+        lane: u8,
+    },
+    Renew {
+        worker: u8,
+        lane: u8,
+    },
+    Leave {
+        worker: u8,
+        lane: u8,
+    },
+    Claim {
+        worker: u8,
+        lane: u8,
+        max: u8,
+    },
+    Release {
+        nth: u8,
+    },
+    Commit {
+        worker: u8,
+        lane: u8,
+        nth: u8,
+        nonce_up: u8,
+    },
+    Fence {
+        worker: u8,
+        lane: u8,
+    },
+    Settle {
+        nth: u8,
+        settlement: Settlement,
+    },
+    /// Ids of claims and attempts that are over, in this life of the store or an earlier one.
+    Stale {
+        worker: u8,
+        lane: u8,
+        nth: u8,
+    },
     Cancel,
     Wait(u8),
+    /// Now, or within the step that makes the disk's nth write from here.
+    Crash {
+        within: Option<u8>,
+        keep: Keep,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let who = || (0..WORKERS, 0..LANES);
-    let settlement = prop_oneof![
-        Just(Settlement::All(Fate::Finalized)),
-        Just(Settlement::All(Fate::Requeue)),
-        Just(Settlement::All(Fate::NeedsReview)),
-        (0usize..4).prop_map(|index| Settlement::Poisoned { index }),
+    let settlement = || {
+        prop_oneof![
+            Just(Settlement::All(Fate::Finalized)),
+            Just(Settlement::All(Fate::Requeue)),
+            Just(Settlement::All(Fate::NeedsReview)),
+            (0usize..4).prop_map(|index| Settlement::Poisoned { index }),
+        ]
+    };
+    let count = || prop_oneof![8 => 0u8..8, 1 => 100u8..160];
+    let keep = prop_oneof![
+        Just(Keep::Nothing),
+        Just(Keep::Everything),
+        any::<u8>().prop_map(|count| Keep::First(count % 16)),
+        any::<u64>().prop_map(Keep::Some),
     ];
     let step = prop_oneof![
-        3 => (0u8..8).prop_map(Step::Push),
+        3 => count().prop_map(Step::Push),
+        1 => (prop::collection::vec(0u8..5, 1..4), any::<u8>(), settlement())
+            .prop_map(|(pushes, nth, settlement)| Step::Together { pushes, nth, settlement }),
         3 => who().prop_map(|(worker, lane)| Step::Acquire { worker, lane }),
         1 => who().prop_map(|(worker, lane)| Step::Renew { worker, lane }),
         1 => who().prop_map(|(worker, lane)| Step::Leave { worker, lane }),
-        4 => (who(), 0u8..5).prop_map(|((worker, lane), max)| Step::Claim { worker, lane, max }),
+        4 => (who(), count()).prop_map(|((worker, lane), max)| Step::Claim { worker, lane, max }),
         1 => any::<u8>().prop_map(|nth| Step::Release { nth }),
         4 => (who(), any::<u8>(), 0u8..3)
             .prop_map(|((worker, lane), nth, nonce_up)| Step::Commit { worker, lane, nth, nonce_up }),
-        4 => (any::<u8>(), settlement).prop_map(|(nth, settlement)| Step::Settle { nth, settlement }),
+        1 => who().prop_map(|(worker, lane)| Step::Fence { worker, lane }),
+        4 => (any::<u8>(), settlement()).prop_map(|(nth, settlement)| Step::Settle { nth, settlement }),
+        1 => (who(), any::<u8>()).prop_map(|((worker, lane), nth)| Step::Stale { worker, lane, nth }),
         1 => Just(Step::Cancel),
         1 => (1u8..8).prop_map(Step::Wait),
+        2 => (prop::option::of(0u8..40), keep).prop_map(|(within, keep)| Step::Crash { within, keep }),
     ];
     prop::collection::vec(step, 0..80)
 }
 
+#[derive(Clone, Debug, PartialEq)]
+struct Open {
+    /// `None` until the store said it.
+    id: Option<AttemptId>,
+    lane: u8,
+    nonce: u64,
+    transfers: Vec<u64>,
+}
+
 /// Where every transfer is, and who holds which lane.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Model {
-    pushed: u64,
+    accepted: BTreeSet<u64>,
     queue: VecDeque<u64>,
-    claims: Vec<(Claim, Vec<u64>)>,
-    open: Vec<(AttemptId, u8, u64, Vec<u64>)>,
-    done: BTreeMap<u64, Fate>,
-    /// Holder and the model's time at which the lease ends.
+    /// The queue with the claimed ones at their places: what it is after a crash.
+    places: VecDeque<u64>,
+    claims: Vec<(ClaimId, Vec<u64>)>,
+    open: Vec<Open>,
+    results: Vec<ResultRow>,
+    /// Holder and the time at which the lease ends.
     leases: [Option<(u8, u64)>; LANES as usize],
     high_water: [u64; LANES as usize],
-    now: u64,
 }
 
 impl Model {
-    fn holds(&self, worker: u8, lane: u8) -> bool {
-        self.leases[lane as usize].is_some_and(|(holder, until)| holder == worker && self.now < until)
+    fn push(&mut self, ids: impl IntoIterator<Item = u64>) {
+        for id in ids {
+            self.accepted.insert(id);
+            self.queue.push_back(id);
+            self.places.push_back(id);
+        }
     }
 
-    fn settle(&mut self, transfers: &[u64], settlement: Settlement) {
-        for (index, id) in transfers.iter().enumerate().rev() {
-            match settlement.fate(index) {
-                Fate::Requeue => self.queue.push_front(*id),
-                fate => assert!(self.done.insert(*id, fate).is_none(), "{id} was settled twice"),
+    fn leave(&mut self, ids: &[u64]) {
+        self.places.retain(|id| !ids.contains(id));
+    }
+
+    fn put_back(&mut self, ids: impl DoubleEndedIterator<Item = u64>) {
+        for id in ids.rev() {
+            self.queue.push_front(id);
+            self.places.push_front(id);
+        }
+    }
+
+    fn release(&mut self, nth: usize) -> ClaimId {
+        let (id, transfers) = self.claims.remove(nth);
+        self.leave(&transfers);
+        self.put_back(transfers.into_iter());
+        id
+    }
+
+    fn commit(&mut self, lane: u8, nonce: u64, claim: Option<usize>) {
+        let transfers = claim.map(|nth| self.claims.remove(nth).1).unwrap_or_default();
+        self.leave(&transfers);
+        self.open.push(Open { id: None, lane, nonce, transfers });
+        self.high_water[lane as usize] = nonce;
+    }
+
+    fn settle(&mut self, nth: usize, settlement: Settlement) {
+        let open = self.open.remove(nth);
+        let back = open.transfers.iter().enumerate().filter(|(index, _)| settlement.fate(*index) == Fate::Requeue);
+        self.put_back(back.map(|(_, id)| *id).collect::<Vec<_>>().into_iter());
+        self.results.push(ResultRow::Settled {
+            hash: attempt(open.nonce).hash,
+            nonce: open.nonce,
+            settled: settled(settlement),
+            transfers: open.transfers.iter().map(|id| (&transfer(*id)).into()).collect(),
+        });
+    }
+
+    fn cancel(&mut self) -> Vec<u64> {
+        let cancelled = Vec::from(std::mem::take(&mut self.queue));
+        self.leave(&cancelled);
+        if !cancelled.is_empty() {
+            let transfers = cancelled.iter().map(|id| (&transfer(*id)).into()).collect();
+            self.results.push(ResultRow::Cancelled { transfers });
+        }
+        cancelled
+    }
+
+    /// What a crash leaves of it.
+    fn after_crash(mut self) -> Self {
+        self.queue = self.places.clone();
+        self.claims.clear();
+        self.leases = Default::default();
+        self
+    }
+
+    fn unsettled(&self) -> Vec<Transfer> {
+        let open = self.open.iter().flat_map(|open| &open.transfers);
+        self.places.iter().chain(open).map(|id| transfer(*id)).collect()
+    }
+
+    /// Everything accepted is in exactly one place.
+    fn is_whole(&self) {
+        let mut all: Vec<u64> = self.places.iter().copied().collect();
+        all.extend(self.open.iter().flat_map(|open| &open.transfers));
+        for result in &self.results {
+            match result {
+                ResultRow::Cancelled { transfers } => all.extend(transfers.iter().map(|transfer| transfer.sequence)),
+                ResultRow::Settled { settled, transfers, .. } => all.extend(
+                    transfers
+                        .iter()
+                        .enumerate()
+                        .filter(|(index, _)| settled.settlement.fate(*index) != Fate::Requeue)
+                        .map(|(_, transfer)| transfer.sequence),
+                ),
             }
         }
+        all.sort_unstable();
+        assert_eq!(all, self.accepted.iter().copied().collect::<Vec<_>>());
     }
 }
 
-fn transfer(n: u64) -> Transfer {
+/// A backend under test.
+pub(crate) trait Backend {
+    type Store: Store;
+    fn store(&self) -> &Self::Store;
+    /// Results and unsettled transfers, where the backend keeps them.
+    fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)>;
+    /// Makes the disk fail after so many writes.
+    fn fail_after(&mut self, writes: u8);
+    /// Crashes, and opens what is left; `false` where that is not the backend's promise.
+    fn crash(&mut self, keep: Keep) -> bool;
+}
+
+impl Backend for MemoryStore {
+    type Store = Self;
+
+    fn store(&self) -> &Self {
+        self
+    }
+
+    fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
+        None
+    }
+
+    fn fail_after(&mut self, _: u8) {}
+
+    fn crash(&mut self, _: Keep) -> bool {
+        false
+    }
+}
+
+/// A [`FileStore`] and the disk below it.
+pub(crate) struct OnDisk {
+    disk: Disk,
+    store: FileStore,
+}
+
+impl Default for OnDisk {
+    fn default() -> Self {
+        let disk = Disk::default();
+        let store = FileStore::create_on(disk.clone(), "run.store").unwrap();
+        Self { disk, store }
+    }
+}
+
+impl Backend for OnDisk {
+    type Store = FileStore;
+
+    fn store(&self) -> &FileStore {
+        &self.store
+    }
+
+    fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
+        let mut results = Vec::new();
+        self.store.results(&mut |result| results.push(result)).unwrap();
+        Some((results, self.store.unsettled()))
+    }
+
+    fn fail_after(&mut self, writes: u8) {
+        self.disk.fail_after(writes.into(), io::ErrorKind::StorageFull);
+    }
+
+    fn crash(&mut self, keep: Keep) -> bool {
+        // The disk as it is now: what the old store still writes when it is dropped goes to the old one.
+        self.disk = self.disk.after_crash(keep);
+        self.store = FileStore::open_on(self.disk.clone(), "run.store").unwrap();
+        true
+    }
+}
+
+pub(crate) fn transfer(n: u64) -> Transfer {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&n.to_le_bytes());
     Transfer {
         id: TransferId(id),
-        receiver: Account::new("user.near").unwrap(),
-        amount: Amount(1),
+        receiver: Account::new(if n.is_multiple_of(3) { "user.near" } else { "another.near" }).unwrap(),
+        amount: Amount(u128::from(n) << 60),
         sequence: n,
-        phase: 0,
-        intended_ns: n,
-        sent_ns: n,
+        phase: n as u16,
+        intended_ns: n * 1_000,
+        sent_ns: n * 1_001,
     }
 }
 
-fn key(lane: u8) -> LaneKey {
+pub(crate) fn key(lane: u8) -> LaneKey {
     LaneKey { account: Account::new("bench.near").unwrap(), public_key: format!("ed25519:{lane}").into() }
 }
 
-fn lease(worker: u8) -> LeaseId {
+pub(crate) fn lease(worker: u8) -> LeaseId {
     LeaseId([worker; 16])
 }
 
-fn attempt(nonce: u64) -> Attempt {
-    Attempt { hash: Hash([nonce as u8; 32]), bytes: Bytes::new(), nonce, base_height: 0, expiry_height: 0 }
+pub(crate) fn attempt(nonce: u64) -> Attempt {
+    Attempt {
+        hash: Hash([nonce as u8; 32]),
+        bytes: Bytes::from(vec![nonce as u8; nonce as usize * 100]),
+        nonce,
+        base_height: nonce * 3,
+        expiry_height: nonce * 5,
+    }
 }
 
-fn settled(settlement: Settlement) -> Settled {
+pub(crate) fn settled(settlement: Settlement) -> Settled {
     let proof = Proof::Dead(DeathCertificate::Expired { key_nonce: 0, height: 1 });
-    Settled { settlement, proof, failure: None, at_ns: 0 }
+    Settled { settlement, proof, failure: None, at_ns: 7 }
 }
 
-fn numbers(transfers: &[Transfer]) -> Vec<u64> {
+pub(crate) fn numbers(transfers: &[Transfer]) -> Vec<u64> {
     transfers.iter().map(|transfer| transfer.sequence).collect()
 }
 
-/// Runs random histories against stores that `make` makes. Time is paused and moves only by `Step::Wait`.
-pub(crate) fn suite<S: Store>(make: impl Fn() -> S) {
-    let mut runner = TestRunner::new(ProptestConfig { cases: 400, ..ProptestConfig::default() });
+/// Runs random histories against backends that `make` makes. Time is paused and moves only by `Step::Wait`.
+/// `PROPTEST_CASES` says how many.
+pub(crate) fn suite<B: Backend>(make: impl Fn() -> B) {
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() });
     runner
         .run(&steps(), |steps| {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-            runtime.block_on(history(&make(), steps));
+            runtime.block_on(history(make(), steps));
             Ok(())
         })
         .unwrap();
 }
 
-async fn history<S: Store>(store: &S, steps: Vec<Step>) {
-    let mut model = Model::default();
+async fn history<B: Backend>(backend: B, steps: Vec<Step>) {
+    let first = Model::default();
+    let mut world = World {
+        backend,
+        since: vec![first.clone()],
+        model: first,
+        pushed: 0,
+        now: 0,
+        over: (Vec::new(), Vec::new()),
+        keep: Keep::Nothing,
+    };
     for step in steps {
-        apply(store, &mut model, step).await;
-        let depth = store.depth().await.unwrap();
-        assert_eq!(depth.queued, model.queue.len() as u64);
-        assert_eq!(depth.claimed, model.claims.iter().map(|(_, ids)| ids.len() as u64).sum::<u64>());
-        assert_eq!(depth.open, model.open.iter().map(|(.., ids)| ids.len() as u64).sum::<u64>());
+        world.apply(step).await;
+        world.check().await;
     }
-    // Whatever was pushed is in exactly one place.
-    let mut all: Vec<u64> = model.queue.iter().copied().collect();
-    all.extend(model.claims.iter().flat_map(|(_, ids)| ids));
-    all.extend(model.open.iter().flat_map(|(.., ids)| ids));
-    all.extend(model.done.keys());
-    all.sort_unstable();
-    assert_eq!(all, (0..model.pushed).collect::<Vec<_>>());
-    assert_eq!(numbers(&store.cancel_queued().await.unwrap()), Vec::from(model.queue));
+    world.keep = Keep::Nothing;
+    world.crash().await;
+    world.check().await;
+    assert_eq!(world.claim_all().await, Vec::from(world.model.queue));
 }
 
-async fn apply<S: Store>(store: &S, model: &mut Model, step: Step) {
-    match step {
-        Step::Push(count) => {
-            let new: Vec<_> = (0..u64::from(count)).map(|i| transfer(model.pushed + i)).collect();
-            let taken = store.push(new, MAX_DEPTH).await.unwrap() as u64;
-            let room = MAX_DEPTH.saturating_sub(model.queue.len() as u64);
-            assert_eq!(taken, u64::from(count).min(room));
-            model.queue.extend(model.pushed..model.pushed + taken);
-            model.pushed += taken;
+struct World<B> {
+    backend: B,
+    model: Model,
+    /// The model after each step from the last confirmed one on: a crash leaves one of them.
+    since: Vec<Model>,
+    pushed: u64,
+    now: u64,
+    /// Claims and attempts that are over.
+    over: (Vec<ClaimId>, Vec<AttemptId>),
+    /// What the next crash leaves.
+    keep: Keep,
+}
+
+/// The answer, or the end of the step where the disk failed: it is done whole (as in `$after`) or not at all.
+macro_rules! or_crash {
+    ($world:ident, $after:expr, $answer:expr) => {
+        match $answer {
+            Err(StoreError::File { .. }) => {
+                $world.since.push($after);
+                return $world.crash().await;
+            }
+            answer => answer,
         }
-        Step::Acquire { worker, lane } => {
-            let answer = store.acquire(&key(lane), lease(worker), TTL).await;
-            let other = model.leases[lane as usize].filter(|(holder, until)| *holder != worker && model.now < *until);
-            match other {
-                Some(_) => assert!(matches!(answer, Err(StoreError::Held { .. })), "{answer:?}"),
-                None => {
-                    let found = answer.unwrap();
-                    assert_eq!(found.high_water, model.high_water[lane as usize]);
-                    let mut open: Vec<_> = model.open.iter().filter(|(_, on, ..)| *on == lane).collect();
-                    open.sort_by_key(|(_, _, nonce, _)| *nonce);
-                    let found: Vec<_> =
-                        found.open.iter().map(|(id, attempt, ids)| (*id, attempt.nonce, numbers(ids))).collect();
-                    let expected: Vec<_> = open.iter().map(|(id, _, nonce, ids)| (*id, *nonce, ids.clone())).collect();
-                    assert_eq!(found, expected);
-                    model.leases[lane as usize] = Some((worker, model.now + TTL.as_secs()));
+    };
+}
+
+impl<B: Backend> World<B> {
+    fn store(&self) -> &B::Store {
+        self.backend.store()
+    }
+
+    fn holds(&self, worker: u8, lane: u8) -> bool {
+        self.model.leases[lane as usize].is_some_and(|(holder, until)| holder == worker && self.now < until)
+    }
+
+    /// A step that is on disk.
+    fn confirmed(&mut self, model: Model) {
+        self.model = model;
+        self.since = vec![self.model.clone()];
+    }
+
+    /// A step that a crash may undo.
+    fn done(&mut self, model: Model) {
+        self.model = model;
+        self.since.push(self.model.clone());
+    }
+
+    async fn check(&mut self) {
+        self.model.is_whole();
+        // A write that nobody waited for may have failed meanwhile.
+        let depth = or_crash!(self, self.model.clone(), self.store().depth().await).unwrap();
+        assert_eq!(depth.queued, self.model.queue.len() as u64);
+        assert_eq!(depth.claimed, self.model.claims.iter().map(|(_, ids)| ids.len() as u64).sum::<u64>());
+        assert_eq!(depth.open, self.model.open.iter().map(|open| open.transfers.len() as u64).sum::<u64>());
+        if let Some((results, unsettled)) = self.backend.kept() {
+            assert_eq!(results, self.model.results);
+            assert_eq!(unsettled, self.model.unsettled());
+        }
+    }
+
+    /// Takes the whole queue, by a lane that nobody else uses.
+    async fn claim_all(&self) -> Vec<u64> {
+        let lane = key(LANES);
+        self.store().acquire(&lane, lease(0), TTL).await.unwrap();
+        let claim = self.store().claim(&lane, lease(0), usize::MAX).await.unwrap();
+        claim.map(|claim| numbers(&claim.transfers)).unwrap_or_default()
+    }
+
+    /// Crashes, opens the store again, and finds out which of the steps since the last confirmed one it kept.
+    async fn crash(&mut self) {
+        if !self.backend.crash(self.keep) {
+            return;
+        }
+        self.over.0.extend(self.model.claims.iter().map(|(id, _)| *id));
+        let (results, unsettled) = self.backend.kept().unwrap();
+        let depth = self.store().depth().await.unwrap();
+        let mut high_water = [0; LANES as usize];
+        let mut open = Vec::new();
+        for lane in 0..LANES {
+            let found = self.store().acquire(&key(lane), lease(0), TTL).await.unwrap();
+            self.store().release_lane(&key(lane), lease(0)).await.unwrap();
+            high_water[lane as usize] = found.high_water;
+            for (id, attempt, transfers) in found.open {
+                assert_eq!(attempt, self::attempt(attempt.nonce));
+                open.push(Open { id: Some(id), lane, nonce: attempt.nonce, transfers: numbers(&transfers) });
+            }
+        }
+        open.sort_by_key(|open| open.id);
+        assert_eq!(depth.claimed, 0);
+        let found = |model: &Model| {
+            let opened = |a: &Open, b: &Open| {
+                (a.lane, a.nonce, &a.transfers) == (b.lane, b.nonce, &b.transfers) && (a.id.is_none() || a.id == b.id)
+            };
+            model.results == results
+                && model.unsettled() == unsettled
+                && model.high_water == high_water
+                && model.open.len() == open.len()
+                && model.open.iter().zip(&open).all(|(a, b)| opened(a, b))
+        };
+        let at = self.since.iter().rposition(found);
+        let Some(at) = at else {
+            panic!("found {results:?} {unsettled:?} {high_water:?} {open:?}, and none of {:#?}", self.since)
+        };
+        let mut model = self.since.swap_remove(at).after_crash();
+        model.open = open;
+        self.confirmed(model);
+    }
+
+    fn new_ids(&mut self, count: u8) -> Vec<u64> {
+        self.pushed += u64::from(count);
+        (self.pushed - u64::from(count)..self.pushed).collect()
+    }
+
+    async fn apply(&mut self, step: Step) {
+        let mut after = self.model.clone();
+        match step {
+            Step::Push(count) => {
+                let ids = self.new_ids(count);
+                let taken = ids.len().min(MAX_DEPTH.saturating_sub(after.queue.len() as u64) as usize);
+                after.push(ids[..taken].iter().copied());
+                let transfers = ids.iter().map(|id| transfer(*id)).collect();
+                assert_eq!(or_crash!(self, after, self.store().push(transfers, MAX_DEPTH).await), Ok(taken));
+                self.confirmed(after);
+            }
+            Step::Together { pushes, nth, settlement } => {
+                let pushes: Vec<Vec<u64>> = pushes.into_iter().map(|count| self.new_ids(count)).collect();
+                let mut afters = Vec::new();
+                for ids in &pushes {
+                    after.push(ids.iter().copied());
+                    afters.push(after.clone());
+                }
+                let settle = (!after.open.is_empty()).then(|| nth as usize % after.open.len());
+                let attempt = settle.and_then(|nth| after.open[nth].id);
+                if let Some(nth) = settle {
+                    after.settle(nth, settlement);
+                    afters.push(after.clone());
+                }
+                // Each is polled once, in this order, before any is answered.
+                enum Act {
+                    Push(Vec<Transfer>),
+                    Settle(AttemptId),
+                }
+                let mut acts: Vec<_> =
+                    pushes.iter().map(|ids| Act::Push(ids.iter().map(|id| transfer(*id)).collect())).collect();
+                acts.extend(attempt.map(Act::Settle));
+                let store = self.backend.store();
+                let answers = join_all(acts.into_iter().map(|act| async move {
+                    match act {
+                        Act::Push(transfers) => store.push(transfers, u64::MAX).await.map(drop),
+                        Act::Settle(attempt) => store.settle(attempt, &settled(settlement)).await,
+                    }
+                }))
+                .await;
+                assert_eq!(answers.len(), afters.len());
+                let mut failed = false;
+                for (answer, after) in answers.into_iter().zip(afters) {
+                    match answer {
+                        Ok(()) => self.confirmed(after),
+                        Err(StoreError::File { .. }) => {
+                            failed = true;
+                            self.since.push(after);
+                        }
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                if failed {
+                    return self.crash().await;
+                }
+                self.over.1.extend(attempt);
+            }
+            Step::Acquire { worker, lane } => {
+                let answer = or_crash!(self, after, self.store().acquire(&key(lane), lease(worker), TTL).await);
+                let other =
+                    after.leases[lane as usize].filter(|(holder, until)| *holder != worker && self.now < *until);
+                if other.is_some() {
+                    assert!(matches!(answer, Err(StoreError::Held { .. })), "{answer:?}");
+                    return;
+                }
+                let found = answer.unwrap();
+                assert_eq!(found.high_water, after.high_water[lane as usize]);
+                let mut open: Vec<_> = after.open.iter().filter(|open| open.lane == lane).cloned().collect();
+                open.sort_by_key(|open| open.nonce);
+                let found: Vec<_> = found
+                    .open
+                    .into_iter()
+                    .map(|(id, attempt, ids)| Open {
+                        id: Some(id),
+                        lane,
+                        nonce: attempt.nonce,
+                        transfers: numbers(&ids),
+                    })
+                    .collect();
+                assert_eq!(found, open);
+                after.leases[lane as usize] = Some((worker, self.now + TTL.as_secs()));
+                self.done(after);
+            }
+            Step::Renew { worker, lane } => {
+                let answer = or_crash!(self, after, self.store().renew(&key(lane), lease(worker), TTL).await);
+                assert_eq!(answer.is_ok(), self.holds(worker, lane));
+                if answer.is_ok() {
+                    after.leases[lane as usize] = Some((worker, self.now + TTL.as_secs()));
+                    self.done(after);
                 }
             }
-        }
-        Step::Renew { worker, lane } => {
-            let answer = store.renew(&key(lane), lease(worker), TTL).await;
-            assert_eq!(answer.is_ok(), model.holds(worker, lane));
-            if answer.is_ok() {
-                model.leases[lane as usize] = Some((worker, model.now + TTL.as_secs()));
-            }
-        }
-        Step::Leave { worker, lane } => {
-            let answer = store.release_lane(&key(lane), lease(worker)).await;
-            assert_eq!(answer.is_ok(), model.holds(worker, lane));
-            if answer.is_ok() {
-                model.leases[lane as usize] = None;
-            }
-        }
-        Step::Claim { worker, lane, max } => {
-            let answer = store.claim(&key(lane), lease(worker), max as usize).await;
-            if !model.holds(worker, lane) {
-                assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
-                return;
-            }
-            let take = (max as usize).min(model.queue.len());
-            let expected: Vec<u64> = model.queue.drain(..take).collect();
-            match answer.unwrap() {
-                None => assert!(expected.is_empty()),
-                Some(claim) => {
-                    assert_eq!(numbers(&claim.transfers), expected);
-                    model.claims.push((claim, expected));
+            Step::Leave { worker, lane } => {
+                let answer = or_crash!(self, after, self.store().release_lane(&key(lane), lease(worker)).await);
+                assert_eq!(answer.is_ok(), self.holds(worker, lane));
+                if answer.is_ok() {
+                    after.leases[lane as usize] = None;
+                    self.done(after);
                 }
             }
-        }
-        Step::Release { nth } => {
-            if model.claims.is_empty() {
-                return;
+            Step::Claim { worker, lane, max } => {
+                let answer = or_crash!(self, after, self.store().claim(&key(lane), lease(worker), max as usize).await);
+                if !self.holds(worker, lane) {
+                    assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
+                    return;
+                }
+                let take = (max as usize).min(after.queue.len());
+                let expected: Vec<u64> = after.queue.drain(..take).collect();
+                match answer.unwrap() {
+                    None => assert!(expected.is_empty()),
+                    Some(claim) => {
+                        assert_eq!(numbers(&claim.transfers), expected);
+                        after.claims.push((claim.id, expected));
+                    }
+                }
+                self.done(after);
             }
-            let (claim, ids) = model.claims.remove(nth as usize % model.claims.len());
-            store.release(claim.id).await.unwrap();
-            assert_eq!(store.release(claim.id).await, Err(StoreError::ClaimLost(claim.id)));
-            for id in ids.into_iter().rev() {
-                model.queue.push_front(id);
+            Step::Release { nth } => {
+                if after.claims.is_empty() {
+                    return;
+                }
+                let claim = after.release(nth as usize % after.claims.len());
+                or_crash!(self, after, self.store().release(claim).await).unwrap();
+                self.over.0.push(claim);
+                self.done(after);
             }
-        }
-        Step::Commit { worker, lane, nth, nonce_up } => {
-            if model.claims.is_empty() {
-                return;
+            Step::Commit { worker, lane, nth, nonce_up } => {
+                if after.claims.is_empty() {
+                    return;
+                }
+                let nth = nth as usize % after.claims.len();
+                let claim = after.claims[nth].0;
+                let nonce = after.high_water[lane as usize] + u64::from(nonce_up);
+                let may = self.holds(worker, lane);
+                let committed = may && nonce_up > 0;
+                if committed {
+                    after.commit(lane, nonce, Some(nth));
+                }
+                let answer = self.store().commit(&key(lane), lease(worker), Some(claim), attempt(nonce)).await;
+                let answer = or_crash!(self, after, answer);
+                if !may {
+                    assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
+                } else if !committed {
+                    assert!(matches!(answer, Err(StoreError::NonceReused { .. })), "{answer:?}");
+                } else {
+                    after.open.last_mut().unwrap().id = Some(answer.unwrap());
+                    self.over.0.push(claim);
+                    self.confirmed(after);
+                }
             }
-            let nth = nth as usize % model.claims.len();
-            let nonce = model.high_water[lane as usize] + u64::from(nonce_up);
-            let answer = store.commit(&key(lane), lease(worker), Some(model.claims[nth].0.id), attempt(nonce)).await;
-            if !model.holds(worker, lane) {
-                assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
-            } else if nonce_up == 0 {
-                assert!(matches!(answer, Err(StoreError::NonceReused { .. })), "{answer:?}");
-            } else {
-                let (claim, ids) = model.claims.remove(nth);
-                model.open.push((answer.unwrap(), lane, nonce, ids));
-                model.high_water[lane as usize] = nonce;
-                let again = store.commit(&key(lane), lease(worker), Some(claim.id), attempt(nonce + 1)).await;
-                assert_eq!(again, Err(StoreError::ClaimLost(claim.id)));
+            Step::Fence { worker, lane } => {
+                let nonce = after.high_water[lane as usize] + 1;
+                let may = self.holds(worker, lane);
+                if may {
+                    after.commit(lane, nonce, None);
+                }
+                let answer = self.store().commit(&key(lane), lease(worker), None, attempt(nonce)).await;
+                let answer = or_crash!(self, after, answer);
+                if may {
+                    after.open.last_mut().unwrap().id = Some(answer.unwrap());
+                    self.confirmed(after);
+                } else {
+                    assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
+                }
             }
-        }
-        Step::Settle { nth, settlement } => {
-            if model.open.is_empty() {
-                return;
+            Step::Settle { nth, settlement } => {
+                if after.open.is_empty() {
+                    return;
+                }
+                let nth = nth as usize % after.open.len();
+                let id = after.open[nth].id.unwrap();
+                after.settle(nth, settlement);
+                or_crash!(self, after, self.store().settle(id, &settled(settlement)).await).unwrap();
+                self.over.1.push(id);
+                self.confirmed(after);
             }
-            let (id, .., ids) = model.open.remove(nth as usize % model.open.len());
-            store.settle(id, &settled(settlement)).await.unwrap();
-            model.settle(&ids, settlement);
-            assert_eq!(store.settle(id, &settled(settlement)).await, Err(StoreError::NotOpen(id)));
-        }
-        Step::Cancel => {
-            let cancelled = numbers(&store.cancel_queued().await.unwrap());
-            assert_eq!(cancelled, Vec::from(std::mem::take(&mut model.queue)));
-            model.done.extend(cancelled.into_iter().map(|id| (id, Fate::Failed)));
-        }
-        Step::Wait(seconds) => {
-            model.now += u64::from(seconds);
-            tokio::time::advance(Duration::from_secs(seconds.into())).await;
+            Step::Stale { worker, lane, nth } => {
+                let (claims, attempts) = &self.over;
+                if let Some(id) = claims.get(nth as usize % claims.len().max(1)).copied() {
+                    let answer = or_crash!(self, after, self.store().release(id).await);
+                    assert_eq!(answer, Err(StoreError::ClaimLost(id)));
+                    if self.holds(worker, lane) {
+                        let nonce = after.high_water[lane as usize] + 1;
+                        let answer = self.store().commit(&key(lane), lease(worker), Some(id), attempt(nonce)).await;
+                        assert_eq!(or_crash!(self, after, answer), Err(StoreError::ClaimLost(id)));
+                    }
+                }
+                let attempts = attempts.clone();
+                if let Some(id) = attempts.get(nth as usize % attempts.len().max(1)).copied() {
+                    let all = settled(Settlement::All(Fate::Finalized));
+                    let answer = or_crash!(self, after, self.store().settle(id, &all).await);
+                    assert_eq!(answer, Err(StoreError::NotOpen(id)));
+                }
+            }
+            Step::Cancel => {
+                let cancelled = after.cancel();
+                let answer = or_crash!(self, after, self.store().cancel_queued().await).unwrap();
+                assert_eq!(numbers(&answer), cancelled);
+                self.confirmed(after);
+            }
+            Step::Wait(seconds) => {
+                self.now += u64::from(seconds);
+                tokio::time::advance(Duration::from_secs(seconds.into())).await;
+            }
+            Step::Crash { within, keep } => {
+                self.keep = keep;
+                match within {
+                    Some(writes) => self.backend.fail_after(writes),
+                    None => self.crash().await,
+                }
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod conformance;
+mod disk;
+mod file;
 
 #[test]
 fn the_memory_store_conforms() {
@@ -9,11 +11,6 @@ fn the_memory_store_conforms() {
 }
 
 #[test]
-fn the_file_store_conforms() {
-    let folder = tempfile::tempdir().unwrap();
-    let count = std::cell::Cell::new(0);
-    conformance::suite(|| {
-        count.set(count.get() + 1);
-        nearbench_store::FileStore::create(&folder.path().join(count.get().to_string())).unwrap()
-    });
+fn the_file_store_conforms_and_survives_crashes() {
+    conformance::suite(conformance::OnDisk::default);
 }
