@@ -46,7 +46,7 @@ pub(crate) fn run(chain: &Chain, batch: u32, transactions: u64) -> Rate {
             // The answer is short and comes in one piece.
             let read = loop {
                 match socket.read(&mut answer) {
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
                     read => break read.unwrap(),
                 }
             };

@@ -46,7 +46,10 @@ async fn answer_all(mut socket: TcpStream, template: &Template, connections: &Rc
         // question, is spared that; where there are several, some question is always there.
         while Rc::strong_count(connections) <= 2 {
             match socket.try_read_buf(&mut heard) {
-                Err(e) if e.kind() == ErrorKind::WouldBlock => tokio::task::yield_now().await,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    std::thread::yield_now();
+                    tokio::task::yield_now().await;
+                }
                 Ok(0) => return Ok(()),
                 read => {
                     read?;
