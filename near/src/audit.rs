@@ -78,7 +78,7 @@ pub enum AuditError {
 /// Walks from the block after `scope.from` to a final block behind which nothing of the run stirs, and compares.
 ///
 /// `expected` tells what the run reports of an identity, `succeeded` how many it reports as succeeded; `progress` hears
-/// the height reached and the last one.
+/// each block and the last one's height.
 ///
 /// # Errors
 /// When the chain cannot be read whole.
@@ -87,7 +87,7 @@ pub async fn audit(
     scope: &Scope<'_>,
     expected: &(dyn Fn(TransferId) -> Option<Expected> + Sync),
     succeeded: u64,
-    progress: &(dyn Fn(Height, Height) + Sync),
+    progress: &(dyn Fn(&Block, Height) + Sync),
 ) -> Result<Audit, AuditError> {
     let keys: HashSet<&str> = scope.public_keys.iter().map(String::as_str).collect();
     let mut auditor = Auditor::new(expected);
@@ -104,7 +104,7 @@ pub async fn audit(
             }
             reached = block.at;
             found += read_block(client, scope, &keys, &block, &mut auditor).await?;
-            progress(reached.height, end.height);
+            progress(&block, end.height);
         }
         if reached.hash != end.hash {
             return Err(AuditError::Gap { height: end.height });

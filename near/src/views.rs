@@ -68,6 +68,11 @@ pub(crate) struct HeaderView {
 
 #[derive(Deserialize)]
 pub(crate) struct ChunkHeaderView {
+    /// Burnt by the chunk before it of its shard.
+    #[serde(deserialize_with = "wide")]
+    pub(crate) gas_used: Gas,
+    #[serde(deserialize_with = "wide")]
+    pub(crate) gas_limit: Gas,
     pub(crate) chunk_hash: Hash,
     pub(crate) height_included: Height,
 }
