@@ -19,11 +19,13 @@ const GROUP_VALUE: u64 = 58u64.pow(GROUP as u32);
 /// Groups that hold 32 bytes: 58^45 > 2^256.
 const GROUPS: usize = 9;
 
+/// What [`encode`] writes into.
+pub(crate) const BUFFER: usize = GROUP * GROUPS;
 /// The longest text of 32 bytes: 58^44 > 2^256 > 58^43.
-pub(crate) const MAX_DIGITS: usize = 44;
+const MAX_DIGITS: usize = 44;
 
 /// The text of `bytes`, at the end of `out`.
-pub(crate) fn encode<'a>(bytes: &[u8; 32], out: &'a mut [u8; GROUP * GROUPS]) -> &'a str {
+pub(crate) fn encode<'a>(bytes: &[u8; 32], out: &'a mut [u8; BUFFER]) -> &'a str {
     // The lowest group first.
     let mut groups = [0u32; GROUPS];
     let mut used = 0;
@@ -99,7 +101,8 @@ mod tests {
         fn it_writes_and_reads_what_bs58_does(zeros in 0usize..=32, mut bytes: [u8; 32]) {
             bytes[..zeros].fill(0);
             let text = bs58::encode(bytes).into_string();
-            prop_assert_eq!(encode(&bytes, &mut [0; GROUP * GROUPS]), &text);
+            let mut out = [0; BUFFER];
+            prop_assert_eq!(encode(&bytes, &mut out), &text);
             prop_assert_eq!(decode(text.as_bytes()), Some(bytes));
         }
 

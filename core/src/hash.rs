@@ -22,7 +22,7 @@ impl FromStr for Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(base58::encode(&self.0, &mut [0; 45]))
+        f.write_str(base58::encode(&self.0, &mut [0; base58::BUFFER]))
     }
 }
 

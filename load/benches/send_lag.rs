@@ -56,7 +56,7 @@ async fn driven(phase: &Phase, schedule: &Schedule) -> f64 {
     drive(&store, schedule.arrivals(0, 1), &offer, Instant::now(), &recorder, &never).await.unwrap();
     let observed =
         Observed { block_time_ms: 600.0, restarts: 0, max_send_lag_ms: 1000, signals: Signals::default(), audit: None };
-    let results = Results::new(&recorder.into_inner().unwrap(), [phase.name.as_str()].into_iter(), &observed).unwrap();
+    let results = Results::new(&recorder.into_inner().unwrap(), [phase.name.as_str()], &observed).unwrap();
     assert_eq!(results.measures.counts.sent, schedule.total());
     results.measures.latency_ms.send_lag.unwrap().p99
 }

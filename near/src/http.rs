@@ -54,7 +54,7 @@ struct Connection {
 /// Why there is no answer to a request over one connection.
 enum NoAnswer {
     /// The connection ended before any of it was sent.
-    Unsent(Request<Full<Bytes>>, hyper::Error),
+    Unsent(Box<Request<Full<Bytes>>>, hyper::Error),
     /// It may have been sent.
     Sent(TransportError),
 }
@@ -95,7 +95,7 @@ async fn read(
     sent: impl Future<Output = Result<http::Response<Incoming>, TrySendError<Request<Full<Bytes>>>>>,
 ) -> Result<Response, NoAnswer> {
     let answer = sent.await.map_err(|mut error| match error.take_message() {
-        Some(request) => NoAnswer::Unsent(request, error.into_error()),
+        Some(request) => NoAnswer::Unsent(Box::new(request), error.into_error()),
         None => NoAnswer::Sent(TransportError::Broken(causes(error.error()))),
     })?;
     let status = answer.status().as_u16();
@@ -198,7 +198,7 @@ impl HttpTransport {
         while let Some(connection) = self.kept().await {
             match self.ask(connection, request).await {
                 // It was closed while nobody looked.
-                Err(NoAnswer::Unsent(unsent, _)) => request = unsent,
+                Err(NoAnswer::Unsent(unsent, _)) => request = *unsent,
                 Err(NoAnswer::Sent(error)) => return Err(error),
                 Ok(answer) => return Ok(answer),
             }
