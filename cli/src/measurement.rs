@@ -5,12 +5,13 @@ use crate::{
     environment::{self, CpuPressure},
     exit::Failure,
     kept::{Kept, Opening},
+    patience::patiently,
     progress::Progress,
 };
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use nearbench_core::{
-    Plan,
+    Height, Plan,
     audit::{Audit, Expected},
     ensure,
     ledger::{Final, Ledger},
@@ -23,7 +24,7 @@ use nearbench_core::{
 use nearbench_load::Offer;
 use nearbench_near::{
     Traffic,
-    audit::{self, Scope},
+    audit::{self, AuditError, Scope},
     chain::Block,
     provision::Provisioned,
 };
@@ -75,6 +76,8 @@ pub(crate) struct Measured {
     endpoint_trouble: Option<f64>,
     throttled_ms: Option<u64>,
     steal_percent: Option<f64>,
+    /// The highest block seen final.
+    until: Height,
 }
 
 /// What the walk over the run's blocks brought.
@@ -188,7 +191,7 @@ impl Measurement<'_> {
         let traffic_before = chain.client.traffic();
         let before = CpuPressure::now();
         let started = Timestamp::from_nanosecond(i128::from(opening.start_unix_ns)).map_err(Failure::run)?;
-        let driver = tokio::spawn({
+        let mut driver = tokio::spawn({
             let (schedule, offer, tally, cut) = (schedule.clone(), offer.clone(), tally.clone(), cut.clone());
             let store = store.clone();
             async move {
@@ -200,8 +203,14 @@ impl Measurement<'_> {
         let mut tick = tokio::time::interval_at(start.max(Instant::now()), TICK);
         let duration = Duration::from_nanos(schedule.duration_ns());
         // The last arrival lies before the end of its phase, and the load lasts as long as its phases.
-        while !driver.is_finished() || (Instant::now() < start + duration && !cut.is_cancelled()) {
+        let mut all_sent = false;
+        while !all_sent || (Instant::now() < start + duration && !cut.is_cancelled()) {
             tick.tick().await;
+            if !all_sent && driver.is_finished() {
+                // A store that takes nothing more ends the load at once.
+                (&mut driver).await.map_err(Failure::run)?.map_err(Failure::run)?;
+                all_sent = true;
+            }
             let live = tally.recorder().live(tally.now_ns());
             ticks += 1;
             full += u64::from(engine.lanes_full() && live.queue_depth > 0);
@@ -214,7 +223,6 @@ impl Measurement<'_> {
                 cut.cancel();
             }
         }
-        driver.await.map_err(Failure::run)?.map_err(Failure::run)?;
         let after = CpuPressure::now();
         let measured = Measured {
             tally,
@@ -227,6 +235,7 @@ impl Measurement<'_> {
             lanes_full: (ticks > 0).then(|| full as f64 * 100.0 / ticks as f64),
             throttled_ms: after.throttled_ms_since(before),
             steal_percent: after.steal_percent_since(before),
+            until: finality.head().height,
         };
         Ok(Load { engine, finality, measured, _follower: follower })
     }
@@ -248,6 +257,7 @@ impl Measurement<'_> {
             measured.tally.recorder().errors(label, times);
         }
         measured.block_time = finality.block_interval();
+        measured.until = finality.head().height;
         Ok(measured)
     }
 
@@ -265,18 +275,22 @@ impl Measurement<'_> {
             receivers: &plan.receivers,
             from: provisioned.height,
             before: &provisioned.balances,
+            until: measured.until,
         };
         let succeeded = measured.tally.recorder().counts().succeeded;
-        let chunks = Mutex::new(ChunkFill::during(&Schedule::new(&plan.load.phases), measured.started));
-        let walked = |block: &Block, last| {
-            chunks.lock().unwrap_or_else(PoisonError::into_inner).count(block);
-            progress.audit(block.at.height, last);
+        let walk = || async {
+            let chunks = Mutex::new(ChunkFill::during(&Schedule::new(&plan.load.phases), measured.started));
+            let walked = |block: &Block, last| {
+                chunks.lock().unwrap_or_else(PoisonError::into_inner).count(block);
+                progress.audit(block.at.height, last);
+            };
+            let audit = audit::audit(&chain.client, &scope, &expected, succeeded, &walked).await?;
+            Ok((audit, chunks.into_inner().unwrap_or_else(PoisonError::into_inner).percent()))
         };
-        let audit = audit::audit(&chain.client, &scope, &expected, succeeded, &walked)
+        let (audit, chunk_fill) = patiently(progress, walk, |error| !matches!(error, AuditError::Endless))
             .await
             .context("the audit could not be done")
             .map_err(Failure::run)?;
-        let chunk_fill = chunks.into_inner().unwrap_or_else(PoisonError::into_inner).percent();
         Ok(Audited { audit, chunk_fill })
     }
 
@@ -364,9 +378,12 @@ fn resumed(schedule: &Schedule, tally: &Tally, since_start_ns: u64) -> String {
 fn latest_ns(store: &FileStore) -> Result<u64, StoreError> {
     let mut latest_ns = store.unsettled().iter().map(|transfer| transfer.sent_ns).max().unwrap_or(0);
     store.results(&mut |row| {
-        if let ResultRow::Settled { settled, .. } = row {
-            latest_ns = latest_ns.max(settled.at_ns);
-        }
+        latest_ns = latest_ns.max(match row {
+            ResultRow::Settled { settled, .. } => settled.at_ns,
+            ResultRow::Cancelled { transfers } => {
+                transfers.iter().map(|transfer| transfer.sent_ns).max().unwrap_or_default()
+            }
+        });
     })?;
     Ok(latest_ns)
 }

@@ -1,6 +1,7 @@
 //! What a chain answers, in nearbench's words: values only, asked for and filled in by [`crate::client`].
 
 use crate::{
+    pool::TIMED_OUT,
     rpc::RpcError,
     views::{self, ActionView},
 };
@@ -222,6 +223,24 @@ impl At {
             Self::Optimistic => json!({ "finality": "optimistic" }),
             Self::Height(height) => json!({ "block_id": height }),
             Self::Hash(hash) => json!({ "block_id": hash }),
+        }
+    }
+
+    /// Whether a block may be the one that this names.
+    pub(crate) fn is(self, height: Height, hash: Hash) -> bool {
+        match self {
+            Self::Final | Self::Optimistic => true,
+            Self::Height(wanted) => wanted == height,
+            Self::Hash(wanted) => wanted == hash,
+        }
+    }
+
+    /// What a node says that does not know the block, and may know it a moment later: a block that is named by its hash was
+    /// seen by another.
+    pub(crate) fn again(self) -> &'static [&'static str] {
+        match self {
+            Self::Hash(_) => &["TIMEOUT_ERROR", "UNKNOWN_BLOCK"],
+            _ => TIMED_OUT,
         }
     }
 

@@ -32,6 +32,8 @@ use tokio::time::Instant;
 
 /// Between two questions to every endpoint for its head.
 const HEAD_INTERVAL: Duration = Duration::from_secs(2);
+/// What a node says that could not answer a read in its own time.
+pub(crate) const TIMED_OUT: &[&str] = &["TIMEOUT_ERROR"];
 /// Between two rounds of a read through all endpoints.
 const ROUNDS: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
@@ -263,6 +265,19 @@ impl Pool {
         params: &impl Serialize,
         timeout: Duration,
     ) -> Result<T, RpcError> {
+        self.read_fitting(method, params, timeout, TIMED_OUT, &|_| true).await
+    }
+
+    /// The same, of an answer that fits the question; an endpoint's that does not is as good as none. What a node answers
+    /// with one of the causes `again`, it or another may know a moment later.
+    pub(crate) async fn read_fitting<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &impl Serialize,
+        timeout: Duration,
+        again_for: &[&str],
+        fits: &(dyn Fn(&T) -> bool + Sync),
+    ) -> Result<T, RpcError> {
         let request = rpc::request(method, params);
         let give_up = Instant::now() + self.timeout;
         let mut rounds = ROUNDS;
@@ -272,8 +287,9 @@ impl Pool {
             let mut again = None;
             while let Some(endpoint) = self.untried(timeout, &tried) {
                 tried.push(endpoint);
-                match self.call(endpoint, method, request.clone(), timeout).await {
-                    Err(error) if error.fault.is_endpoints() => {
+                let answer = self.call(endpoint, method, request.clone(), timeout).await;
+                match self.fitting(endpoint, method, answer, fits) {
+                    Err(error) if error.fault.is_endpoints() || error.fault.caused_by(again_for).is_some() => {
                         tracing::debug!(%error, "endpoint failed");
                         if let Some(wait) = error.fault.asks_to_wait() {
                             again = Some(again.map_or(wait, |again: Duration| again.min(wait)));
@@ -306,6 +322,7 @@ impl Pool {
         method: &'static str,
         params: &impl Serialize,
         causes: &[&str],
+        fits: &(dyn Fn(&T) -> bool + Sync),
     ) -> Result<T, RpcError> {
         let request = rpc::request(method, params);
         let rank = |error: &RpcError| causes.iter().position(|cause| error.fault.caused_by(&[cause]).is_some());
@@ -313,7 +330,8 @@ impl Pool {
         let mut first: Option<RpcError> = None;
         while let Some(endpoint) = self.untried(self.timeout, &tried) {
             tried.push(endpoint);
-            match self.call(endpoint, method, request.clone(), self.timeout).await {
+            let answer = self.call(endpoint, method, request.clone(), self.timeout).await;
+            match self.fitting(endpoint, method, answer, fits) {
                 Err(error) if error.fault.is_endpoints() || rank(&error).is_some() => {
                     if first.as_ref().is_none_or(|first| rank(&error) < rank(first)) {
                         first = Some(error);
@@ -323,6 +341,25 @@ impl Pool {
             }
         }
         Err(first.unwrap_or_else(|| self.error(0, method, Fault::NoEndpoint)))
+    }
+
+    /// The answer, if it is to what was asked.
+    fn fitting<T>(
+        &self,
+        endpoint: usize,
+        method: &'static str,
+        answer: Result<T, RpcError>,
+        fits: &(dyn Fn(&T) -> bool + Sync),
+    ) -> Result<T, RpcError> {
+        match answer {
+            Ok(answer) if !fits(&answer) => {
+                let fault = Fault::Malformed("it is about something else than was asked".to_owned());
+                let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+                *errors.entry(fault.label()).or_default() += 1;
+                Err(self.error(endpoint, method, fault))
+            }
+            answer => answer,
+        }
     }
 
     /// The endpoint that sends go to now. It is another than before where that one is set aside and another is not.
