@@ -25,6 +25,7 @@ use nearbench_load::Offer;
 use nearbench_near::{
     Traffic,
     audit::{self, AuditError, Scope},
+    chain::Block,
     provision::Provisioned,
 };
 use nearbench_store::{FileStore, ResultRow, StoreError};
@@ -33,7 +34,7 @@ use rand::Rng;
 use std::{
     collections::HashMap,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::time::Instant;
@@ -77,6 +78,43 @@ pub(crate) struct Measured {
     steal_percent: Option<f64>,
     /// The highest block seen final.
     until: Height,
+}
+
+/// What the walk over the run's blocks brought.
+#[derive(Clone, Copy)]
+pub(crate) struct Audited {
+    audit: Audit,
+    /// Of the chunks' gas in the longest phase: burnt, in percent.
+    chunk_fill: Option<f64>,
+}
+
+/// How full the chunks of a stretch of time were.
+struct ChunkFill {
+    /// In nanoseconds since the Unix epoch, by the blocks' own time.
+    from_ns: i128,
+    to_ns: i128,
+    used: u128,
+    limit: u128,
+}
+
+impl ChunkFill {
+    /// Of the longest phase of a load that was about to start at `started`.
+    fn during(schedule: &Schedule, started: Timestamp) -> Self {
+        let (from, to) = schedule.phase_bounds().nth(schedule.longest_phase()).unwrap_or_default();
+        let start_ns = started.as_nanosecond() + LEAD.as_nanos() as i128;
+        Self { from_ns: start_ns + i128::from(from), to_ns: start_ns + i128::from(to), used: 0, limit: 0 }
+    }
+
+    fn count(&mut self, block: &Block) {
+        if (self.from_ns..self.to_ns).contains(&i128::from(block.at.timestamp_ns)) {
+            self.used += u128::from(block.gas_used);
+            self.limit += u128::from(block.gas_limit);
+        }
+    }
+
+    fn percent(&self) -> Option<f64> {
+        (self.limit > 0).then(|| self.used as f64 * 100.0 / self.limit as f64)
+    }
 }
 
 impl Measurement<'_> {
@@ -224,7 +262,7 @@ impl Measurement<'_> {
     }
 
     /// Looks for every transfer on chain.
-    pub(crate) async fn audit(&self, measured: &Measured, progress: &Progress) -> Result<Audit, Failure> {
+    pub(crate) async fn audit(&self, measured: &Measured, progress: &Progress) -> Result<Audited, Failure> {
         let Self { plan, chain, provisioned, .. } = self;
         let ledger = measured.tally.ledger().clone();
         let numbers: HashMap<_, _> = (0..ledger.total()).map(|n| (measured.offer.id(n), n)).collect();
@@ -240,19 +278,27 @@ impl Measurement<'_> {
             until: measured.until,
         };
         let succeeded = measured.tally.recorder().counts().succeeded;
-        let tell = |reached, last| progress.audit(reached, last);
-        let walk = || audit::audit(&chain.client, &scope, &expected, succeeded, &tell);
-        patiently(progress, walk, |error| !matches!(error, AuditError::Endless))
+        let walk = || async {
+            let chunks = Mutex::new(ChunkFill::during(&Schedule::new(&plan.load.phases), measured.started));
+            let walked = |block: &Block, last| {
+                chunks.lock().unwrap_or_else(PoisonError::into_inner).count(block);
+                progress.audit(block.at.height, last);
+            };
+            let audit = audit::audit(&chain.client, &scope, &expected, succeeded, &walked).await?;
+            Ok((audit, chunks.into_inner().unwrap_or_else(PoisonError::into_inner).percent()))
+        };
+        let (audit, chunk_fill) = patiently(progress, walk, |error| !matches!(error, AuditError::Endless))
             .await
             .context("the audit could not be done")
-            .map_err(Failure::run)
+            .map_err(Failure::run)?;
+        Ok(Audited { audit, chunk_fill })
     }
 
     /// Turns what was measured into a report.
     pub(crate) async fn report(
         &self,
         measured: &Measured,
-        audit: Option<Audit>,
+        audited: Option<Audited>,
         stopped_early: bool,
         run_started: &str,
     ) -> Result<BenchmarkReport, Failure> {
@@ -266,9 +312,10 @@ impl Measurement<'_> {
             signals: Signals {
                 lanes_full: measured.lanes_full,
                 endpoint_trouble: measured.endpoint_trouble,
+                chunk_fill: audited.and_then(|audited| audited.chunk_fill),
                 ..Signals::default()
             },
-            audit,
+            audit: audited.map(|audited| audited.audit),
         };
         let names = plan.load.phases.iter().map(|phase| phase.name.as_str());
         let results = Results::new(&measured.tally.recorder(), names, &observed).map_err(Failure::run)?;

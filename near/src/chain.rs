@@ -6,8 +6,8 @@ use crate::{
     views::{self, ActionView},
 };
 use nearbench_core::{
-    Account, Hash, Height, Near, Nonce,
-    outcome::{BlockRef, Refusal},
+    Account, Gas, Hash, Height, Near, Nonce,
+    outcome::{BlockRef, Refusal, TxStatus},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -58,6 +58,10 @@ pub struct Block {
     pub at: BlockRef,
     /// Hashes of the chunks included at this height. A shard whose producer missed its turn has none.
     pub chunks: Vec<Hash>,
+    /// What the chunks before these burnt, one of each of their shards: a chunk's header tells what its predecessor did.
+    pub gas_used: Gas,
+    /// What the chunks might burn, together.
+    pub gas_limit: Gas,
 }
 
 /// A transaction as it stands in a chunk.
@@ -91,6 +95,16 @@ pub enum ChunkAction {
     Transfer,
     /// Anything else.
     Other,
+}
+
+/// What a node shows of a transaction. One that was invalid in a chunk has an outcome there, and another one where it landed
+/// before or after; a node shows one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What the outcome says.
+    pub status: TxStatus,
+    /// The block that holds the transaction with this outcome; `None` where there is none yet.
+    pub block: Option<Hash>,
 }
 
 /// A state read at a block.
@@ -264,8 +278,13 @@ impl From<views::StatusView> for NodeStatus {
 impl From<views::BlockView> for Block {
     fn from(view: views::BlockView) -> Self {
         let at = view.header.block_ref();
-        let new = view.chunks.iter().filter(|chunk| chunk.height_included == at.height);
-        Self { at, chunks: new.map(|chunk| chunk.chunk_hash).collect() }
+        let new = || view.chunks.iter().filter(|chunk| chunk.height_included == at.height);
+        Self {
+            at,
+            chunks: new().map(|chunk| chunk.chunk_hash).collect(),
+            gas_used: new().map(|chunk| chunk.gas_used).fold(0, Gas::saturating_add),
+            gas_limit: new().map(|chunk| chunk.gas_limit).fold(0, Gas::saturating_add),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! left alone for a moment keeps its sends waiting. What requests and answers mean is not its business.
 
 use crate::{
-    health::{self, Aside, Health, Judged, Rank, nanos},
+    health::{self, Aside, Entry, Health, Judged, Rank, nanos},
     rpc::{self, Fault, RpcError},
     transport::Transport,
     views,
@@ -206,6 +206,14 @@ impl Pool {
             .min()
     }
 
+    /// The best choice among the endpoints that were not tried. A single one needs no comparison.
+    fn untried(&self, patience: Duration, tried: &[usize]) -> Option<usize> {
+        if self.members.len() == 1 && tried.is_empty() {
+            return Some(0);
+        }
+        self.best(patience, |endpoint| !tried.contains(&endpoint)).map(|(_, endpoint)| endpoint)
+    }
+
     /// Asks one endpoint, when it is its turn.
     pub(crate) async fn call<T: DeserializeOwned>(
         &self,
@@ -232,11 +240,14 @@ impl Pool {
             reason: aside.reason,
             wait: aside.until_ns.map(|until_ns| Duration::from_nanos(until_ns.saturating_sub(now_ns))),
         };
-        let at_ns = member.health().turn(now_ns, nanos(timeout)).map_err(aside)?;
-        if at_ns > now_ns {
-            tokio::time::sleep_until(self.origin + Duration::from_nanos(at_ns)).await;
-        }
-        let permit = member.health().permit(self.now_ns().max(at_ns)).map_err(aside)?;
+        let entered = member.health().enter(now_ns, nanos(timeout)).map_err(aside)?;
+        let permit = match entered {
+            Entry::Now(permit) => permit,
+            Entry::At(at_ns) => {
+                tokio::time::sleep_until(self.origin + Duration::from_nanos(at_ns)).await;
+                member.health().permit(self.now_ns().max(at_ns)).map_err(aside)?
+            }
+        };
         let under_way = UnderWay { pool: self, member, permit: Some(permit) };
         let result = match member.endpoint.transport.call(request, timeout).await {
             Ok(response) => rpc::read(&response),
@@ -274,7 +285,7 @@ impl Pool {
         loop {
             let mut tried = Vec::new();
             let mut again = None;
-            while let Some((_, endpoint)) = self.best(timeout, |endpoint| !tried.contains(&endpoint)) {
+            while let Some(endpoint) = self.untried(timeout, &tried) {
                 tried.push(endpoint);
                 let answer = self.call(endpoint, method, request.clone(), timeout).await;
                 match self.fitting(endpoint, method, answer, fits) {
@@ -317,7 +328,7 @@ impl Pool {
         let rank = |error: &RpcError| causes.iter().position(|cause| error.fault.caused_by(&[cause]).is_some());
         let mut tried = Vec::new();
         let mut first: Option<RpcError> = None;
-        while let Some((_, endpoint)) = self.best(self.timeout, |endpoint| !tried.contains(&endpoint)) {
+        while let Some(endpoint) = self.untried(self.timeout, &tried) {
             tried.push(endpoint);
             let answer = self.call(endpoint, method, request.clone(), self.timeout).await;
             match self.fitting(endpoint, method, answer, fits) {
