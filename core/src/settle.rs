@@ -95,7 +95,7 @@ pub enum DeathCertificate {
         /// The block's height.
         height: Height,
     },
-    /// It can land no more, and none of the blocks after its base, read whole, holds it.
+    /// It can land no more, and none of the blocks after its base, read whole, holds it otherwise than as invalid.
     Absent {
         /// The height of the last of them, which is final.
         to: Height,

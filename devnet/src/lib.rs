@@ -13,11 +13,11 @@
 //! # Collection
 //!
 //! With [`Config::keep_epochs`] a node collects what is older, with nearcore's answers: `tx` says UNKNOWN_TRANSACTION,
-//! `block` and `EXPERIMENTAL_changes` UNKNOWN_BLOCK, `chunk` UNKNOWN_CHUNK, `query` GARBAGE_COLLECTED_BLOCK, for a state
-//! by hash as by height. Headers stay: a base block that is too old is Expired, and `gas_price` still answers. An
-//! endpoint of [`Config::archival`] answers from everything. What nobody can read is dropped from memory; the log keeps
-//! it, so that the chain can be executed again. Of a loaded chain that keeps everything the oldest states are dropped
-//! too, after 1024 blocks at the soonest.
+//! `light_client_proof` UNKNOWN_TRANSACTION_OR_RECEIPT, `block` and `EXPERIMENTAL_changes` UNKNOWN_BLOCK, `chunk`
+//! UNKNOWN_CHUNK, `query` GARBAGE_COLLECTED_BLOCK, for a state by hash as by height. Headers stay: a base block that is
+//! too old is Expired, and `gas_price` still answers. An endpoint of [`Config::archival`] answers from everything. What
+//! nobody can read is dropped from memory; the log keeps it, so that the chain can be executed again. Of a loaded chain
+//! that keeps everything the oldest states are dropped too, after 1024 blocks at the soonest.
 //!
 //! # State by hand
 //!

@@ -7,6 +7,7 @@
 use crate::{
     Client,
     chain::{At, Block, ChunkAction, ChunkTransaction, ViewError, Wait},
+    receipts::Payment,
     rpc::RpcError,
     token::Token,
 };
@@ -17,12 +18,14 @@ use nearbench_core::{
     outcome::{BlockRef, Execution, TxStatus},
 };
 use serde::Deserialize;
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, time::Duration};
 
 /// Requests under way at once.
 const CONCURRENCY: usize = 16;
 /// How often an outcome that is not final yet is asked for; each time the node waits some 10 s.
 const OUTCOME_TRIES: usize = 6;
+/// Before a receipt is looked for again that was not found in final blocks.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How often the end of the walk is moved on, while transactions still arrive behind it.
 const MAX_ENDS: usize = 20;
 
@@ -145,7 +148,7 @@ async fn read_block(
         chunks.into_iter().flatten().filter(|tx| *tx.signer == **scope.account && keys.contains(&*tx.public_key));
     let mut outcomes = stream::iter(ours)
         .map(|tx| async {
-            let succeeded = succeeded(client, scope.account, tx.hash, block.at.height).await?;
+            let succeeded = succeeded(client, scope, &tx, &block.at).await?;
             Ok::<_, AuditError>((tx, succeeded))
         })
         .buffered(CONCURRENCY);
@@ -157,16 +160,43 @@ async fn read_block(
     Ok(count)
 }
 
-/// Whether a transaction in a final block moved anything: its receipt succeeded, and is final.
-async fn succeeded(client: &Client, sender: &Account, tx: Hash, height: Height) -> Result<bool, AuditError> {
+/// Whether a transaction that stands in a final block moved anything from there: its receipt succeeded, and is final.
+///
+/// The same bytes may stand in two blocks, and be valid in one of them; a node shows the outcome of one of the two. Where
+/// it shows nothing of this one, the changes of its key say whether it was valid here, and its receipt how it ended.
+async fn succeeded(
+    client: &Client,
+    scope: &Scope<'_>,
+    tx: &ChunkTransaction,
+    block: &BlockRef,
+) -> Result<bool, AuditError> {
     for _ in 0..OUTCOME_TRIES {
-        match client.tx_status(tx, sender, Wait::Final).await? {
-            TxStatus::Landed(landed) => return Ok(landed.execution == Execution::Success),
-            TxStatus::Invalid(_) => return Ok(false),
-            TxStatus::Unknown | TxStatus::Pending => {}
+        let shown = client.tx_shown(tx.hash, scope.account, Wait::Final).await?;
+        let is_here = shown.block == Some(block.hash);
+        match shown.status {
+            TxStatus::Landed(landed) => return Ok(is_here && landed.execution == Execution::Success),
+            TxStatus::Invalid(_) if is_here => return Ok(false),
+            TxStatus::Pending => continue,
+            TxStatus::Unknown | TxStatus::Invalid(_) => {}
         }
+        match client.moved_key(scope.account, &tx.public_key, block.hash, tx.hash).await? {
+            Some(true) => {}
+            Some(false) if shown.block.is_some() => return Ok(false),
+            _ => continue,
+        }
+        let ids: Option<Vec<_>> = transfers_in(scope, tx).map(|transfer| Some(transfer?.0)).collect();
+        let payment = Payment {
+            account: scope.account,
+            public_key: &tx.public_key,
+            token: scope.token,
+            ids: &ids.unwrap_or_default(),
+        };
+        if let Some(landed) = client.executed(&payment, block.height).await? {
+            return Ok(landed.execution == Execution::Success);
+        }
+        tokio::time::sleep(AGAIN).await;
     }
-    Err(AuditError::NoOutcome { tx, height })
+    Err(AuditError::NoOutcome { tx: tx.hash, height: block.height })
 }
 
 #[derive(Deserialize)]
@@ -184,18 +214,7 @@ fn feed(scope: &Scope<'_>, tx: &ChunkTransaction, succeeded: bool, auditor: &mut
     if fence {
         return;
     }
-    let to_token = *tx.receiver == **scope.token;
-    let transfers: Vec<_> = tx
-        .actions
-        .iter()
-        .map(|action| match action {
-            ChunkAction::Call { method, args } if to_token && method == "ft_transfer" => {
-                let args: TransferArgs<'_> = serde_json::from_slice(args).ok()?;
-                Some((TransferId::from_memo(&args.memo)?, args.receiver_id, args.amount))
-            }
-            _ => None,
-        })
-        .collect();
+    let transfers: Vec<_> = transfers_in(scope, tx).collect();
     let anything_else = transfers.iter().any(Option::is_none);
     let found = transfers.iter().flatten().map(|(id, receiver, amount)| Found {
         id: *id,
@@ -204,4 +223,19 @@ fn feed(scope: &Scope<'_>, tx: &ChunkTransaction, succeeded: bool, auditor: &mut
         succeeded,
     });
     auditor.transaction(found, anything_else);
+}
+
+/// The transfers in a transaction, in order; `None` for what is none of the run's.
+fn transfers_in<'t>(
+    scope: &Scope<'_>,
+    tx: &'t ChunkTransaction,
+) -> impl Iterator<Item = Option<(TransferId, Cow<'t, str>, Amount)>> {
+    let to_token = *tx.receiver == **scope.token;
+    tx.actions.iter().map(move |action| match action {
+        ChunkAction::Call { method, args } if to_token && method == "ft_transfer" => {
+            let args: TransferArgs<'_> = serde_json::from_slice(args).ok()?;
+            Some((TransferId::from_memo(&args.memo)?, args.receiver_id, args.amount))
+        }
+        _ => None,
+    })
 }

@@ -6,7 +6,7 @@ use crate::{
 };
 use nearbench_core::{
     Account, Gas, Hash, Height, Near, Nonce,
-    outcome::{BlockRef, Refusal},
+    outcome::{BlockRef, Refusal, TxStatus},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -94,6 +94,16 @@ pub enum ChunkAction {
     Transfer,
     /// Anything else.
     Other,
+}
+
+/// What a node shows of a transaction. One that was invalid in a chunk has an outcome there, and another one where it landed
+/// before or after; a node shows one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What the outcome says.
+    pub status: TxStatus,
+    /// The block that holds the transaction with this outcome; `None` where there is none yet.
+    pub block: Option<Hash>,
 }
 
 /// A state read at a block.

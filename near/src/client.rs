@@ -3,7 +3,7 @@
 use crate::{
     chain::{
         AccessKey, AccountState, At, Block, ChainIdError, ChunkTransaction, NodeStatus, Permission, Read, SendError,
-        ViewError, Wait,
+        Shown, ViewError, Wait,
     },
     pool::{Endpoint, Pool, Traffic},
     rpc::{self, Fault, RpcError},
@@ -243,6 +243,11 @@ impl Client {
         tx_answer(self.tx_view(hash, sender, wait).await.map(|view| view.status(hash, sender)))
     }
 
+    /// The same, with the block that the outcome is recorded in.
+    pub(crate) async fn tx_shown(&self, hash: Hash, sender: &Account, wait: Wait) -> Result<Shown, RpcError> {
+        shown(self.tx_view(hash, sender, wait).await, hash, sender)
+    }
+
     pub(crate) async fn tx_view(&self, hash: Hash, sender: &Account, wait: Wait) -> Result<views::TxView, RpcError> {
         let params = json!({ "tx_hash": hash, "sender_account_id": sender, "wait_until": wait.as_str() });
         let timeout = if wait == Wait::None { self.0.timeout } else { self.0.timeout + NODE_WAIT };
@@ -278,6 +283,12 @@ fn refusal(fault: &Fault) -> Option<Refusal> {
         });
     }
     fault.caused_by(&["PARSE_ERROR"]).map(|error| Refusal::Malformed(error.to_string()))
+}
+
+/// What an answer to `tx` shows.
+pub(crate) fn shown(answer: Result<views::TxView, RpcError>, hash: Hash, sender: &str) -> Result<Shown, RpcError> {
+    let block = answer.as_ref().ok().and_then(|view| view.recorded_in(hash));
+    Ok(Shown { status: tx_answer(answer.map(|view| view.status(hash, sender)))?, block })
 }
 
 /// Waits that ran out, unknown transactions and refusals are answers.

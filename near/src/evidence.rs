@@ -5,7 +5,7 @@
 
 use crate::{
     Client,
-    chain::{At, Block, ChunkTransaction},
+    chain::{At, Block, ChunkTransaction, Shown},
     rpc::RpcError,
     views::{BlockView, ChangesView, ChunkView},
 };
@@ -64,9 +64,8 @@ impl Client {
             let block = self.block_from_any(At::Hash(block)).await?;
             let mut hashes = Vec::new();
             for chunk in block.chunks {
-                let params = json!({ "chunk_id": chunk });
-                let chunk: ChunkView = self.0.read_from_any("chunk", &params, NO_BLOCK).await?;
-                let transactions = chunk.transactions.into_iter().map(ChunkTransaction::from);
+                let transactions =
+                    self.chunk_from_any(chunk).await?.transactions.into_iter().map(ChunkTransaction::from);
                 hashes.extend(transactions.filter(|tx| *tx.signer == **account).map(|tx| tx.hash));
             }
             Ok((block.at, hashes))
@@ -80,9 +79,17 @@ impl Client {
     /// # Errors
     /// When an endpoint that might know does not answer.
     pub async fn outcome_from_any(&self, hash: Hash, sender: &Account) -> Result<TxStatus, RpcError> {
+        Ok(self.shown_from_any(hash, sender).await?.status)
+    }
+
+    /// The same, with the block that it is recorded in.
+    ///
+    /// # Errors
+    /// When an endpoint that might know does not answer.
+    pub async fn shown_from_any(&self, hash: Hash, sender: &Account) -> Result<Shown, RpcError> {
         let params = json!({ "tx_hash": hash, "sender_account_id": sender, "wait_until": "NONE" });
         let answer = self.0.read_from_any::<crate::views::TxView>("tx", &params, &["UNKNOWN_TRANSACTION"]).await;
-        crate::client::tx_answer(answer.map(|view| view.status(hash, sender)))
+        crate::client::shown(answer, hash, sender)
     }
 
     async fn key_from_any(&self, account: &Account, public_key: &str, at: At) -> Result<KeyLook, RpcError> {
@@ -91,8 +98,32 @@ impl Client {
         Ok(KeyLook { height: read.height, nonce: read.value.map(|key| key.nonce) })
     }
 
-    async fn block_from_any(&self, at: At) -> Result<Block, RpcError> {
+    pub(crate) async fn chunk_from_any(&self, chunk: Hash) -> Result<ChunkView, RpcError> {
+        self.0.read_from_any("chunk", &json!({ "chunk_id": chunk }), NO_BLOCK).await
+    }
+
+    /// A block, asked of every endpoint until one has it.
+    ///
+    /// # Errors
+    /// When nobody has it, or an endpoint that might have it does not answer.
+    pub async fn block_from_any(&self, at: At) -> Result<Block, RpcError> {
         self.0.read_from_any::<BlockView>("block", &at.params(), NO_BLOCK).await.map(Block::from)
+    }
+
+    /// Whether a transaction is among those that moved its key in a block: it was valid there. `None` where nobody has the
+    /// block any more.
+    ///
+    /// # Errors
+    /// When an endpoint that might know does not answer.
+    pub(crate) async fn moved_key(
+        &self,
+        account: &Account,
+        public_key: &str,
+        block: Hash,
+        hash: Hash,
+    ) -> Result<Option<bool>, RpcError> {
+        let is_its = |change: &KeyChange| matches!(change, KeyChange::Moved { by, .. } if *by == hash);
+        Ok(known(self.key_changes(account, public_key, block).await)?.map(|changes| changes.iter().any(is_its)))
     }
 
     async fn key_changes(&self, account: &Account, public_key: &str, block: Hash) -> Result<Vec<KeyChange>, RpcError> {
@@ -107,7 +138,7 @@ impl Client {
 }
 
 /// A block that nobody has is a value.
-fn known<T>(answer: Result<T, RpcError>) -> Result<Option<T>, RpcError> {
+pub(crate) fn known<T>(answer: Result<T, RpcError>) -> Result<Option<T>, RpcError> {
     match answer {
         Err(error) if error.fault.caused_by(NO_BLOCK).is_some() => Ok(None),
         answer => answer.map(Some),

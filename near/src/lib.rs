@@ -12,6 +12,7 @@ pub mod keyfile;
 mod outcome;
 mod pool;
 pub mod provision;
+pub mod receipts;
 pub mod rpc;
 pub mod secret;
 pub mod signer;

@@ -91,6 +91,7 @@ impl HeaderView {
 #[derive(Deserialize)]
 pub(crate) struct ChunkView {
     pub(crate) transactions: Vec<TransactionView>,
+    pub(crate) receipts: Vec<ReceiptView>,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +101,29 @@ pub(crate) struct TransactionView {
     pub(crate) nonce: Nonce,
     pub(crate) receiver_id: String,
     pub(crate) hash: Hash,
+    pub(crate) actions: Vec<ActionView>,
+}
+
+/// A receipt on its way.
+#[derive(Deserialize)]
+pub(crate) struct ReceiptView {
+    pub(crate) predecessor_id: String,
+    pub(crate) receiver_id: String,
+    pub(crate) receipt_id: Hash,
+    pub(crate) receipt: ReceiptKindView,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ReceiptKindView {
+    /// Absent of data and what else is no call.
+    #[serde(rename = "Action")]
+    pub(crate) action: Option<ActionReceiptView>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ActionReceiptView {
+    pub(crate) signer_id: String,
+    pub(crate) signer_public_key: String,
     pub(crate) actions: Vec<ActionView>,
 }
 
@@ -285,17 +309,32 @@ pub(crate) struct TxView {
     receipts_outcome: Vec<OutcomeView>,
 }
 
+/// The answer to `EXPERIMENTAL_light_client_proof`. The outcome's `block_hash` is there that of the block which commits to
+/// it, the next with a chunk of the shard (nearcore, `view_client_actor.rs`, `GetExecutionOutcome`).
 #[derive(Deserialize)]
-struct OutcomeView {
-    id: Hash,
-    block_hash: Hash,
-    outcome: ExecutionView,
+pub(crate) struct LightProofView {
+    pub(crate) outcome_proof: OutcomeView,
+    pub(crate) block_header_lite: LightHeaderView,
 }
 
 #[derive(Deserialize)]
-struct ExecutionView {
+pub(crate) struct LightHeaderView {
+    pub(crate) prev_block_hash: Hash,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct OutcomeView {
+    pub(crate) id: Hash,
+    block_hash: Hash,
+    pub(crate) outcome: ExecutionView,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ExecutionView {
+    #[serde(default)]
+    pub(crate) logs: Vec<String>,
     #[serde(deserialize_with = "wide")]
-    gas_burnt: Gas,
+    pub(crate) gas_burnt: Gas,
     receipt_ids: Vec<Hash>,
     status: Value,
 }
@@ -330,6 +369,11 @@ impl TxView {
         }
     }
 
+    /// The block that holds the transaction with the outcome that is shown.
+    pub(crate) fn recorded_in(&self, hash: Hash) -> Option<Hash> {
+        self.transaction_outcome.as_ref().filter(|own| own.id == hash).map(|own| own.block_hash)
+    }
+
     /// The first failure among all receipts, those that a contract made included.
     pub(crate) fn any_failure(&self, sender: &str) -> Option<Execution> {
         self.receipts_outcome
@@ -345,7 +389,7 @@ impl TxView {
 }
 
 impl ExecutionView {
-    fn execution(&self, sender: &str) -> Option<Execution> {
+    pub(crate) fn execution(&self, sender: &str) -> Option<Execution> {
         if let Some(error) = self.status.get("Failure") {
             return Some(match outcome::read(error, sender) {
                 Failure::Action(execution) => execution,

@@ -457,7 +457,12 @@ impl Shared {
         match covered.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Err(failure))) => Err(failure.clone()),
             Ok(_) => Ok(value),
-            Err(_) => Err(self.failed(&"its writer ended")),
+            Err(_) => {
+                // It panicked. This may be seen before its end is: whoever hears of it finds the store ended.
+                let failure = self.failed(&"its writer ended");
+                self.fail(failure.clone());
+                Err(failure)
+            }
         }
     }
 }

@@ -11,8 +11,8 @@ use nearbench_core::{
     outcome::{Execution, FailureKind, Landed, Refusal, TxStatus},
     settle::{self, DeathCertificate, Executed, Fate, Proof, Settled, Settlement, Subject},
 };
-use nearbench_near::{SignedTx, chain::Wait, rpc::RpcError};
-use nearbench_store::{Attempt, AttemptId, Store};
+use nearbench_near::{SignedTx, chain::Wait, receipts::Payment, rpc::RpcError};
+use nearbench_store::{Attempt, AttemptId, LaneKey, Store};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -187,9 +187,16 @@ impl Doubt {
         let subject = Subject { hash, nonce, base, expiry };
         match judge::judge(&shared.client, &lane.key, &subject).await {
             Ok(Judgement::Dead(certificate)) => return Some(Err(certificate)),
-            Ok(Judgement::Included) => match shared.client.outcome_from_any(hash, &lane.key.account).await {
-                Ok(TxStatus::Landed(landed)) => return Some(Ok(landed)),
-                Ok(_) => self.tell(open, "it is in a final block, and no endpoint knows its outcome"),
+            Ok(Judgement::Included(height)) => match outcome(shared, lane, open, height).await {
+                Ok(Some(landed)) => return Some(Ok(landed)),
+                Ok(None) => self.tell(open, "it is in a final block, and no endpoint knows its outcome"),
+                Err(error) => unanswered(shared, open, &error),
+            },
+            Ok(Judgement::Listed(height)) => match outcome(shared, lane, open, height).await {
+                Ok(Some(landed)) => return Some(Ok(landed)),
+                Ok(None) => {
+                    self.tell(open, "it stands in a final block, and no endpoint knows whether it was valid there")
+                }
                 Err(error) => unanswered(shared, open, &error),
             },
             Ok(Judgement::Unknowable) => {
@@ -218,6 +225,27 @@ impl Doubt {
             tracing::warn!(hash = %open.attempt.hash, "{why}: an archival endpoint would tell; asking again");
         }
     }
+}
+
+/// The outcome of an attempt in a final block: under its hash, else by its receipt and the token's events. Under its hash
+/// it may be collected, or hidden behind a failure of the same bytes in another chunk.
+async fn outcome<S: Store>(
+    shared: &Shared<S>,
+    lane: &Lane,
+    open: &Open,
+    included: Height,
+) -> Result<Option<Landed>, RpcError> {
+    let LaneKey { account, public_key } = &lane.key;
+    match shared.client.outcome_from_any(open.attempt.hash, account).await {
+        Ok(TxStatus::Landed(landed)) => return Ok(Some(landed)),
+        Ok(TxStatus::Pending) => return Ok(None),
+        Ok(TxStatus::Unknown | TxStatus::Invalid(_)) => {}
+        // Whoever does not answer may know the outcome; the others may have the receipt.
+        Err(error) => unanswered(shared, open, &error),
+    }
+    let ids: Vec<_> = open.transfers.iter().map(|transfer| transfer.id).collect();
+    let payment = Payment { account, public_key, token: &shared.token, ids: &ids };
+    shared.client.executed(&payment, included).await
 }
 
 /// No answer. What the endpoint is to blame for is counted where it is asked.

@@ -101,17 +101,17 @@ impl Finality {
         }
     }
 
-    /// Looks a block up that the follower may have missed in a long outage; `None` where it is not final, or not
-    /// canonical.
+    /// Looks a block up that the follower may have missed in a long outage, at whoever still has it; `None` where it is not
+    /// final, or not canonical.
     ///
     /// # Errors
-    /// When no endpoint answers.
+    /// When nobody has it, or an endpoint that might have it does not answer.
     pub(crate) async fn look_up(&self, client: &Client, hash: Hash) -> Result<Option<BlockRef>, RpcError> {
-        let block = client.block(At::Hash(hash)).await?.at;
+        let block = client.block_from_any(At::Hash(hash)).await?.at;
         if block.height > self.head().height {
             return Ok(None);
         }
-        let canonical = client.block(At::Height(block.height)).await?.at;
+        let canonical = client.block_from_any(At::Height(block.height)).await?.at;
         Ok((canonical.hash == hash).then_some(block))
     }
 

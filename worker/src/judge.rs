@@ -1,7 +1,11 @@
 //! What became of an attempt that left no outcome: gathers the evidence that [`nearbench_core::settle`] judges. Changes
 //! nothing, and sends nothing.
 
-use nearbench_core::settle::{self, Crossing, DeathCertificate, KeyLook, Look, Past, Search, Subject};
+use nearbench_core::{
+    Height,
+    outcome::TxStatus,
+    settle::{self, Crossing, DeathCertificate, KeyLook, Look, Past, Search, Subject},
+};
 use nearbench_near::{
     Client,
     chain::{At, Read},
@@ -19,8 +23,11 @@ pub(crate) enum Judgement {
     MayLand,
     /// It moved nothing, and never will.
     Dead(DeathCertificate),
-    /// It is in a final block.
-    Included,
+    /// It is in the final block of this height.
+    Included(Height),
+    /// It stands in a chunk of the final block of this height, and nobody tells whether it was valid there: one that was
+    /// not used no nonce and made no receipt.
+    Listed(Height),
     /// Nobody who was asked can tell: the blocks that would are collected, or the answers contradict each other.
     Unknowable,
 }
@@ -57,13 +64,14 @@ async fn search(
         return read_its_life(client, lane, subject, past).await;
     };
     Ok(match settle::passed(subject, &passing) {
-        Past::Included => Judgement::Included,
+        Past::Included => Judgement::Included(height),
         Past::Dead(certificate) => Judgement::Dead(certificate),
         Past::Contradiction => Judgement::Unknowable,
     })
 }
 
-/// Reads every block from the last final one back to the attempt's base, where somebody still has them all.
+/// Reads every block from the last final one back to the attempt's base, where somebody still has them all. Of a block that
+/// lists it, the outcome recorded there tells whether it was valid: an invalid transaction is listed too.
 async fn read_its_life(
     client: &Client,
     lane: &LaneKey,
@@ -73,15 +81,23 @@ async fn read_its_life(
     if past.height.saturating_sub(subject.base) > MAX_BLOCKS_READ {
         return Ok(Judgement::Unknowable);
     }
+    let mut listed = None;
     let mut hash = past.block;
     while let Some((block, signed)) = client.signed_in(&lane.account, hash).await? {
         if block.height <= subject.base {
-            return Ok(Judgement::Dead(DeathCertificate::Absent { to: past.height }));
+            let absent = Judgement::Dead(DeathCertificate::Absent { to: past.height });
+            return Ok(listed.map_or(absent, Judgement::Listed));
         }
         if signed.contains(&subject.hash) {
-            return Ok(Judgement::Included);
+            let shown = client.shown_from_any(subject.hash, &lane.account).await?;
+            match shown.status {
+                TxStatus::Landed(_) => return Ok(Judgement::Included(block.height)),
+                // It failed right here.
+                TxStatus::Invalid(_) if shown.block == Some(block.hash) => {}
+                _ => listed = Some(block.height),
+            }
         }
         hash = block.prev_hash;
     }
-    Ok(Judgement::Unknowable)
+    Ok(listed.map_or(Judgement::Unknowable, Judgement::Listed))
 }

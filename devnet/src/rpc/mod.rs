@@ -7,6 +7,7 @@
 mod block;
 mod changes;
 mod config;
+mod light_client;
 mod metrics;
 mod params;
 mod query;
@@ -33,7 +34,7 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The methods that are answered.
-pub(crate) const METHODS: [&str; 26] = [
+pub(crate) const METHODS: [&str; 28] = [
     "status",
     "health",
     "network_info",
@@ -43,6 +44,8 @@ pub(crate) const METHODS: [&str; 26] = [
     "gas_price",
     "EXPERIMENTAL_congestion_level",
     "EXPERIMENTAL_changes",
+    "light_client_proof",
+    "EXPERIMENTAL_light_client_proof",
     "EXPERIMENTAL_protocol_config",
     "EXPERIMENTAL_genesis_config",
     "query",
@@ -138,6 +141,7 @@ async fn call(node: &Site<'_>, request: &Request) -> Result<Value, RpcError> {
         "gas_price" => block::gas_price(node, params),
         "EXPERIMENTAL_congestion_level" => block::congestion_level(node, params),
         "EXPERIMENTAL_changes" => changes::changes(node, params),
+        "light_client_proof" | "EXPERIMENTAL_light_client_proof" => light_client::execution_proof(node, params),
         "EXPERIMENTAL_protocol_config" => config::protocol_config(node, params),
         "EXPERIMENTAL_genesis_config" => config::genesis_config(node),
         "query" => query::query(node, params).await,

@@ -1,5 +1,8 @@
 //! Blocks and chunks as nearcore prints them.
 //!
+//! The receipts of a chunk are in nearcore those that its shard's chunk before sent out, wherever they go. devnet keeps
+//! those that came in, which are the same where there is one shard, as there is in every chain that is served.
+//!
 //! What devnet does not have is printed as its neutral value: nobody signs its blocks, and it commits to fewer roots.
 
 use crate::block::{Block, Chunk};
@@ -11,7 +14,10 @@ use near_primitives::{
     receipt::Receipt,
     transaction::SignedTransaction,
     types::{AccountId, Balance},
-    views::{BlockHeaderView, BlockView, ChunkHeaderView, ChunkView, ReceiptView, SignedTransactionView},
+    views::{
+        BlockHeaderInnerLiteView, BlockHeaderView, BlockView, ChunkHeaderView, ChunkView, LightClientBlockLiteView,
+        ReceiptView, SignedTransactionView,
+    },
 };
 use std::sync::{Arc, LazyLock};
 
@@ -63,6 +69,27 @@ fn block_header(block: &Block) -> BlockHeaderView {
         latest_protocol_version: block.protocol_version,
         chunk_endorsements: Some(vec![vec![1]; chunks]),
         ..BlockHeaderView::default()
+    }
+}
+
+/// A block's header as a light client has it.
+pub(super) fn light_block(block: &Block) -> LightClientBlockLiteView {
+    let header = block_header(block);
+    LightClientBlockLiteView {
+        prev_block_hash: header.prev_hash,
+        inner_rest_hash: CryptoHash::default(),
+        inner_lite: BlockHeaderInnerLiteView {
+            height: header.height,
+            epoch_id: header.epoch_id,
+            next_epoch_id: header.next_epoch_id,
+            prev_state_root: header.prev_state_root,
+            outcome_root: header.outcome_root,
+            timestamp: header.timestamp,
+            timestamp_nanosec: header.timestamp_nanosec,
+            next_bp_hash: header.next_bp_hash,
+            block_merkle_root: header.block_merkle_root,
+            chunk_execution_root: None,
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     driver,
-    world::{BENCH, base64, call, config, key, request, signed},
+    world::{BENCH, base64, call, config, final_hash, key, request, signed},
 };
 use near_primitives::{
     action::{Action, TransferAction},
@@ -78,7 +78,12 @@ async fn what_is_collected_is_answered_in_nearcore_s_words_and_an_archival_endpo
     let id = json!({"tx_hash": paid.get_hash(), "sender_account_id": BENCH, "wait_until": "NONE"});
     let keys = json!([{"account_id": BENCH, "public_key": key(BENCH).public_key()}]);
     let changes = json!({"block_id": hash, "changes_type": "single_access_key_changes", "keys": keys});
+    let receipt = &outcome["receipts_outcome"][0]["id"];
+    let head_hash = final_hash(&devnet).await;
+    let proof =
+        json!({"type": "receipt", "receipt_id": receipt, "receiver_id": "test.near", "light_client_head": head_hash});
     for (method, params, collected) in [
+        ("light_client_proof", proof, "UNKNOWN_TRANSACTION_OR_RECEIPT"),
         ("tx", id.clone(), "UNKNOWN_TRANSACTION"),
         ("EXPERIMENTAL_tx_status", id.clone(), "UNKNOWN_TRANSACTION"),
         ("block", json!({"block_id": height}), "UNKNOWN_BLOCK"),

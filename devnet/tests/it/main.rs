@@ -9,6 +9,7 @@ mod exchanges;
 mod faults;
 mod invalid;
 mod latency;
+mod light_client;
 mod metrics;
 mod patch;
 mod queues;

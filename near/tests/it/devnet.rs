@@ -48,7 +48,7 @@ pub(crate) struct Stage {
     root: Signer,
     pub(crate) master: Signer,
     pub(crate) lanes: Vec<Signer>,
-    _devnet: Devnet,
+    pub(crate) devnet: Devnet,
 }
 
 pub(crate) async fn stage() -> Stage {
@@ -74,7 +74,7 @@ pub(crate) async fn stage() -> Stage {
         max_requests_per_second: None,
         transport: Arc::new(InProcess(devnet.clone())),
     };
-    Stage { client: Client::new(vec![endpoint], &breaker), root, master, lanes, _devnet: devnet }
+    Stage { client: Client::new(vec![endpoint], &breaker), root, master, lanes, devnet }
 }
 
 impl Stage {

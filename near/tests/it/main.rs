@@ -6,4 +6,5 @@ mod endpoints;
 mod evidence;
 mod fake;
 mod faulty;
+mod receipts;
 mod recorded;
