@@ -34,6 +34,8 @@ const TOKEN: &[u8] = include_bytes!("../../../contracts/ft/res/ft.wasm");
 const BREAKER: plan::Breaker =
     plan::Breaker { timeout_ms: 5000, error_threshold_percentage: 50, reset_timeout_ms: 100 };
 
+const UNKNOWN: &[u8] = br#"{"id":"nearbench","error":{"cause":{"name":"UNKNOWN_TRANSACTION","info":{}}}}"#;
+
 /// What an endpoint does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -47,6 +49,8 @@ pub(crate) enum Fault {
     Garbage,
     /// Asks to be left alone.
     Busy,
+    /// Does it; says that it knows no such transaction.
+    Unknown,
 }
 
 type Faults = Box<dyn FnMut(&str) -> Fault + Send>;
@@ -54,6 +58,8 @@ type Faults = Box<dyn FnMut(&str) -> Fault + Send>;
 /// The chain in this process, as an endpoint that fails by a rule on methods.
 struct Faulty {
     devnet: Devnet,
+    /// The name of its endpoint.
+    name: &'static str,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -68,12 +74,16 @@ impl Transport for Faulty {
                 Fault::Lost => return Err(broken()),
                 Fault::Garbage => return Ok(answer(200, Bytes::from_static(b"{\"result\": <html>"))),
                 Fault::Busy => return Ok(answer(429, Bytes::from_static(b"slow down"))),
-                Fault::None | Fault::AnswerLost => {}
+                Fault::None | Fault::AnswerLost | Fault::Unknown => {}
             }
-            let done = tokio::time::timeout(timeout, self.devnet.handle(request))
+            let done = tokio::time::timeout(timeout, self.devnet.handle_at(self.name, request))
                 .await
                 .map_err(|_| TransportError::Timeout(timeout))?;
-            if fault == Fault::AnswerLost { Err(broken()) } else { Ok(answer(done.status, done.body)) }
+            match fault {
+                Fault::AnswerLost => Err(broken()),
+                Fault::Unknown => Ok(answer(200, Bytes::from_static(UNKNOWN))),
+                _ => Ok(answer(done.status, done.body)),
+            }
         })
     }
 }
@@ -93,6 +103,10 @@ pub(crate) struct World {
     devnet: Devnet,
     faults: Arc<Mutex<Faults>>,
     pub(crate) client: Client,
+    /// Whom the audit asks.
+    auditor: Client,
+    /// How many blocks too early the first nonces are.
+    pub(crate) ahead: u64,
     lanes: Vec<Signer>,
     account: Account,
     token: Account,
@@ -120,25 +134,48 @@ impl World {
     }
 
     /// The same, behind endpoints that are preferred to the chain's own.
-    pub(crate) async fn behind(mut endpoints: Vec<Endpoint>, lanes: usize, tokens: u128) -> Self {
+    pub(crate) async fn behind(endpoints: Vec<Endpoint>, lanes: usize, tokens: u128) -> Self {
+        Self::on(Config::default(), endpoints, lanes, tokens).await
+    }
+
+    /// The same, whose endpoint collects what is older than some seconds, with an archival one behind it.
+    pub(crate) async fn collecting(lanes: usize, tokens: u128) -> Self {
+        let config = Config {
+            epoch_length: 20,
+            transaction_validity_period: 40,
+            keep_epochs: Some(3),
+            archival: vec!["archive".to_owned()],
+            ..Config::default()
+        };
+        Self::on(config, Vec::new(), lanes, tokens).await
+    }
+
+    async fn on(config: Config, mut endpoints: Vec<Endpoint>, lanes: usize, tokens: u128) -> Self {
         let account: Account = "bench.near".parse().unwrap();
         let master = Signer::generate(account.clone(), &mut rand::rng());
-        let devnet = Devnet::start(Config {
+        let config = Config {
             block_time: Duration::from_millis(50),
             accounts: vec![AccountConfig {
                 account_id: account.to_string(),
                 balance: 10u128.pow(30),
                 public_keys: vec![master.public_key().to_owned()],
             }],
-            ..Config::default()
-        })
-        .await
-        .unwrap();
+            ..config
+        };
+        let archives = config.archival.len();
+        let devnet = Devnet::start(config).await.unwrap();
         let faults: Arc<Mutex<Faults>> = Arc::new(Mutex::new(Box::new(|_| Fault::None)));
-        let transport = Arc::new(Faulty { devnet: devnet.clone(), faults: faults.clone() });
-        let endpoint = Endpoint { name: "devnet".into(), priority: 1, max_requests_per_second: None, transport };
-        endpoints.push(endpoint);
+        let endpoint = |name, priority| {
+            let transport = Arc::new(Faulty { devnet: devnet.clone(), name, faults: faults.clone() });
+            Endpoint { name: name.into(), priority, max_requests_per_second: None, transport }
+        };
+        let own = [endpoint("devnet", 1), endpoint("archive", 2)].into_iter().take(1 + archives);
+        endpoints.extend(own);
         let client = Client::new(endpoints, &BREAKER);
+        let auditor = match archives {
+            0 => client.clone(),
+            _ => Client::new(vec![endpoint("archive", 1)], &BREAKER),
+        };
         client.watch();
         let lanes: Vec<_> = (0..lanes).map(|_| Signer::generate(account.clone(), &mut rand::rng())).collect();
         let receivers: Vec<Account> = (0..4).map(|i| format!("user-{i}.near").parse().unwrap()).collect();
@@ -156,7 +193,7 @@ impl World {
             tokens_needed: Amount(0),
         };
         let provisioned = provision(&client, &desired, &CancellationToken::new(), &|_| {}).await.unwrap().unwrap();
-        Self { devnet, faults, client, lanes, account, token, receivers, provisioned }
+        Self { devnet, faults, client, auditor, ahead: 0, lanes, account, token, receivers, provisioned }
     }
 
     /// From now on the endpoint fails by this rule.
@@ -167,6 +204,12 @@ impl World {
     /// From now on the chain has these faults.
     pub(crate) fn fail_chain(&self, rules: &serde_json::Value) {
         self.devnet.set_faults(rules).unwrap();
+    }
+
+    /// What tells the chain's height.
+    pub(crate) fn height(&self) -> impl Fn() -> u64 + Send + use<> {
+        let devnet = self.devnet.clone();
+        move || devnet.height()
     }
 
     fn hits(&self) -> Vec<u64> {
@@ -206,12 +249,14 @@ impl World {
             tally.recorder().accepted(0, 0, 0);
         }
         assert_eq!(store.push(transfers.clone(), u64::MAX).await.unwrap() as u64, total);
+        let early = if self.ahead == 0 { 0 } else { (self.devnet.height() + self.ahead) * 1_000_000 };
+        let nonces = self.provisioned.lanes.iter().map(|lane| lane.nonce.max(early));
         let engine = Engine::start(Setup {
             store,
             client: self.client.clone(),
             finality: finality.clone(),
             tally: tally.clone(),
-            lanes: self.lanes.iter().cloned().zip(self.provisioned.lanes.iter().map(|lane| lane.nonce)).collect(),
+            lanes: self.lanes.iter().cloned().zip(nonces).collect(),
             token: self.token.clone(),
             engine: plan::Engine {
                 concurrency: 300,
@@ -261,6 +306,6 @@ impl World {
             before: &self.provisioned.balances,
         };
         let succeeded = tally.recorder().counts().succeeded;
-        audit(&self.client, &scope, &expected, succeeded, &|_, _| {}).await.unwrap()
+        audit(&self.auditor, &scope, &expected, succeeded, &|_, _| {}).await.unwrap()
     }
 }
