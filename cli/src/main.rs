@@ -13,6 +13,7 @@ mod manifest;
 mod measurement;
 mod operator;
 mod output;
+mod patience;
 mod progress;
 mod provision;
 mod report;

@@ -5,12 +5,13 @@ use crate::{
     environment::{self, CpuPressure},
     exit::Failure,
     kept::{Kept, Opening},
+    patience::patiently,
     progress::Progress,
 };
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use nearbench_core::{
-    Plan,
+    Height, Plan,
     audit::{Audit, Expected},
     ensure,
     ledger::{Final, Ledger},
@@ -23,7 +24,8 @@ use nearbench_core::{
 use nearbench_load::Offer;
 use nearbench_near::{
     Traffic,
-    audit::{self, Scope},
+    audit::{self, AuditError, Scope},
+    chain::Block,
     provision::Provisioned,
 };
 use nearbench_store::{FileStore, ResultRow, StoreError};
@@ -32,7 +34,7 @@ use rand::Rng;
 use std::{
     collections::HashMap,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::time::Instant;
@@ -74,6 +76,45 @@ pub(crate) struct Measured {
     endpoint_trouble: Option<f64>,
     throttled_ms: Option<u64>,
     steal_percent: Option<f64>,
+    /// The highest block seen final.
+    until: Height,
+}
+
+/// What the walk over the run's blocks brought.
+#[derive(Clone, Copy)]
+pub(crate) struct Audited {
+    audit: Audit,
+    /// Of the chunks' gas in the longest phase: burnt, in percent.
+    chunk_fill: Option<f64>,
+}
+
+/// How full the chunks of a stretch of time were.
+struct ChunkFill {
+    /// In nanoseconds since the Unix epoch, by the blocks' own time.
+    from_ns: i128,
+    to_ns: i128,
+    used: u128,
+    limit: u128,
+}
+
+impl ChunkFill {
+    /// Of the longest phase of a load that was about to start at `started`.
+    fn during(schedule: &Schedule, started: Timestamp) -> Self {
+        let (from, to) = schedule.phase_bounds().nth(schedule.longest_phase()).unwrap_or_default();
+        let start_ns = started.as_nanosecond() + LEAD.as_nanos() as i128;
+        Self { from_ns: start_ns + i128::from(from), to_ns: start_ns + i128::from(to), used: 0, limit: 0 }
+    }
+
+    fn count(&mut self, block: &Block) {
+        if (self.from_ns..self.to_ns).contains(&i128::from(block.at.timestamp_ns)) {
+            self.used += u128::from(block.gas_used);
+            self.limit += u128::from(block.gas_limit);
+        }
+    }
+
+    fn percent(&self) -> Option<f64> {
+        (self.limit > 0).then(|| self.used as f64 * 100.0 / self.limit as f64)
+    }
 }
 
 impl Measurement<'_> {
@@ -150,7 +191,7 @@ impl Measurement<'_> {
         let traffic_before = chain.client.traffic();
         let before = CpuPressure::now();
         let started = Timestamp::from_nanosecond(i128::from(opening.start_unix_ns)).map_err(Failure::run)?;
-        let driver = tokio::spawn({
+        let mut driver = tokio::spawn({
             let (schedule, offer, tally, cut) = (schedule.clone(), offer.clone(), tally.clone(), cut.clone());
             let store = store.clone();
             async move {
@@ -162,8 +203,14 @@ impl Measurement<'_> {
         let mut tick = tokio::time::interval_at(start.max(Instant::now()), TICK);
         let duration = Duration::from_nanos(schedule.duration_ns());
         // The last arrival lies before the end of its phase, and the load lasts as long as its phases.
-        while !driver.is_finished() || (Instant::now() < start + duration && !cut.is_cancelled()) {
+        let mut all_sent = false;
+        while !all_sent || (Instant::now() < start + duration && !cut.is_cancelled()) {
             tick.tick().await;
+            if !all_sent && driver.is_finished() {
+                // A store that takes nothing more ends the load at once.
+                (&mut driver).await.map_err(Failure::run)?.map_err(Failure::run)?;
+                all_sent = true;
+            }
             let live = tally.recorder().live(tally.now_ns());
             ticks += 1;
             full += u64::from(engine.lanes_full() && live.queue_depth > 0);
@@ -176,7 +223,6 @@ impl Measurement<'_> {
                 cut.cancel();
             }
         }
-        driver.await.map_err(Failure::run)?.map_err(Failure::run)?;
         let after = CpuPressure::now();
         let measured = Measured {
             tally,
@@ -189,6 +235,7 @@ impl Measurement<'_> {
             lanes_full: (ticks > 0).then(|| full as f64 * 100.0 / ticks as f64),
             throttled_ms: after.throttled_ms_since(before),
             steal_percent: after.steal_percent_since(before),
+            until: finality.head().height,
         };
         Ok(Load { engine, finality, measured, _follower: follower })
     }
@@ -210,11 +257,12 @@ impl Measurement<'_> {
             measured.tally.recorder().errors(label, times);
         }
         measured.block_time = finality.block_interval();
+        measured.until = finality.head().height;
         Ok(measured)
     }
 
     /// Looks for every transfer on chain.
-    pub(crate) async fn audit(&self, measured: &Measured, progress: &Progress) -> Result<Audit, Failure> {
+    pub(crate) async fn audit(&self, measured: &Measured, progress: &Progress) -> Result<Audited, Failure> {
         let Self { plan, chain, provisioned, .. } = self;
         let ledger = measured.tally.ledger().clone();
         let numbers: HashMap<_, _> = (0..ledger.total()).map(|n| (measured.offer.id(n), n)).collect();
@@ -227,19 +275,30 @@ impl Measurement<'_> {
             receivers: &plan.receivers,
             from: provisioned.height,
             before: &provisioned.balances,
+            until: measured.until,
         };
         let succeeded = measured.tally.recorder().counts().succeeded;
-        audit::audit(&chain.client, &scope, &expected, succeeded, &|reached, last| progress.audit(reached, last))
+        let walk = || async {
+            let chunks = Mutex::new(ChunkFill::during(&Schedule::new(&plan.load.phases), measured.started));
+            let walked = |block: &Block, last| {
+                chunks.lock().unwrap_or_else(PoisonError::into_inner).count(block);
+                progress.audit(block.at.height, last);
+            };
+            let audit = audit::audit(&chain.client, &scope, &expected, succeeded, &walked).await?;
+            Ok((audit, chunks.into_inner().unwrap_or_else(PoisonError::into_inner).percent()))
+        };
+        let (audit, chunk_fill) = patiently(progress, walk, |error| !matches!(error, AuditError::Endless))
             .await
             .context("the audit could not be done")
-            .map_err(Failure::run)
+            .map_err(Failure::run)?;
+        Ok(Audited { audit, chunk_fill })
     }
 
     /// Turns what was measured into a report.
     pub(crate) async fn report(
         &self,
         measured: &Measured,
-        audit: Option<Audit>,
+        audited: Option<Audited>,
         stopped_early: bool,
         run_started: &str,
     ) -> Result<BenchmarkReport, Failure> {
@@ -253,9 +312,10 @@ impl Measurement<'_> {
             signals: Signals {
                 lanes_full: measured.lanes_full,
                 endpoint_trouble: measured.endpoint_trouble,
+                chunk_fill: audited.and_then(|audited| audited.chunk_fill),
                 ..Signals::default()
             },
-            audit,
+            audit: audited.map(|audited| audited.audit),
         };
         let names = plan.load.phases.iter().map(|phase| phase.name.as_str());
         let results = Results::new(&measured.tally.recorder(), names, &observed).map_err(Failure::run)?;
@@ -318,9 +378,12 @@ fn resumed(schedule: &Schedule, tally: &Tally, since_start_ns: u64) -> String {
 fn latest_ns(store: &FileStore) -> Result<u64, StoreError> {
     let mut latest_ns = store.unsettled().iter().map(|transfer| transfer.sent_ns).max().unwrap_or(0);
     store.results(&mut |row| {
-        if let ResultRow::Settled { settled, .. } = row {
-            latest_ns = latest_ns.max(settled.at_ns);
-        }
+        latest_ns = latest_ns.max(match row {
+            ResultRow::Settled { settled, .. } => settled.at_ns,
+            ResultRow::Cancelled { transfers } => {
+                transfers.iter().map(|transfer| transfer.sent_ns).max().unwrap_or_default()
+            }
+        });
     })?;
     Ok(latest_ns)
 }

@@ -6,6 +6,7 @@ use crate::{
     driver::leads_to,
     exit::{self, Failure},
     interrupt,
+    kept::Kept,
     manifest::Manifest,
     output,
     progress::Progress,
@@ -98,13 +99,14 @@ pub(crate) struct KeptKeys {
 impl KeptKeys {
     /// Writes the keys that this run made, unless the chain ends with it anyway. To be called before they go on chain.
     /// Where the folder holds the keys of a run that did not get to remove them, this run goes on with those. A run that is
-    /// resumed signs with its own keys or, once they are removed, with none.
-    pub(crate) fn keep(chain: &mut Chain, plan: &Plan, folder: &Path, resumed: bool) -> Result<Self, Failure> {
+    /// resumed signs with its own keys or, once they are removed, with none: that is done when nothing is left to sign.
+    pub(crate) fn keep(chain: &mut Chain, plan: &Plan, folder: &Path, kept: Option<&Kept>) -> Result<Self, Failure> {
         let Keys::Generate { count } = plan.account.keys else { return Ok(Self { path: None, earlier: false }) };
         if chain.is_own() {
             return Ok(Self { path: None, earlier: false });
         }
         let path = folder.join(KEYS_FILE);
+        let resumed = kept.filter(|kept| kept.opening.is_some());
         let earlier = path.exists();
         if earlier {
             let left = keyfile::read_keys(&path, &plan.account.account_id).map_err(Failure::input)?;
@@ -117,12 +119,19 @@ impl KeptKeys {
                 )));
             }
             chain.signers.lanes = left;
-        } else if resumed {
+        } else if let Some(resumed) = resumed {
+            let unsettled = resumed.store.unsettled().len();
+            if unsettled > 0 {
+                return Err(Failure::input(anyhow!(
+                    "{} is missing: it holds the keys that {unsettled} transfers without an end are signed with; put it back",
+                    path.display()
+                )));
+            }
             chain.signers.lanes.clear();
         } else {
             keyfile::write_keys(&path, &chain.signers.lanes).map_err(Failure::run)?;
         }
-        Ok(Self { path: (earlier || !resumed).then_some(path), earlier })
+        Ok(Self { path: (earlier || resumed.is_none()).then_some(path), earlier })
     }
 
     /// The file, as long as its keys may be on chain.
@@ -162,7 +171,7 @@ pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
     let progress = Progress::new();
     let mut chain = Chain::through_endpoints(&plan, &args.references.secrets)?;
     output::is_folder("--keys", &args.keys)?;
-    let kept = KeptKeys::keep(&mut chain, &plan, &args.keys, false)?;
+    let kept = KeptKeys::keep(&mut chain, &plan, &args.keys, None)?;
     progress.stage("Provisioning");
     let changed = AtomicBool::new(false);
     let hear = |event: Event<'_>| {

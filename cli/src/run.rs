@@ -11,6 +11,7 @@ use crate::{
     manifest::{self, Manifest},
     measurement::{Load, Measured, Measurement},
     output,
+    patience::patiently,
     progress::Progress,
     provision::{self, KeptKeys},
     summary, validate,
@@ -27,7 +28,7 @@ use nearbench_core::{
 use nearbench_near::{
     chain::At,
     keyfile::KEYS_FILE,
-    provision::{Lane, Progress as Event, Provisioned, remove_keys},
+    provision::{Lane, Progress as Event, ProvisionError, Provisioned, remove_keys},
 };
 use std::{
     fs,
@@ -58,7 +59,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     progress.stage(&format!("{}: {}", plan.name, validate::describe(&plan)));
     remarks.iter().for_each(|remark| progress.step(remark));
     let mut chain = Chain::open(&plan, &args.references.secrets, &kept).await?;
-    let mut keys = KeptKeys::keep(&mut chain, &plan, &args.out, kept.opening.is_some())?;
+    let mut keys = KeptKeys::keep(&mut chain, &plan, &args.out, Some(&kept))?;
 
     let started = Timestamp::now();
     let mut driver = Driver::begin(&plan, interrupt);
@@ -221,7 +222,9 @@ impl Scene<'_> {
                     }
                 }
                 Action::CleanUp => {
-                    let work = async { if keys_are_known { self.clean_up().await } else { Ok(false) } };
+                    // A run that is to be resumed signs with its keys again.
+                    let over = report.is_some() || !kept.load_began();
+                    let work = async { if keys_are_known && over { self.clean_up().await } else { Ok(false) } };
                     if driver.during(Stage::CleaningUp, None, work).await == Some(true) {
                         keys.forget();
                     }
@@ -256,7 +259,10 @@ impl Scene<'_> {
         };
         progress.stage("Cleaning up");
         let public_keys = provision::public_keys(&chain.signers.lanes);
-        remove_keys(&chain.client, master, &public_keys, &|event| provision::tell(progress, event))
+        let tell = |event: Event<'_>| provision::tell(progress, event);
+        let remove = || remove_keys(&chain.client, master, &public_keys, &tell);
+        let may_pass = |error: &ProvisionError| !matches!(error, ProvisionError::Impossible { .. });
+        patiently(progress, remove, may_pass)
             .await
             .context("the run's access keys were not removed from the account")
             .map_err(Failure::run)?;

@@ -87,6 +87,9 @@ fn write(out: &mut String, report: &BenchmarkReport) -> std::fmt::Result {
         None => writeln!(out, "\n  audit         none")?,
     }
     writeln!(out, "  limited by    {:?}: {}", results.limited_by.what, results.limited_by.evidence)?;
+    if let Some(percent) = results.chunk_fill {
+        writeln!(out, "  chunks        {percent:.1} % of their gas limit in the longest phase")?;
+    }
     if let Some(bytes) = environment.peak_rss_bytes {
         writeln!(out, "  peak memory   {} MiB", bytes >> 20)?;
     }

@@ -1,6 +1,6 @@
 //! Hashes: 32 bytes, base58 as text.
 
-use crate::amount::as_text;
+use crate::{amount::as_text, base58};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr};
 
@@ -16,17 +16,13 @@ pub struct HashError(String);
 impl FromStr for Hash {
     type Err = HashError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut bytes = [0; 32];
-        match bs58::decode(text).onto(&mut bytes) {
-            Ok(32) => Ok(Self(bytes)),
-            _ => Err(HashError(text.to_owned())),
-        }
+        base58::decode(text.as_bytes()).map(Self).ok_or_else(|| HashError(text.to_owned()))
     }
 }
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&bs58::encode(self.0).into_string())
+        f.write_str(base58::encode(&self.0, &mut [0; base58::BUFFER]))
     }
 }
 

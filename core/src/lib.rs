@@ -7,6 +7,7 @@ pub mod account;
 pub mod amount;
 pub mod audit;
 pub mod backoff;
+mod base58;
 pub mod batch;
 pub mod breaker;
 pub mod counts;

@@ -131,6 +131,10 @@ pub struct Results {
     pub restarts: u64,
     /// What kept the run from being faster.
     pub limited_by: LimitedBy,
+    /// Of the gas limit of the chain's chunks in the longest phase: burnt, in percent; `null` where nobody looked. A chunk
+    /// is full below 100: its bound is on time, which storage takes more of than of gas.
+    #[serde(default)]
+    pub chunk_fill: Option<f64>,
     /// The same by phase. A transfer belongs to the phase in which it was meant to arrive.
     pub phases: Vec<PhaseResults>,
     /// The same by the second.
@@ -307,6 +311,7 @@ impl Results {
         };
         let attempts = batches.transactions;
         Ok(Self {
+            chunk_fill: observed.signals.chunk_fill,
             limited_by: limits::limited_by(&measures, longest.as_ref(), record.schedule(), observed),
             measures,
             errors: record.error_counts().iter().map(|(label, count)| ((*label).to_owned(), *count)).collect(),

@@ -352,6 +352,23 @@ mod tests {
     }
 
     #[test]
+    fn a_load_is_resumed_by_the_wall_clock_and_never_before_what_it_recorded() {
+        let (start, second) = (1_700_000_000_000_000_000, 1_000_000_000);
+        for (now, known, at, why) in [
+            (start + 30 * second, 12 * second, 30 * second, "it was away for 18 seconds"),
+            (start + 12 * second, 12 * second, 12 * second, "it was not away"),
+            (start + 5 * second, 12 * second, 12 * second, "the clock was set back into the load"),
+            (start - 3_600 * second, 12 * second, 12 * second, "the clock was set back to before the load"),
+            (start - second, 0, 0, "likewise, and nothing was recorded"),
+            (0, 12 * second, 12 * second, "the clock begins anew"),
+            (start + 86_400 * second, 12 * second, 86_400 * second, "the clock was set forward by a day"),
+            (u64::MAX, 0, u64::MAX - start, "the end of all clocks"),
+        ] {
+            assert_eq!(resumed_at(start, now, known), at, "{why}");
+        }
+    }
+
+    #[test]
     fn a_long_pause_is_not_the_longest_phase() {
         let phases =
             [phase(1_000, Arrivals::Rate(1.0)), phase(9_000, Arrivals::Pause), phase(1_000, Arrivals::Rate(2.0))];
@@ -419,6 +436,25 @@ mod tests {
             };
             let total = Schedule::new(&[phase]).total() as f64;
             prop_assert!((expected - total) > -0.001 && (expected - total) < 1.001, "{} and {}", expected, total);
+        }
+
+        /// What is offered after a resumption arrives after all that was recorded before it, so that no transfer of the
+        /// schedule is offered twice, whatever the wall clock says; and a clock that went right loses none that is due.
+        #[test]
+        fn a_resumed_load_offers_nothing_again(
+            phases in prop::collection::vec(any_phase(), 1..5),
+            start in 0u64..1 << 62, now in 0u64..1 << 63, known in 0u64..60_000_000_000,
+        ) {
+            let schedule = Schedule::new(&phases);
+            let at = resumed_at(start, now, known);
+            prop_assert!(at >= known);
+            let sent = schedule.arrivals(0, 1).take_while(|a| a.intended_ns < known).count();
+            let left: Vec<_> = schedule.arrivals(0, 1).skip_while(|a| a.intended_ns < at).collect();
+            prop_assert!(left.first().is_none_or(|first| first.n >= sent as u64));
+            if now >= start && now - start >= known {
+                prop_assert_eq!(at, now - start);
+            }
+            prop_assert_eq!(schedule.total() - left.len() as u64, schedule.offered_before(at));
         }
 
         #[test]

@@ -313,6 +313,14 @@ pub fn passed(subject: &Subject, passing: &Passing) -> Past {
     if before.height >= at.height || before.is_past(subject.nonce) || !at.is_past(subject.nonce) {
         return Past::Contradiction;
     }
+    // The last to move it left it where it is; else these are the changes of something else.
+    let moved = changes.iter().filter_map(|change| match change {
+        KeyChange::Moved { nonce, .. } => Some(*nonce),
+        KeyChange::Removed => None,
+    });
+    if at.nonce.is_some() && at.nonce != moved.max() {
+        return Past::Contradiction;
+    }
     let overtaker = changes.iter().find_map(|change| match change {
         KeyChange::Moved { by, nonce } if *nonce >= subject.nonce => Some(*by),
         _ => None,
@@ -419,6 +427,7 @@ mod tests {
             (below, key(61, None), vec![], Past::Contradiction, "a key does not vanish by itself"),
             (below, past, vec![], Past::Contradiction, "nor does a nonce move by itself"),
             (below, past, vec![moved(8, NONCE - 1)], Past::Contradiction, "that does not explain the nonce"),
+            (below, past, vec![moved(8, NONCE + 9)], Past::Contradiction, "these are the changes of another block"),
             (key(60, NONCE), past, vec![moved(8, NONCE + 1)], Past::Contradiction, "it was passed before"),
             (key(60, None), past, vec![moved(8, NONCE + 1)], Past::Contradiction, "there was no key before"),
             (below, key(61, NONCE - 1), vec![moved(8, NONCE + 1)], Past::Contradiction, "it was not passed here"),

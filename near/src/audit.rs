@@ -26,8 +26,10 @@ const CONCURRENCY: usize = 16;
 const OUTCOME_TRIES: usize = 6;
 /// Before a receipt is looked for again that was not found in final blocks.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How often the end of the walk is moved on, while transactions still arrive behind it.
+/// How often the end of the walk is moved on, while transactions still arrive behind it, or asked for again.
 const MAX_ENDS: usize = 20;
+/// Before a node that is behind is asked again for its last final block.
+const BEHIND: Duration = Duration::from_millis(500);
 
 /// What to audit.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,8 @@ pub struct Scope<'a> {
     pub from: Height,
     /// Balances at that block.
     pub before: &'a Balances,
+    /// The highest block that the run saw final: the walk ends no earlier.
+    pub until: Height,
 }
 
 /// Why an audit has no result. A mismatch is a result.
@@ -81,7 +85,7 @@ pub enum AuditError {
 /// Walks from the block after `scope.from` to a final block behind which nothing of the run stirs, and compares.
 ///
 /// `expected` tells what the run reports of an identity, `succeeded` how many it reports as succeeded; `progress` hears
-/// the height reached and the last one.
+/// each block and the last one's height.
 ///
 /// # Errors
 /// When the chain cannot be read whole.
@@ -90,13 +94,18 @@ pub async fn audit(
     scope: &Scope<'_>,
     expected: &(dyn Fn(TransferId) -> Option<Expected> + Sync),
     succeeded: u64,
-    progress: &(dyn Fn(Height, Height) + Sync),
+    progress: &(dyn Fn(&Block, Height) + Sync),
 ) -> Result<Audit, AuditError> {
     let keys: HashSet<&str> = scope.public_keys.iter().map(String::as_str).collect();
     let mut auditor = Auditor::new(expected);
     let mut reached = client.block(At::Height(scope.from)).await?.at;
     for _ in 0..MAX_ENDS {
         let end = client.block(At::Final).await?.at;
+        if end.height < scope.until.max(reached.height) {
+            // By a node that is behind.
+            tokio::time::sleep(BEHIND).await;
+            continue;
+        }
         let mut found = 0;
         let mut blocks =
             stream::iter(reached.height + 1..=end.height).map(|height| block_at(client, height)).buffered(CONCURRENCY);
@@ -107,7 +116,7 @@ pub async fn audit(
             }
             reached = block.at;
             found += read_block(client, scope, &keys, &block, &mut auditor).await?;
-            progress(reached.height, end.height);
+            progress(&block, end.height);
         }
         if reached.hash != end.hash {
             return Err(AuditError::Gap { height: end.height });

@@ -1,11 +1,12 @@
 //! What a chain answers, in nearbench's words: values only, asked for and filled in by [`crate::client`].
 
 use crate::{
+    pool::TIMED_OUT,
     rpc::RpcError,
     views::{self, ActionView},
 };
 use nearbench_core::{
-    Account, Hash, Height, Near, Nonce,
+    Account, Gas, Hash, Height, Near, Nonce,
     outcome::{BlockRef, Refusal, TxStatus},
 };
 use serde_json::{Value, json};
@@ -57,6 +58,10 @@ pub struct Block {
     pub at: BlockRef,
     /// Hashes of the chunks included at this height. A shard whose producer missed its turn has none.
     pub chunks: Vec<Hash>,
+    /// What the chunks before these burnt, one of each of their shards: a chunk's header tells what its predecessor did.
+    pub gas_used: Gas,
+    /// What the chunks might burn, together.
+    pub gas_limit: Gas,
 }
 
 /// A transaction as it stands in a chunk.
@@ -221,6 +226,24 @@ impl At {
         }
     }
 
+    /// Whether a block may be the one that this names.
+    pub(crate) fn is(self, height: Height, hash: Hash) -> bool {
+        match self {
+            Self::Final | Self::Optimistic => true,
+            Self::Height(wanted) => wanted == height,
+            Self::Hash(wanted) => wanted == hash,
+        }
+    }
+
+    /// What a node says that does not know the block, and may know it a moment later: a block that is named by its hash was
+    /// seen by another.
+    pub(crate) fn again(self) -> &'static [&'static str] {
+        match self {
+            Self::Hash(_) => &["TIMEOUT_ERROR", "UNKNOWN_BLOCK"],
+            _ => TIMED_OUT,
+        }
+    }
+
     pub(crate) fn query(self, mut params: Value) -> Value {
         if let (Value::Object(params), Value::Object(at)) = (&mut params, self.params()) {
             params.extend(at);
@@ -255,8 +278,13 @@ impl From<views::StatusView> for NodeStatus {
 impl From<views::BlockView> for Block {
     fn from(view: views::BlockView) -> Self {
         let at = view.header.block_ref();
-        let new = view.chunks.iter().filter(|chunk| chunk.height_included == at.height);
-        Self { at, chunks: new.map(|chunk| chunk.chunk_hash).collect() }
+        let new = || view.chunks.iter().filter(|chunk| chunk.height_included == at.height);
+        Self {
+            at,
+            chunks: new().map(|chunk| chunk.chunk_hash).collect(),
+            gas_used: new().map(|chunk| chunk.gas_used).fold(0, Gas::saturating_add),
+            gas_limit: new().map(|chunk| chunk.gas_limit).fold(0, Gas::saturating_add),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
         AccessKey, AccountState, At, Block, ChainIdError, ChunkTransaction, NodeStatus, Permission, Read, SendError,
         Shown, ViewError, Wait,
     },
-    pool::{Endpoint, Pool, Traffic},
+    pool::{Endpoint, Pool, TIMED_OUT, Traffic},
     rpc::{self, Fault, RpcError},
     transaction::SignedTx,
     views,
@@ -65,7 +65,7 @@ impl Client {
         // Known from the first check on: a client speaks to one chain.
         let _ = pool.chain_id.set(wanted.to_owned());
         let request = rpc::request("status", &json!([]));
-        let (mut first, mut unanswered) = (None, pool.error(0, "status", Fault::NoEndpoint));
+        let mut first = None;
         for endpoint in 0..pool.len() {
             match pool.call::<views::StatusView>(endpoint, "status", request.clone(), pool.timeout).await {
                 Ok(status) if status.chain_id != wanted => {
@@ -73,10 +73,19 @@ impl Client {
                     return Err(ChainIdError::Other { endpoint, found, wanted: wanted.to_owned() });
                 }
                 Ok(status) => _ = first.get_or_insert_with(|| NodeStatus::from(status)),
-                Err(error) => unanswered = error,
+                Err(error) => tracing::debug!(%error, "endpoint failed"),
             }
         }
-        first.ok_or(ChainIdError::Unanswered(unanswered))
+        if let Some(first) = first {
+            return Ok(first);
+        }
+        // None of them at the first go: whichever answers before time is up.
+        let status: views::StatusView = pool.read("status", &json!([]), pool.timeout).await?;
+        if status.chain_id != wanted {
+            let (endpoint, found) = ("the endpoint".into(), status.chain_id);
+            return Err(ChainIdError::Other { endpoint, found, wanted: wanted.to_owned() });
+        }
+        Ok(NodeStatus::from(status))
     }
 
     /// A block and its new chunks.
@@ -84,7 +93,8 @@ impl Client {
     /// # Errors
     /// When it is unknown or collected, or no endpoint answers.
     pub async fn block(&self, at: At) -> Result<Block, RpcError> {
-        self.0.read::<views::BlockView>("block", &at.params(), self.0.timeout).await.map(Block::from)
+        let fits = |view: &views::BlockView| view.is_at(at);
+        self.0.read_fitting("block", &at.params(), self.0.timeout, TIMED_OUT, &fits).await.map(Block::from)
     }
 
     /// The transactions of a chunk, in order.
@@ -92,7 +102,9 @@ impl Client {
     /// # Errors
     /// When it is unknown or collected, or no endpoint answers.
     pub async fn chunk(&self, hash: Hash) -> Result<Vec<ChunkTransaction>, RpcError> {
-        let chunk: views::ChunkView = self.0.read("chunk", &json!({ "chunk_id": hash }), self.0.timeout).await?;
+        let (params, again) = (json!({ "chunk_id": hash }), &["TIMEOUT_ERROR", "UNKNOWN_CHUNK"]);
+        let fits = |chunk: &views::ChunkView| chunk.header.chunk_hash == hash;
+        let chunk = self.0.read_fitting("chunk", &params, self.0.timeout, again, &fits).await?;
         Ok(chunk.transactions.into_iter().map(ChunkTransaction::from).collect())
     }
 
@@ -106,7 +118,9 @@ impl Client {
         public_key: &str,
         at: At,
     ) -> Result<Read<Option<AccessKey>>, RpcError> {
-        Self::key_answer(self.0.read("query", &Self::key_params(account, public_key, at), self.0.timeout).await)
+        let params = Self::key_params(account, public_key, at);
+        let fits = |view: &views::KeyView| at.is(view.block_height, view.block_hash);
+        Self::key_answer(self.0.read_fitting("query", &params, self.0.timeout, at.again(), &fits).await)
     }
 
     pub(crate) fn key_params(account: &Account, public_key: &str, at: At) -> Value {
@@ -137,7 +151,8 @@ impl Client {
             account: views::AccountView,
         }
         let params = at.query(json!({ "request_type": "view_account", "account_id": account }));
-        match self.0.read::<Answer>("query", &params, self.0.timeout).await {
+        let fits = |answer: &Answer| at.is(answer.block_height, answer.block_hash);
+        match self.0.read_fitting("query", &params, self.0.timeout, at.again(), &fits).await {
             Ok(Answer { block_height, block_hash, account }) => {
                 let has_code = account.code_hash != Hash::default()
                     || account.global_contract_hash.is_some()
@@ -161,8 +176,9 @@ impl Client {
         }));
         let refused =
             |reason: String| ViewError::Contract { contract: contract.clone(), method: method.to_owned(), reason };
-        match self.0.read::<views::CallResultView>("query", &params, self.0.timeout).await {
-            Ok(views::CallResultView(answer)) => answer.map_err(refused),
+        let fits = |view: &views::CallResultView| at.is(view.block_height, view.block_hash);
+        match self.0.read_fitting("query", &params, self.0.timeout, at.again(), &fits).await {
+            Ok(views::CallResultView { answer, .. }) => answer.map_err(refused),
             Err(error) => {
                 let causes = ["NO_CONTRACT_CODE", "CONTRACT_EXECUTION_ERROR", "UNKNOWN_ACCOUNT"];
                 Err(match error.fault.caused_by(&causes) {
@@ -251,7 +267,8 @@ impl Client {
     pub(crate) async fn tx_view(&self, hash: Hash, sender: &Account, wait: Wait) -> Result<views::TxView, RpcError> {
         let params = json!({ "tx_hash": hash, "sender_account_id": sender, "wait_until": wait.as_str() });
         let timeout = if wait == Wait::None { self.0.timeout } else { self.0.timeout + NODE_WAIT };
-        self.0.read("tx", &params, timeout).await
+        // A wait that ran out is an answer here.
+        self.0.read_fitting("tx", &params, timeout, &[], &|_| true).await
     }
 }
 

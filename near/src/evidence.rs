@@ -7,7 +7,7 @@ use crate::{
     Client,
     chain::{At, Block, ChunkTransaction, Shown},
     rpc::RpcError,
-    views::{BlockView, ChangesView, ChunkView},
+    views::{BlockView, ChangesView, ChunkView, KeyView},
 };
 use nearbench_core::{
     Account, Hash, Height,
@@ -88,18 +88,22 @@ impl Client {
     /// When an endpoint that might know does not answer.
     pub async fn shown_from_any(&self, hash: Hash, sender: &Account) -> Result<Shown, RpcError> {
         let params = json!({ "tx_hash": hash, "sender_account_id": sender, "wait_until": "NONE" });
-        let answer = self.0.read_from_any::<crate::views::TxView>("tx", &params, &["UNKNOWN_TRANSACTION"]).await;
+        let unknown = &["UNKNOWN_TRANSACTION"];
+        let answer = self.0.read_from_any::<crate::views::TxView>("tx", &params, unknown, &|_| true).await;
         crate::client::shown(answer, hash, sender)
     }
 
     async fn key_from_any(&self, account: &Account, public_key: &str, at: At) -> Result<KeyLook, RpcError> {
-        let answer = self.0.read_from_any("query", &Self::key_params(account, public_key, at), NO_BLOCK).await;
+        let params = Self::key_params(account, public_key, at);
+        let fits = |view: &KeyView| at.is(view.block_height, view.block_hash);
+        let answer = self.0.read_from_any("query", &params, NO_BLOCK, &fits).await;
         let read = Self::key_answer(answer)?;
         Ok(KeyLook { height: read.height, nonce: read.value.map(|key| key.nonce) })
     }
 
     pub(crate) async fn chunk_from_any(&self, chunk: Hash) -> Result<ChunkView, RpcError> {
-        self.0.read_from_any("chunk", &json!({ "chunk_id": chunk }), NO_BLOCK).await
+        let fits = |answer: &ChunkView| answer.header.chunk_hash == chunk;
+        self.0.read_from_any("chunk", &json!({ "chunk_id": chunk }), NO_BLOCK, &fits).await
     }
 
     /// A block, asked of every endpoint until one has it.
@@ -107,7 +111,8 @@ impl Client {
     /// # Errors
     /// When nobody has it, or an endpoint that might have it does not answer.
     pub async fn block_from_any(&self, at: At) -> Result<Block, RpcError> {
-        self.0.read_from_any::<BlockView>("block", &at.params(), NO_BLOCK).await.map(Block::from)
+        let fits = |view: &BlockView| view.is_at(at);
+        self.0.read_from_any("block", &at.params(), NO_BLOCK, &fits).await.map(Block::from)
     }
 
     /// Whether a transaction is among those that moved its key in a block: it was valid there. `None` where nobody has the
@@ -132,7 +137,8 @@ impl Client {
             "keys": [{ "account_id": account, "public_key": public_key }],
             "block_id": block,
         });
-        let view = self.0.read_from_any::<ChangesView>("EXPERIMENTAL_changes", &params, NO_BLOCK).await?;
+        let fits = |view: &ChangesView| view.is_about(account, public_key, block);
+        let view = self.0.read_from_any("EXPERIMENTAL_changes", &params, NO_BLOCK, &fits).await?;
         Ok(view.key_changes())
     }
 }

@@ -75,6 +75,15 @@ pub(crate) struct Aside {
     pub(crate) until_ns: Option<u64>,
 }
 
+/// When one may ask an endpoint.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// At once, with this leave.
+    Now(Permit),
+    /// At this time, with leave that is asked for then.
+    At(u64),
+}
+
 /// How good a choice an endpoint is now: the lowest is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
@@ -145,6 +154,14 @@ impl Health {
             return Err(Aside { reason, until_ns: Some(at_ns) });
         }
         Ok(self.turns.take(now_ns))
+    }
+
+    /// Takes a turn within `patience_ns`, and leave to ask where it is now.
+    pub(crate) fn enter(&mut self, now_ns: u64, patience_ns: u64) -> Result<Entry, Aside> {
+        match self.turn(now_ns, patience_ns)? {
+            at_ns if at_ns > now_ns => Ok(Entry::At(at_ns)),
+            _ => self.permit(now_ns).map(Entry::Now),
+        }
     }
 
     /// Leave to ask at `now_ns`, when it is one's turn.

@@ -8,27 +8,103 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1},
 };
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use std::{
+    collections::VecDeque,
     error::Error,
-    sync::Arc,
+    fmt,
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
+use tokio::{net::TcpStream, time::Instant};
+use tower_service::Service;
 
 /// The largest answer that is read. A block with full chunks stays far below.
 pub const MAX_BODY_BYTES: usize = 32 << 20;
+/// A connection that was not used for so long is not used again: many a gateway has silently dropped it by then.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An endpoint reached by HTTP. Connections are kept alive and shared by all clones of the client that holds this.
-#[derive(Debug)]
+///
+/// A connection is worked by whoever asks over it: a task of its own would cost two changes of task a request.
 pub struct HttpTransport {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    uri: Uri,
-    authorization: Option<HeaderValue>,
+    connector: HttpsConnector<HttpConnector>,
+    url: Uri,
+    /// The path and query alone, as a request names them.
+    target: Uri,
+    headers: HeaderMap,
+    /// Connections that nobody uses, the latest used last.
+    idle: Mutex<VecDeque<(Instant, Box<Connection>)>>,
+}
+
+struct Connection {
+    requests: http1::SendRequest<Full<Bytes>>,
+    wire: http1::Connection<MaybeHttpsStream<TokioIo<TcpStream>>, Full<Bytes>>,
+    over: bool,
+}
+
+/// Why there is no answer to a request over one connection.
+enum NoAnswer {
+    /// The connection ended before any of it was sent.
+    Unsent(Box<Request<Full<Bytes>>>, hyper::Error),
+    /// It may have been sent.
+    Sent(TransportError),
+}
+
+impl Connection {
+    /// Moves bytes both ways, as far as that goes without waiting. What breaks is told to whoever asked.
+    fn turn(&mut self, cx: &mut Context<'_>) {
+        self.over = self.over || self.wire.poll_without_shutdown(cx).is_ready();
+    }
+
+    /// Whether a request can be sent over it now.
+    async fn is_usable(&mut self) -> bool {
+        poll_fn(|cx| {
+            self.turn(cx);
+            Poll::Ready(!self.over && self.requests.is_ready())
+        })
+        .await
+    }
+
+    async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<Response, NoAnswer> {
+        let sent = self.requests.try_send_request(request);
+        let mut answer = pin!(read(sent));
+        poll_fn(|cx| {
+            self.turn(cx);
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(answer);
+            }
+            // The head is read, and the body may have come with it.
+            self.turn(cx);
+            answer.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+/// Waits for an answer and reads it whole.
+async fn read(
+    sent: impl Future<Output = Result<http::Response<Incoming>, TrySendError<Request<Full<Bytes>>>>>,
+) -> Result<Response, NoAnswer> {
+    let answer = sent.await.map_err(|mut error| match error.take_message() {
+        Some(request) => NoAnswer::Unsent(Box::new(request), error.into_error()),
+        None => NoAnswer::Sent(TransportError::Broken(causes(error.error()))),
+    })?;
+    let status = answer.status().as_u16();
+    let retry_after = retry_after(answer.headers(), SystemTime::now());
+    match Limited::new(answer.into_body(), MAX_BODY_BYTES).collect().await {
+        Ok(body) => Ok(Response { status, retry_after, body: body.to_bytes() }),
+        Err(e) if e.is::<LengthLimitError>() => Err(NoAnswer::Sent(TransportError::TooLarge(MAX_BODY_BYTES))),
+        Err(e) => Err(NoAnswer::Sent(TransportError::Broken(causes(&*e)))),
+    }
 }
 
 /// Why an endpoint cannot even be tried.
@@ -52,19 +128,21 @@ impl HttpTransport {
     /// When the URL is not http or https, holds credentials, or the header's value cannot stand in a header.
     pub fn new(url: &str, authorization: Option<&SecretText>) -> Result<Self, HttpError> {
         let bad_url = || HttpError::Url(url.rsplit('@').next().unwrap_or_default().to_owned());
-        let uri: Uri = url.parse().map_err(|_| bad_url())?;
-        let authority = uri.authority().ok_or_else(bad_url)?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || authority.as_str().contains('@') {
+        let url: Uri = url.parse().map_err(|_| bad_url())?;
+        let authority = url.authority().ok_or_else(bad_url)?;
+        if !matches!(url.scheme_str(), Some("http" | "https")) || authority.as_str().contains('@') {
             return Err(bad_url());
         }
-        let authorization = authorization
-            .map(|secret| {
-                let mut value = HeaderValue::from_str(secret.expose())
-                    .map_err(|_| HttpError::Authorization(authority.to_string()))?;
-                value.set_sensitive(true);
-                Ok(value)
-            })
-            .transpose()?;
+        let mut headers = HeaderMap::new();
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_url())?;
+        headers.insert(header::HOST, host);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(secret) = authorization {
+            let mut value =
+                HeaderValue::from_str(secret.expose()).map_err(|_| HttpError::Authorization(authority.to_string()))?;
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(Arc::new(rustls::crypto::ring::default_provider()))
             .map_err(|e| HttpError::Tls(e.to_string()))?
@@ -76,33 +154,73 @@ impl HttpTransport {
                 tcp.enforce_http(false);
                 tcp
             });
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Ok(Self { client, uri, authorization })
+        let target = url.path_and_query().map_or("/", |target| target.as_str()).parse().map_err(|_| bad_url())?;
+        Ok(Self { connector, url, target, headers, idle: Mutex::default() })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, VecDeque<(Instant, Box<Connection>)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connect(&self) -> Result<Box<Connection>, TransportError> {
+        let mut connector = self.connector.clone();
+        let refused = |e: &(dyn Error + 'static)| TransportError::Connect(causes(e));
+        poll_fn(|cx| connector.poll_ready(cx)).await.map_err(|e| refused(&*e))?;
+        let socket = connector.call(self.url.clone()).await.map_err(|e| refused(&*e))?;
+        let (requests, wire) = http1::handshake(socket).await.map_err(|e| refused(&e))?;
+        Ok(Box::new(Connection { requests, wire, over: false }))
+    }
+
+    /// The connection that was used last, if the endpoint has not closed it.
+    async fn kept(&self) -> Option<Box<Connection>> {
+        loop {
+            let (since, mut connection) = self.idle().pop_back()?;
+            if since.elapsed() < IDLE_TIMEOUT && connection.is_usable().await {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn keep(&self, connection: Box<Connection>) {
+        let now = Instant::now();
+        let mut idle = self.idle();
+        idle.push_back((now, connection));
+        while idle.front().is_some_and(|(since, _)| now - *since >= IDLE_TIMEOUT) {
+            idle.pop_front();
+        }
     }
 
     async fn post(&self, body: Bytes) -> Result<Response, TransportError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        let headers = request.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(value) = &self.authorization {
-            headers.insert(header::AUTHORIZATION, value.clone());
+        *request.uri_mut() = self.target.clone();
+        *request.headers_mut() = self.headers.clone();
+        while let Some(connection) = self.kept().await {
+            match self.ask(connection, request).await {
+                // It was closed while nobody looked.
+                Err(NoAnswer::Unsent(unsent, _)) => request = *unsent,
+                Err(NoAnswer::Sent(error)) => return Err(error),
+                Ok(answer) => return Ok(answer),
+            }
         }
-        let answer = self.client.request(request).await.map_err(|e| {
-            let text = causes(&e);
-            if e.is_connect() { TransportError::Connect(text) } else { TransportError::Broken(text) }
-        })?;
-        let status = answer.status().as_u16();
-        let retry_after = retry_after(answer.headers(), SystemTime::now());
-        match Limited::new(answer.into_body(), MAX_BODY_BYTES).collect().await {
-            Ok(body) => Ok(Response { status, retry_after, body: body.to_bytes() }),
-            Err(e) if e.is::<LengthLimitError>() => Err(TransportError::TooLarge(MAX_BODY_BYTES)),
-            Err(e) => Err(TransportError::Broken(causes(&*e))),
+        self.ask(self.connect().await?, request).await.map_err(|error| match error {
+            NoAnswer::Unsent(_, error) => TransportError::Broken(causes(&error)),
+            NoAnswer::Sent(error) => error,
+        })
+    }
+
+    async fn ask(&self, mut connection: Box<Connection>, request: Request<Full<Bytes>>) -> Result<Response, NoAnswer> {
+        let answer = connection.ask(request).await?;
+        if !connection.over {
+            self.keep(connection);
         }
+        Ok(answer)
+    }
+}
+
+impl fmt::Debug for HttpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTransport").field("url", &self.url).finish_non_exhaustive()
     }
 }
 

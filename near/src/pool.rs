@@ -6,7 +6,7 @@
 //! left alone for a moment keeps its sends waiting. What requests and answers mean is not its business.
 
 use crate::{
-    health::{self, Aside, Health, Judged, Rank, nanos},
+    health::{self, Aside, Entry, Health, Judged, Rank, nanos},
     rpc::{self, Fault, RpcError},
     transport::Transport,
     views,
@@ -32,6 +32,8 @@ use tokio::time::Instant;
 
 /// Between two questions to every endpoint for its head.
 const HEAD_INTERVAL: Duration = Duration::from_secs(2);
+/// What a node says that could not answer a read in its own time.
+pub(crate) const TIMED_OUT: &[&str] = &["TIMEOUT_ERROR"];
 /// Between two rounds of a read through all endpoints.
 const ROUNDS: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
@@ -204,6 +206,14 @@ impl Pool {
             .min()
     }
 
+    /// The best choice among the endpoints that were not tried. A single one needs no comparison.
+    fn untried(&self, patience: Duration, tried: &[usize]) -> Option<usize> {
+        if self.members.len() == 1 && tried.is_empty() {
+            return Some(0);
+        }
+        self.best(patience, |endpoint| !tried.contains(&endpoint)).map(|(_, endpoint)| endpoint)
+    }
+
     /// Asks one endpoint, when it is its turn.
     pub(crate) async fn call<T: DeserializeOwned>(
         &self,
@@ -230,11 +240,14 @@ impl Pool {
             reason: aside.reason,
             wait: aside.until_ns.map(|until_ns| Duration::from_nanos(until_ns.saturating_sub(now_ns))),
         };
-        let at_ns = member.health().turn(now_ns, nanos(timeout)).map_err(aside)?;
-        if at_ns > now_ns {
-            tokio::time::sleep_until(self.origin + Duration::from_nanos(at_ns)).await;
-        }
-        let permit = member.health().permit(self.now_ns().max(at_ns)).map_err(aside)?;
+        let entered = member.health().enter(now_ns, nanos(timeout)).map_err(aside)?;
+        let permit = match entered {
+            Entry::Now(permit) => permit,
+            Entry::At(at_ns) => {
+                tokio::time::sleep_until(self.origin + Duration::from_nanos(at_ns)).await;
+                member.health().permit(self.now_ns().max(at_ns)).map_err(aside)?
+            }
+        };
         let under_way = UnderWay { pool: self, member, permit: Some(permit) };
         let result = match member.endpoint.transport.call(request, timeout).await {
             Ok(response) => rpc::read(&response),
@@ -252,6 +265,19 @@ impl Pool {
         params: &impl Serialize,
         timeout: Duration,
     ) -> Result<T, RpcError> {
+        self.read_fitting(method, params, timeout, TIMED_OUT, &|_| true).await
+    }
+
+    /// The same, of an answer that fits the question; an endpoint's that does not is as good as none. What a node answers
+    /// with one of the causes `again`, it or another may know a moment later.
+    pub(crate) async fn read_fitting<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &impl Serialize,
+        timeout: Duration,
+        again_for: &[&str],
+        fits: &(dyn Fn(&T) -> bool + Sync),
+    ) -> Result<T, RpcError> {
         let request = rpc::request(method, params);
         let give_up = Instant::now() + self.timeout;
         let mut rounds = ROUNDS;
@@ -259,10 +285,11 @@ impl Pool {
         loop {
             let mut tried = Vec::new();
             let mut again = None;
-            while let Some((_, endpoint)) = self.best(timeout, |endpoint| !tried.contains(&endpoint)) {
+            while let Some(endpoint) = self.untried(timeout, &tried) {
                 tried.push(endpoint);
-                match self.call(endpoint, method, request.clone(), timeout).await {
-                    Err(error) if error.fault.is_endpoints() => {
+                let answer = self.call(endpoint, method, request.clone(), timeout).await;
+                match self.fitting(endpoint, method, answer, fits) {
+                    Err(error) if error.fault.is_endpoints() || error.fault.caused_by(again_for).is_some() => {
                         tracing::debug!(%error, "endpoint failed");
                         if let Some(wait) = error.fault.asks_to_wait() {
                             again = Some(again.map_or(wait, |again: Duration| again.min(wait)));
@@ -295,14 +322,16 @@ impl Pool {
         method: &'static str,
         params: &impl Serialize,
         causes: &[&str],
+        fits: &(dyn Fn(&T) -> bool + Sync),
     ) -> Result<T, RpcError> {
         let request = rpc::request(method, params);
         let rank = |error: &RpcError| causes.iter().position(|cause| error.fault.caused_by(&[cause]).is_some());
         let mut tried = Vec::new();
         let mut first: Option<RpcError> = None;
-        while let Some((_, endpoint)) = self.best(self.timeout, |endpoint| !tried.contains(&endpoint)) {
+        while let Some(endpoint) = self.untried(self.timeout, &tried) {
             tried.push(endpoint);
-            match self.call(endpoint, method, request.clone(), self.timeout).await {
+            let answer = self.call(endpoint, method, request.clone(), self.timeout).await;
+            match self.fitting(endpoint, method, answer, fits) {
                 Err(error) if error.fault.is_endpoints() || rank(&error).is_some() => {
                     if first.as_ref().is_none_or(|first| rank(&error) < rank(first)) {
                         first = Some(error);
@@ -312,6 +341,25 @@ impl Pool {
             }
         }
         Err(first.unwrap_or_else(|| self.error(0, method, Fault::NoEndpoint)))
+    }
+
+    /// The answer, if it is to what was asked.
+    fn fitting<T>(
+        &self,
+        endpoint: usize,
+        method: &'static str,
+        answer: Result<T, RpcError>,
+        fits: &(dyn Fn(&T) -> bool + Sync),
+    ) -> Result<T, RpcError> {
+        match answer {
+            Ok(answer) if !fits(&answer) => {
+                let fault = Fault::Malformed("it is about something else than was asked".to_owned());
+                let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+                *errors.entry(fault.label()).or_default() += 1;
+                Err(self.error(endpoint, method, fault))
+            }
+            answer => answer,
+        }
     }
 
     /// The endpoint that sends go to now. It is another than before where that one is set aside and another is not.

@@ -70,8 +70,8 @@ impl Client {
         let params = json!({
             "type": "receipt", "receipt_id": receipt, "receiver_id": payment.token, "light_client_head": last.hash,
         });
-        let answer =
-            self.0.read_from_any::<LightProofView>("EXPERIMENTAL_light_client_proof", &params, NO_OUTCOME).await;
+        let fits = |proof: &LightProofView| proof.outcome_proof.id == receipt;
+        let answer = self.0.read_from_any("EXPERIMENTAL_light_client_proof", &params, NO_OUTCOME, &fits).await;
         Ok(match answer {
             Err(error) if error.fault.caused_by(NO_OUTCOME).is_some() => None,
             answer => landed(&answer?, receipt, payment),

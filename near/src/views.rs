@@ -1,7 +1,10 @@
 //! The parts of nearcore's answers that nearbench reads (nearcore, `core/primitives/src/views.rs`). Other fields are ignored,
 //! so that nodes older and newer than our nearcore crates can be read.
 
-use crate::outcome::{self, Failure};
+use crate::{
+    chain::At,
+    outcome::{self, Failure},
+};
 use base64::Engine;
 use nearbench_core::{
     Gas, Hash, Height, Nonce,
@@ -68,8 +71,20 @@ pub(crate) struct HeaderView {
 
 #[derive(Deserialize)]
 pub(crate) struct ChunkHeaderView {
+    /// Burnt by the chunk before it of its shard.
+    #[serde(deserialize_with = "wide")]
+    pub(crate) gas_used: Gas,
+    #[serde(deserialize_with = "wide")]
+    pub(crate) gas_limit: Gas,
     pub(crate) chunk_hash: Hash,
     pub(crate) height_included: Height,
+}
+
+impl BlockView {
+    /// Whether it is the block that was asked for.
+    pub(crate) fn is_at(&self, at: At) -> bool {
+        at.is(self.header.height, self.header.hash)
+    }
 }
 
 impl HeaderView {
@@ -85,8 +100,14 @@ impl HeaderView {
 
 #[derive(Deserialize)]
 pub(crate) struct ChunkView {
+    pub(crate) header: ChunkNameView,
     pub(crate) transactions: Vec<TransactionView>,
     pub(crate) receipts: Vec<ReceiptView>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ChunkNameView {
+    pub(crate) chunk_hash: Hash,
 }
 
 #[derive(Deserialize)]
@@ -185,6 +206,7 @@ impl TryFrom<RawKeyView> for KeyView {
 /// The answer to `EXPERIMENTAL_changes` of access keys.
 #[derive(Deserialize)]
 pub(crate) struct ChangesView {
+    pub(crate) block_hash: Hash,
     changes: Vec<ChangeView>,
 }
 
@@ -203,6 +225,8 @@ struct CauseView {
 
 #[derive(Deserialize)]
 struct KeyChangeView {
+    account_id: String,
+    public_key: String,
     access_key: Option<NewKeyView>,
 }
 
@@ -213,6 +237,13 @@ struct NewKeyView {
 }
 
 impl ChangesView {
+    /// Whether it is about this key alone, in this block.
+    pub(crate) fn is_about(&self, account: &str, public_key: &str, block: Hash) -> bool {
+        let is_its =
+            |change: &ChangeView| change.change.account_id == account && change.change.public_key == public_key;
+        self.block_hash == block && self.changes.iter().all(is_its)
+    }
+
     /// What moved the key's nonce, and what removed it. A receipt may change a key too (its allowance); it moves no nonce.
     pub(crate) fn key_changes(self) -> Vec<KeyChange> {
         let change = |change: ChangeView| match (change.cause.tx_hash, change.change.access_key, &*change.kind) {
@@ -237,10 +268,16 @@ pub(crate) struct AccountView {
 /// The answer to `call_function`; a contract's error is text inside the result.
 #[derive(Deserialize)]
 #[serde(try_from = "RawCallResultView")]
-pub(crate) struct CallResultView(pub(crate) Result<Vec<u8>, String>);
+pub(crate) struct CallResultView {
+    pub(crate) block_height: Height,
+    pub(crate) block_hash: Hash,
+    pub(crate) answer: Result<Vec<u8>, String>,
+}
 
 #[derive(Deserialize)]
 struct RawCallResultView {
+    block_height: Height,
+    block_hash: Hash,
     result: Option<Vec<u8>>,
     error: Option<String>,
 }
@@ -249,11 +286,13 @@ impl TryFrom<RawCallResultView> for CallResultView {
     type Error = &'static str;
 
     fn try_from(raw: RawCallResultView) -> Result<Self, Self::Error> {
-        match raw {
-            RawCallResultView { error: Some(error), .. } => Ok(Self(Err(error))),
-            RawCallResultView { result: Some(bytes), .. } => Ok(Self(Ok(bytes))),
-            _ => Err("neither result nor error"),
-        }
+        let RawCallResultView { block_height, block_hash, result, error } = raw;
+        let answer = match (result, error) {
+            (_, Some(error)) => Err(error),
+            (Some(bytes), None) => Ok(bytes),
+            (None, None) => return Err("neither result nor error"),
+        };
+        Ok(Self { block_height, block_hash, answer })
     }
 }
 

@@ -3,7 +3,8 @@
 //! The state machine of [`crate::state`] in memory, and behind it a [redb] file to which the rows that its steps changed
 //! are written. `push`, `commit`, `settle`, `cancel_queued` and `put_meta` return once their change is on disk, and
 //! `acquire` once all that it tells of is. Changes travel in groups: while one group is being written, the steps that
-//! come meanwhile make up the next, and a row that came and went within a group is never written. A group is one
+//! come meanwhile make up the next, and a row that came and went within a group is never written. Nothing waits to be
+//! sent for a `push` or a `settle`, so a group of those alone lingers a moment for others to come along. A group is one
 //! transaction with one fsync, and the state at the end of a step; after a crash the file holds every confirmed step,
 //! and of the others a beginning, each of them whole.
 //!
@@ -58,6 +59,9 @@ const IDS_A_LIFE: u64 = 1 << 40;
 
 /// Memory for pages of the file. What is written is appended or near what was written last.
 const CACHE: usize = 32 << 20;
+
+/// How long a group lingers in which nobody is in a hurry: an fsync costs about what two hundred transfers do.
+const LINGER: Duration = Duration::from_millis(25);
 
 /// Withdrawn transfers in one row, at most.
 const CANCELLED_ROW: usize = 1024;
@@ -128,6 +132,16 @@ struct Shared {
     writers: Arc<Writers>,
     /// Wakes one waiter for each batch of work; a waiter that leaves work behind wakes the next.
     work: Notify,
+    /// Ends the lingering of a group.
+    hurry: Condvar,
+    linger: Duration,
+}
+
+/// Whether somebody has to wait for a step to be on disk before anything goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    AtOnce,
+    Soon,
 }
 
 /// How writing a group ended; `None` until it has.
@@ -141,6 +155,8 @@ struct Inner {
     under_way: watch::Receiver<Outcome>,
     /// Whether somebody writes; they look for a next group before they stop.
     writing: bool,
+    /// Whether somebody waits for the group that collects to go on.
+    hurried: bool,
     failure: Option<StoreError>,
     next_result: u64,
 }
@@ -225,6 +241,7 @@ impl Inner {
         if self.state.journal.is_empty() {
             return None;
         }
+        self.hurried = false;
         let Changes { rows, lanes, attempts, results, meta } = std::mem::take(&mut self.state.journal);
         // Those who wait for the group hold receivers of the sender that goes with it.
         let outcome = std::mem::replace(&mut self.next, watch::Sender::new(None));
@@ -339,7 +356,10 @@ impl Writer {
     fn run(mut self) {
         let Some(shared) = self.shared.clone() else { return };
         loop {
-            let mut inner = shared.lock();
+            let lingered = shared.hurry.wait_timeout_while(shared.lock(), shared.linger, |inner| {
+                !inner.hurried && !inner.state.journal.is_empty() && inner.failure.is_none()
+            });
+            let (mut inner, _) = lingered.unwrap_or_else(PoisonError::into_inner);
             let group = if inner.failure.is_none() { inner.take_group() } else { None };
             let Some(group) = group else {
                 // Under the lock, so that no step finds a writer that has looked already.
@@ -374,6 +394,8 @@ impl Drop for Writer {
 
 impl Drop for FileStore {
     fn drop(&mut self) {
+        self.shared.lock().hurried = true;
+        self.shared.hurry.notify_one();
         let mut count = self.shared.writers.count();
         while *count > 0 {
             count = self.shared.writers.gone.wait(count).unwrap_or_else(PoisonError::into_inner);
@@ -409,15 +431,20 @@ impl Shared {
         step(&mut inner)
     }
 
-    /// Takes a step, and returns once it and everything before it is on disk.
+    /// Takes a step, and returns once it and everything before it is on disk: soon, or `Pace::AtOnce`.
     async fn durable<T>(
         self: &Arc<Self>,
+        pace: Pace,
         step: impl FnOnce(&mut Inner) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let (value, mut covered) = self.step(|inner| {
             let value = step(inner)?;
             if inner.state.journal.is_empty() {
                 return Ok((value, inner.under_way.clone()));
+            }
+            if pace == Pace::AtOnce && !inner.hurried {
+                inner.hurried = true;
+                self.hurry.notify_one();
             }
             if !inner.writing {
                 inner.writing = true;
@@ -430,7 +457,12 @@ impl Shared {
         match covered.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Err(failure))) => Err(failure.clone()),
             Ok(_) => Ok(value),
-            Err(_) => Err(self.failed(&"its writer ended")),
+            Err(_) => {
+                // It panicked. This may be seen before its end is: whoever hears of it finds the store ended.
+                let failure = self.failed(&"its writer ended");
+                self.fail(failure.clone());
+                Err(failure)
+            }
         }
     }
 }
@@ -525,7 +557,7 @@ impl FileStore {
         })?;
         let made = FileBackend::new(opened)
             .map_err(|error| refused(&file, error))
-            .and_then(|storage| Self::create_on(storage, &file))
+            .and_then(|storage| Self::create_in(storage, &file, LINGER))
             .and_then(|store| {
                 // The file's name is on disk only once its folder is.
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -552,7 +584,7 @@ impl FileStore {
         })?;
         let id = opened.metadata().map(|about| (about.dev(), about.ino())).ok();
         let storage = FileBackend::new(opened).map_err(|error| refused(&file, error))?;
-        Self::open_on(storage, &file).map_err(|error| match (error, id) {
+        Self::open_in(storage, &file, LINGER).map_err(|error| match (error, id) {
             (OpenError::Locked { file, holder }, Some(id)) => {
                 OpenError::Locked { file, holder: holder_of(id).unwrap_or(holder) }
             }
@@ -560,9 +592,19 @@ impl FileStore {
         })
     }
 
-    /// Makes a new store on a storage that is empty; `name` stands for it in errors.
+    /// Makes a new store on a storage that is empty, whose groups do not linger; `name` stands for it in errors.
     #[doc(hidden)]
     pub fn create_on(storage: impl StorageBackend, name: &str) -> Result<Self, OpenError> {
+        Self::create_in(storage, name, Duration::ZERO)
+    }
+
+    /// Opens the store on a storage; its groups do not linger; `name` stands for it in errors.
+    #[doc(hidden)]
+    pub fn open_on(storage: impl StorageBackend, name: &str) -> Result<Self, OpenError> {
+        Self::open_in(storage, name, Duration::ZERO)
+    }
+
+    fn create_in(storage: impl StorageBackend, name: &str, linger: Duration) -> Result<Self, OpenError> {
         let file: Arc<str> = name.into();
         let database =
             Builder::new().set_cache_size(CACHE).create_with_backend(storage).map_err(|error| refused(&file, error))?;
@@ -582,12 +624,10 @@ impl FileStore {
         };
         tables().map_err(|error| OpenError::Io { file: file.clone(), cause: error.to_string() })?;
         let contents = Contents { state: State::new(IDS_A_LIFE), meta: BTreeMap::new(), life: 1, next_result: 0 };
-        Ok(Self::new(file, database, contents))
+        Ok(Self::new(file, database, contents, linger))
     }
 
-    /// Opens the store on a storage; `name` stands for it in errors.
-    #[doc(hidden)]
-    pub fn open_on(storage: impl StorageBackend, name: &str) -> Result<Self, OpenError> {
+    fn open_in(storage: impl StorageBackend, name: &str, linger: Duration) -> Result<Self, OpenError> {
         let file: Arc<str> = name.into();
         let system = |error: io::Error| OpenError::Io { file: file.clone(), cause: error.to_string() };
         let damaged =
@@ -613,10 +653,10 @@ impl FileStore {
             Ok(transaction.commit()?)
         };
         life().map_err(|error| OpenError::Io { file: file.clone(), cause: error.to_string() })?;
-        Ok(Self::new(file, database, contents))
+        Ok(Self::new(file, database, contents, linger))
     }
 
-    fn new(file: Arc<str>, database: Database, contents: Contents) -> Self {
+    fn new(file: Arc<str>, database: Database, contents: Contents, linger: Duration) -> Self {
         let Contents { state, meta, next_result, .. } = contents;
         let inner = Inner {
             state,
@@ -624,11 +664,13 @@ impl FileStore {
             next: watch::Sender::new(None),
             under_way: watch::Sender::new(Some(Ok(()))).subscribe(),
             writing: false,
+            hurried: false,
             failure: None,
             next_result,
         };
-        let (writers, work) = (Arc::default(), Notify::new());
-        Self { shared: Arc::new(Shared { file, database, inner: Mutex::new(inner), writers, work }) }
+        let (writers, work, hurry) = (Arc::default(), Notify::new(), Condvar::new());
+        let inner = Mutex::new(inner);
+        Self { shared: Arc::new(Shared { file, database, inner, writers, work, hurry, linger }) }
     }
 
     /// Shows `visit` every final state that is on disk, in the order in which they came about. It reads the file as it
@@ -664,7 +706,7 @@ impl FileStore {
             }
             Ok(())
         };
-        self.shared.durable(put).await
+        self.shared.durable(Pace::AtOnce, put).await
     }
 
     /// What [`Self::put_meta`] stored under `name`, also in an earlier process.
@@ -711,12 +753,12 @@ impl Store for FileStore {
             }
             Ok(taken)
         };
-        self.shared.durable(push).await
+        self.shared.durable(Pace::Soon, push).await
     }
 
     async fn acquire(&self, lane: &LaneKey, lease: LeaseId, ttl: Duration) -> Result<Lane, StoreError> {
         // Its open attempts may be sent: not before they are on disk.
-        self.shared.durable(|inner| inner.state.acquire(lane, lease, ttl, Instant::now())).await
+        self.shared.durable(Pace::AtOnce, |inner| inner.state.acquire(lane, lease, ttl, Instant::now())).await
     }
 
     async fn renew(&self, lane: &LaneKey, lease: LeaseId, ttl: Duration) -> Result<(), StoreError> {
@@ -751,7 +793,7 @@ impl Store for FileStore {
         claim: Option<ClaimId>,
         attempt: Attempt,
     ) -> Result<AttemptId, StoreError> {
-        self.shared.durable(|inner| inner.state.commit(lane, lease, claim, attempt, Instant::now())).await
+        self.shared.durable(Pace::AtOnce, |inner| inner.state.commit(lane, lease, claim, attempt, Instant::now())).await
     }
 
     async fn settle(&self, attempt: AttemptId, settled: &Settled) -> Result<(), StoreError> {
@@ -761,11 +803,11 @@ impl Store for FileStore {
             }
             Ok(())
         };
-        self.shared.durable(settle).await
+        self.shared.durable(Pace::Soon, settle).await
     }
 
     async fn cancel_queued(&self) -> Result<Vec<Transfer>, StoreError> {
-        self.shared.durable(|inner| Ok(inner.state.cancel_queued())).await
+        self.shared.durable(Pace::AtOnce, |inner| Ok(inner.state.cancel_queued())).await
     }
 
     async fn depth(&self) -> Result<Depth, StoreError> {

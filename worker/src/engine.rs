@@ -30,6 +30,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// How long a lane is ours without a word from us.
 const LEASE: Duration = Duration::from_secs(30);
 
+/// Between two looks at what a drain still waits for.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
 /// What an engine works with.
 pub struct Setup<S> {
     /// Where transfers come from and attempts are kept.
@@ -193,6 +196,8 @@ impl<S: Store> Engine<S> {
                 () = progress.notified() => {}
                 () = tokio::time::sleep_until(deadline) => break,
             }
+            // Attempts end by the thousand: one look serves all that ended meanwhile.
+            tokio::time::sleep(DRAIN_LOOK).await;
         }
         let fault = self.halted();
         for lane in &self.lanes {

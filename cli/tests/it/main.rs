@@ -4,4 +4,5 @@
 mod bad_input;
 mod devnet;
 mod harness;
+mod kills;
 mod runs;

@@ -50,7 +50,9 @@ pub struct Signals {
 pub(crate) const SENT_PERCENT: f64 = 99.9;
 /// A longest phase that reached this share of what it was offered, in percent, was not limited.
 const REACHED_PERCENT: f64 = 99.0;
-const CHUNK_FULL_PERCENT: f64 = 80.0;
+/// Measured on a node: chunks that take no more hold transfers of 77 % (batches of 20) to 90 % (unbatched) of their gas
+/// limit. They are bounded by compute, of which storage costs more than of gas (nearcore, `total.compute >= compute_limit`).
+const CHUNK_FULL_PERCENT: f64 = 75.0;
 const ENDPOINT_TROUBLE_PERCENT: f64 = 5.0;
 const LANES_FULL_PERCENT: f64 = 50.0;
 const STORE_WAIT_PERCENT: f64 = 50.0;
@@ -88,7 +90,12 @@ pub(super) fn limited_by(
     }
     let Signals { lanes_full, store_wait, endpoint_trouble, chunk_fill } = observed.signals;
     let rules = [
-        (Limit::Chain, chunk_fill, CHUNK_FULL_PERCENT, "of the chunks' gas was used"),
+        (
+            Limit::Chain,
+            chunk_fill,
+            CHUNK_FULL_PERCENT,
+            "of the chunks' gas was used, and they are bounded by compute, of which storage takes more",
+        ),
         (
             Limit::Endpoint,
             endpoint_trouble,

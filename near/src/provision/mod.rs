@@ -189,7 +189,8 @@ pub async fn provision(
         match apply::apply(client, desired, &observed, &steps, &course).await {
             // Something that was sent before this run, such as by one that was broken off, landed after the look at the
             // chain: look again once it is final.
-            Err(ProvisionError::Refused { refusal: Refusal::NonceTooLow { .. }, .. }) => {
+            // Or the node that refused it is behind, and does not know its base block yet.
+            Err(ProvisionError::Refused { refusal: Refusal::NonceTooLow { .. } | Refusal::Expired, .. }) => {
                 tokio::time::sleep(FINALITY).await;
             }
             Ok(applied) => done += applied,

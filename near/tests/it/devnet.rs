@@ -189,6 +189,7 @@ async fn a_chain_is_provisioned_once_used_and_audited() {
         receivers: &desired.receivers,
         from: before.height,
         before: &before.balances,
+        until: before.height,
     };
     let honest = Audit { matches: true, transfers_found: 7, receivers: 60, supply_conserved: true, ..Audit::default() };
     assert_eq!(audit(&stage.client, &scope, &report, 7, &|_, _| {}).await.unwrap(), honest);

@@ -106,6 +106,7 @@ async fn a_success_that_hides_behind_a_failure_under_its_hash_is_told_by_its_rec
         receivers: &desired.receivers,
         from: before.height,
         before: &before.balances,
+        until: before.height,
     };
     let audit = audit(client, &scope, &report, 12, &|_, _| {}).await.unwrap();
     assert!(audit.matches && audit.transfers_found == 12, "{audit:?}");

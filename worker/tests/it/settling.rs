@@ -1,6 +1,6 @@
 //! Every accepted transfer ends in one state, and its tokens move once or not at all.
 
-use crate::world::{Fault, World, dead};
+use crate::world::{Fault, Make, World, dead};
 use nearbench_core::outcome::FailureKind;
 use nearbench_near::chain::At;
 use serde_json::json;
@@ -125,12 +125,13 @@ fn counting_proofs(mut rule: impl FnMut(&str) -> Fault + Send) -> (Arc<AtomicU64
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_tells_by_its_hash_once_it_is_collected_is_told_by_the_tokens_events_at_an_archival_endpoint() {
-    let world = World::collecting(1, 1_000_000).await;
-    let (height, began) = (world.height(), world.height()());
+    let make = Make { lanes: 1, validity_period: 40, collected_epochs: Some(20), ..Make::default() };
+    let world = World::made(make).await;
+    let (chain, began) = (world.devnet.clone(), world.devnet.height());
     // By the time that anybody looks at its key, the blocks of its life are collected.
     let (proofs, rule) = counting_proofs(move |method| match method {
         "tx" | "send_tx" => Fault::Unknown,
-        "query" if height() < began + 90 => Fault::Lost,
+        "query" if chain.height() < began + 90 => Fault::Lost,
         _ => Fault::None,
     });
     world.fail(rule);

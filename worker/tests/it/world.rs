@@ -9,32 +9,40 @@ use nearbench_core::{
     ledger::Final,
     measure::Recorder,
     plan::{self, Arrivals, Deploy, Phase},
+    report::{Observed, Results, Signals},
     schedule::Schedule,
+    settle::{DeathCertificate, Proof},
     transfer::TransferState,
 };
 use nearbench_devnet::{AccountConfig, Config, Devnet};
 use nearbench_near::{
     Client, Endpoint, Signer,
     audit::{Scope, audit},
+    http::HttpTransport,
     provision::{Desired, Provisioned, provision},
     transport::{Response, Transport, TransportError},
 };
-use nearbench_store::{MemoryStore, Store};
+use nearbench_store::{FileStore, ResultRow, Store};
 use nearbench_worker::{Drained, Engine, Finality, Setup, Tally};
 use std::{
-    sync::{Arc, Mutex},
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::time::Instant;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 const TOKEN: &[u8] = include_bytes!("../../../contracts/ft/res/ft.wasm");
 
+/// The name of the archival endpoint.
+const ARCHIVE: &str = "archive";
+
 /// An endpoint that fails too much is tried again before long.
 const BREAKER: plan::Breaker =
     plan::Breaker { timeout_ms: 5000, error_threshold_percentage: 50, reset_timeout_ms: 100 };
-
-const UNKNOWN: &[u8] = br#"{"id":"nearbench","error":{"cause":{"name":"UNKNOWN_TRANSACTION","info":{}}}}"#;
 
 /// What an endpoint does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +57,21 @@ pub(crate) enum Fault {
     Garbage,
     /// Asks to be left alone.
     Busy,
-    /// Does it; says that it knows no such transaction.
+    /// Answers that the bytes are no transaction.
+    Refused,
+    /// Does it; answers that it knows no such transaction.
     Unknown,
 }
+
+/// How nearcore refuses bytes that it cannot read.
+const REFUSAL: &[u8] =
+    br#"{"jsonrpc": "2.0", "id": "nearbench", "error": {"name": "REQUEST_VALIDATION_ERROR", "code": -32700,
+    "cause": {"name": "PARSE_ERROR", "info": {"error_message": "no transaction"}}, "message": "Parse error",
+    "data": "no transaction"}}"#;
+
+/// How nearcore says that it does not know a transaction.
+const UNKNOWN: &[u8] = br#"{"jsonrpc": "2.0", "id": "nearbench", "error": {"name": "HANDLER_ERROR", "code": -32000,
+    "cause": {"name": "UNKNOWN_TRANSACTION", "info": {}}, "message": "Server error", "data": "it does not exist"}}"#;
 
 type Faults = Box<dyn FnMut(&str) -> Fault + Send>;
 
@@ -74,6 +94,7 @@ impl Transport for Faulty {
                 Fault::Lost => return Err(broken()),
                 Fault::Garbage => return Ok(answer(200, Bytes::from_static(b"{\"result\": <html>"))),
                 Fault::Busy => return Ok(answer(429, Bytes::from_static(b"slow down"))),
+                Fault::Refused => return Ok(answer(400, Bytes::from_static(REFUSAL))),
                 Fault::None | Fault::AnswerLost | Fault::Unknown => {}
             }
             let done = tokio::time::timeout(timeout, self.devnet.handle_at(self.name, request))
@@ -100,18 +121,80 @@ pub(crate) fn dead() -> Endpoint {
 }
 
 pub(crate) struct World {
-    devnet: Devnet,
+    pub(crate) devnet: Devnet,
     faults: Arc<Mutex<Faults>>,
+    resent: Arc<AtomicU64>,
     pub(crate) client: Client,
     /// Whom the audit asks.
     auditor: Client,
     /// How many blocks too early the first nonces are.
     pub(crate) ahead: u64,
-    lanes: Vec<Signer>,
+    pub(crate) master: Signer,
+    pub(crate) lanes: Vec<Signer>,
     account: Account,
     token: Account,
     receivers: Vec<Account>,
     provisioned: Provisioned,
+}
+
+/// What a world is made of.
+pub(crate) struct Make {
+    /// Preferred to the chain's own.
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) lanes: usize,
+    pub(crate) tokens: u128,
+    /// Whether the chain's own endpoint is reached over HTTP; it then fails by the chain's faults alone.
+    pub(crate) over_http: bool,
+    /// Blocks for which a transaction may be included.
+    pub(crate) validity_period: u64,
+    /// Blocks of an epoch, of which the chain's own endpoint then keeps three; an archival one is behind it, and audited
+    /// through. `None`: nothing is collected.
+    pub(crate) collected_epochs: Option<u64>,
+}
+
+impl Default for Make {
+    fn default() -> Self {
+        let Config { transaction_validity_period: validity_period, .. } = Config::default();
+        Self {
+            endpoints: Vec::new(),
+            lanes: 3,
+            tokens: 1_000_000,
+            over_http: false,
+            validity_period,
+            collected_epochs: None,
+        }
+    }
+}
+
+/// Counts what is sent a second time, asking for its outcome.
+struct Counting<T> {
+    inner: T,
+    resent: Arc<AtomicU64>,
+}
+
+impl<T: Transport> Transport for Counting<T> {
+    fn call(&self, request: Bytes, timeout: Duration) -> BoxFuture<'_, Result<Response, TransportError>> {
+        let has = |words: &[u8]| request.windows(words.len()).any(|window| window == words);
+        if has(b"\"send_tx\"") && has(b"EXECUTED_OPTIMISTIC") {
+            self.resent.fetch_add(1, Ordering::Relaxed);
+        }
+        self.inner.call(request, timeout)
+    }
+}
+
+/// What an engine did about what befell it.
+#[derive(Debug, Default)]
+pub(crate) struct Deeds {
+    /// What went wrong, by its label.
+    pub(crate) errors: BTreeMap<String, u64>,
+    /// Transactions whose bytes were sent again.
+    pub(crate) resent: u64,
+    /// Transactions that were proven dead, by the certificate; their transfers were signed anew.
+    pub(crate) dead: BTreeMap<&'static str, u64>,
+    /// Transactions that only moved a nonce on.
+    pub(crate) fences: u64,
+    /// From the first transfer's arrival to the last one's end.
+    pub(crate) took: Duration,
 }
 
 /// What a run left behind.
@@ -121,6 +204,24 @@ pub(crate) struct Outcome {
     pub(crate) audit: Option<Audit>,
     /// How often each fault of the chain hit.
     pub(crate) chain_faults: Vec<u64>,
+    pub(crate) deeds: Deeds,
+}
+
+impl Deeds {
+    fn saw(&mut self, row: &ResultRow) {
+        let ResultRow::Settled { settled, transfers, .. } = row else { return };
+        let certificate = match settled.proof {
+            Proof::Dead(DeathCertificate::Expired { .. }) => "expired",
+            Proof::Dead(DeathCertificate::Overtaken { .. }) => "overtaken",
+            Proof::Dead(DeathCertificate::KeyGone { .. }) => "key gone",
+            Proof::Dead(DeathCertificate::Absent { .. }) => "absent",
+            Proof::Executed(_) | Proof::None => {
+                self.fences += u64::from(transfers.is_empty());
+                return;
+            }
+        };
+        *self.dead.entry(certificate).or_default() += 1;
+    }
 }
 
 pub(crate) fn id(n: u64) -> TransferId {
@@ -130,52 +231,57 @@ pub(crate) fn id(n: u64) -> TransferId {
 impl World {
     /// A chain with fast blocks, `lanes` keys, four receivers and `tokens` to send.
     pub(crate) async fn new(lanes: usize, tokens: u128) -> Self {
-        Self::behind(Vec::new(), lanes, tokens).await
+        Self::made(Make { lanes, tokens, ..Make::default() }).await
     }
 
     /// The same, behind endpoints that are preferred to the chain's own.
     pub(crate) async fn behind(endpoints: Vec<Endpoint>, lanes: usize, tokens: u128) -> Self {
-        Self::on(Config::default(), endpoints, lanes, tokens).await
+        Self::made(Make { endpoints, lanes, tokens, ..Make::default() }).await
     }
 
-    /// The same, whose endpoint collects what is older than some seconds, with an archival one behind it.
-    pub(crate) async fn collecting(lanes: usize, tokens: u128) -> Self {
-        let config = Config {
-            epoch_length: 20,
-            transaction_validity_period: 40,
-            keep_epochs: Some(3),
-            archival: vec!["archive".to_owned()],
-            ..Config::default()
-        };
-        Self::on(config, Vec::new(), lanes, tokens).await
-    }
-
-    async fn on(config: Config, mut endpoints: Vec<Endpoint>, lanes: usize, tokens: u128) -> Self {
+    pub(crate) async fn made(make: Make) -> Self {
+        let Make { mut endpoints, lanes, tokens, over_http, validity_period, collected_epochs } = make;
+        let archive = collected_epochs.map(|_| ARCHIVE.to_owned());
         let account: Account = "bench.near".parse().unwrap();
         let master = Signer::generate(account.clone(), &mut rand::rng());
-        let config = Config {
+        let devnet = Devnet::start(Config {
             block_time: Duration::from_millis(50),
             accounts: vec![AccountConfig {
                 account_id: account.to_string(),
                 balance: 10u128.pow(30),
                 public_keys: vec![master.public_key().to_owned()],
             }],
-            ..config
-        };
-        let archives = config.archival.len();
-        let devnet = Devnet::start(config).await.unwrap();
+            transaction_validity_period: validity_period,
+            epoch_length: collected_epochs.unwrap_or(Config::default().epoch_length),
+            keep_epochs: collected_epochs.map(|_| 3),
+            archival: archive.into_iter().collect(),
+            ..Config::default()
+        })
+        .await
+        .unwrap();
+        let resent = Arc::new(AtomicU64::new(0));
         let faults: Arc<Mutex<Faults>> = Arc::new(Mutex::new(Box::new(|_| Fault::None)));
-        let endpoint = |name, priority| {
-            let transport = Arc::new(Faulty { devnet: devnet.clone(), name, faults: faults.clone() });
-            Endpoint { name: name.into(), priority, max_requests_per_second: None, transport }
+        let faulty = |name| Faulty { devnet: devnet.clone(), name, faults: faults.clone() };
+        let transport: Arc<dyn Transport> = if over_http {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let serving = devnet.clone();
+            tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
+            Arc::new(Counting { inner: HttpTransport::new(&url, None).unwrap(), resent: resent.clone() })
+        } else {
+            Arc::new(Counting { inner: faulty(""), resent: resent.clone() })
         };
-        let own = [endpoint("devnet", 1), endpoint("archive", 2)].into_iter().take(1 + archives);
-        endpoints.extend(own);
+        let endpoint = Endpoint { name: "devnet".into(), priority: 1, max_requests_per_second: None, transport };
+        endpoints.push(endpoint);
+        let archive = collected_epochs.map(|_| Endpoint {
+            name: ARCHIVE.into(),
+            priority: 2,
+            max_requests_per_second: None,
+            transport: Arc::new(faulty(ARCHIVE)),
+        });
+        endpoints.extend(archive.clone());
         let client = Client::new(endpoints, &BREAKER);
-        let auditor = match archives {
-            0 => client.clone(),
-            _ => Client::new(vec![endpoint("archive", 1)], &BREAKER),
-        };
+        let auditor = archive.map_or_else(|| client.clone(), |archive| Client::new(vec![archive], &BREAKER));
         client.watch();
         let lanes: Vec<_> = (0..lanes).map(|_| Signer::generate(account.clone(), &mut rand::rng())).collect();
         let receivers: Vec<Account> = (0..4).map(|i| format!("user-{i}.near").parse().unwrap()).collect();
@@ -184,7 +290,7 @@ impl World {
             chain_id: "devnet".to_owned(),
             account: account.clone(),
             create_from: None,
-            master: Some(master),
+            master: Some(master.clone()),
             lane_keys: lanes.iter().map(|lane| lane.public_key().to_owned()).collect(),
             token: token.clone(),
             deploy: Some((Deploy { total_supply: Amount(tokens), mint: Amount(0) }, Bytes::from_static(TOKEN))),
@@ -193,7 +299,20 @@ impl World {
             tokens_needed: Amount(0),
         };
         let provisioned = provision(&client, &desired, &CancellationToken::new(), &|_| {}).await.unwrap().unwrap();
-        Self { devnet, faults, client, auditor, ahead: 0, lanes, account, token, receivers, provisioned }
+        Self {
+            devnet,
+            faults,
+            resent,
+            client,
+            auditor,
+            ahead: 0,
+            master,
+            lanes,
+            account,
+            token,
+            receivers,
+            provisioned,
+        }
     }
 
     /// From now on the endpoint fails by this rule.
@@ -206,13 +325,8 @@ impl World {
         self.devnet.set_faults(rules).unwrap();
     }
 
-    /// What tells the chain's height.
-    pub(crate) fn height(&self) -> impl Fn() -> u64 + Send + use<> {
-        let devnet = self.devnet.clone();
-        move || devnet.height()
-    }
-
-    fn hits(&self) -> Vec<u64> {
+    /// How often each fault of the chain hit.
+    pub(crate) fn hits(&self) -> Vec<u64> {
         let faults = self.devnet.faults();
         faults["rules"].as_array().unwrap().iter().map(|rule| rule["hit"].as_u64().unwrap()).collect()
     }
@@ -243,7 +357,9 @@ impl World {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
         let recorder = Recorder::new(&Schedule::new(&phases));
         let tally = Arc::new(Tally::new(recorder, total, Instant::now(), unix, u64::MAX));
-        let store = Arc::new(MemoryStore::default());
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(FileStore::create(&folder.path().join("store.redb")).unwrap());
+        let (resent, traffic) = (self.resent.load(Ordering::Relaxed), self.client.traffic());
         for _ in &transfers {
             tally.recorder().sent(0, 0, 0);
             tally.recorder().accepted(0, 0, 0);
@@ -252,7 +368,7 @@ impl World {
         let early = if self.ahead == 0 { 0 } else { (self.devnet.height() + self.ahead) * 1_000_000 };
         let nonces = self.provisioned.lanes.iter().map(|lane| lane.nonce.max(early));
         let engine = Engine::start(Setup {
-            store,
+            store: store.clone(),
             client: self.client.clone(),
             finality: finality.clone(),
             tally: tally.clone(),
@@ -273,13 +389,30 @@ impl World {
         .unwrap();
         let drained = engine.drain(patience).await.unwrap();
         stop.cancel();
+        let mut deeds = Deeds {
+            resent: self.resent.load(Ordering::Relaxed) - resent,
+            took: Duration::from_nanos(tally.now_ns()),
+            ..Deeds::default()
+        };
+        let asked = self.client.traffic().since(&traffic).errors;
+        deeds.errors.extend(asked.into_iter().map(|(label, times)| (label.to_owned(), times)));
+        let observed = Observed {
+            block_time_ms: 50.0,
+            restarts: 0,
+            max_send_lag_ms: 1000,
+            signals: Signals::default(),
+            audit: None,
+        };
+        let results = Results::new(&tally.recorder(), ["all"], &observed).unwrap();
+        deeds.errors.extend(results.errors);
+        store.results(&mut |row| deeds.saw(&row)).unwrap();
         // The audit asks an endpoint that works.
         self.fail(|_| Fault::None);
         let chain_faults = self.hits();
         self.devnet.clear_faults();
         let counts = tally.recorder().counts();
         let audit = if audited { Some(self.audit(&transfers, &tally).await) } else { None };
-        Outcome { drained, counts, audit, chain_faults }
+        Outcome { drained, counts, audit, chain_faults, deeds }
     }
 
     async fn audit(&self, transfers: &[Transfer], tally: &Tally) -> Audit {
@@ -304,6 +437,7 @@ impl World {
             receivers: &self.receivers,
             from: self.provisioned.height,
             before: &self.provisioned.balances,
+            until: self.provisioned.height,
         };
         let succeeded = tally.recorder().counts().succeeded;
         audit(&self.auditor, &scope, &expected, succeeded, &|_, _| {}).await.unwrap()

@@ -1,0 +1,119 @@
+//! What the engine does beside what a transfer costs at the least, as ratios measured in one run.
+//!
+//! The engine works against a stand-in for a chain in another process, over HTTP on this machine, and does all that it
+//! does in a run: claim, sign, commit, send, confirm, wait for finality, settle, count. Beside it, a bare loop signs and
+//! posts as many transactions to the same stand-in and does nothing else. Rates are by the wall clock; "a core" is a
+//! second of this process's CPU time, system calls included.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod bare;
+mod chain;
+mod sink;
+mod work;
+
+use chain::Chain;
+use nearbench_store::{FileStore, MemoryStore, Store};
+use std::time::Instant;
+use tempfile::TempDir;
+
+const REPETITIONS: usize = 5;
+
+/// What is measured: so many transfers in batches of so many, and so many bare transactions beside them.
+struct Case {
+    batch: u32,
+    transfers: u64,
+    bare_transactions: u64,
+}
+
+const CASES: [Case; 2] = [
+    Case { batch: 1, transfers: 60_000, bare_transactions: 50_000 },
+    Case { batch: 100, transfers: 1_000_000, bare_transactions: 10_000 },
+];
+
+/// How fast something went.
+#[derive(Clone, Copy)]
+struct Rate {
+    per_second: f64,
+    per_core: f64,
+}
+
+impl Rate {
+    /// The rate at which `work` does `count` things in this process.
+    fn of(count: u64, work: impl FnOnce()) -> Self {
+        let started = Started::now();
+        work();
+        started.ended(count)
+    }
+
+    /// The same of what waits.
+    async fn of_async(count: u64, work: impl Future<Output = ()>) -> Self {
+        let started = Started::now();
+        work.await;
+        started.ended(count)
+    }
+}
+
+struct Started(Instant, f64);
+
+impl Started {
+    fn now() -> Self {
+        Self(Instant::now(), cpu_seconds())
+    }
+
+    fn ended(&self, count: u64) -> Rate {
+        let (seconds, cpu) = (self.0.elapsed().as_secs_f64(), cpu_seconds() - self.1);
+        Rate { per_second: count as f64 / seconds, per_core: count as f64 / cpu }
+    }
+}
+
+/// The CPU time of this process so far, of user and system, in seconds (proc_pid_stat(5), fields 14 and 15; a tick is
+/// 10 ms on every Linux that Rust's std runs on).
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let after_name = stat.rsplit(')').next().unwrap();
+    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+    ticks as f64 / 100.0
+}
+
+/// Median and spread.
+fn spread(values: impl Iterator<Item = f64>, digits: usize) -> String {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (values[0], values[values.len() - 1]);
+    format!("{:.digits$} (from {low:.digits$} to {high:.digits$})", values[values.len() / 2])
+}
+
+fn measure<S: Store>(name: &str, mut store: impl FnMut() -> S) {
+    for Case { batch, transfers, bare_transactions } in CASES {
+        let chain = Chain::start(batch);
+        let rates: Vec<(Rate, Rate)> = (0..REPETITIONS)
+            .map(|_| {
+                let bare = bare::run(&chain, batch, bare_transactions);
+                let engine = work::run(&chain, store(), batch, transfers);
+                (bare, engine)
+            })
+            .collect();
+        let size = f64::from(batch);
+        println!("{name}, batches of {batch}");
+        println!("  engine, transfers/s           {}", spread(rates.iter().map(|(_, e)| e.per_second), 0));
+        println!("  engine, transfers/s a core    {}", spread(rates.iter().map(|(_, e)| e.per_core), 0));
+        println!("  bare loop, transactions/s     {}", spread(rates.iter().map(|(b, _)| b.per_second), 0));
+        println!("  bare loop, transactions/s a core {}", spread(rates.iter().map(|(b, _)| b.per_core), 0));
+        println!(
+            "  engine / bare loop            {}",
+            spread(rates.iter().map(|(b, e)| e.per_second / (b.per_second * size)), 2)
+        );
+    }
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some(chain::ARGUMENT) {
+        return sink::serve(args.next().unwrap().parse().unwrap());
+    }
+    println!("engine: {REPETITIONS} repetitions, median and spread");
+    measure("in memory", MemoryStore::default);
+    let folder = TempDir::new().unwrap();
+    let mut files = 0..;
+    measure("in a file", || FileStore::create(&folder.path().join(format!("{}", files.next().unwrap()))).unwrap());
+}
