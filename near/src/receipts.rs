@@ -32,8 +32,10 @@ use std::borrow::Cow;
 /// Blocks after the attempt's own in which its receipt is looked for. It is in the shard's next chunk, nearly always that
 /// of the next block.
 const MAX_BLOCKS: Height = 16;
-/// What nodes say of an outcome that they do not have, or not in the view of the final block that they were asked with.
-const NO_OUTCOME: &[&str] = &["UNKNOWN_TRANSACTION_OR_RECEIPT", "NOT_CONFIRMED", "UNKNOWN_BLOCK", "INCONSISTENT_STATE"];
+/// What nodes say of an outcome that they do not have or cannot prove; the last of a block that is not final yet (nearcore,
+/// `check_blocks_final_and_canonical`).
+const NO_OUTCOME: &[&str] =
+    &["UNKNOWN_TRANSACTION_OR_RECEIPT", "NOT_CONFIRMED", "UNKNOWN_BLOCK", "INCONSISTENT_STATE", "INTERNAL_ERROR"];
 
 /// An attempt, as its receipt shows it.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +78,8 @@ impl Client {
         })
     }
 
-    /// The id of the payment's receipt.
+    /// The id of the payment's receipt. What is in the last final block is not looked at: the block that commits to the
+    /// outcomes there is not final.
     async fn receipt_of(
         &self,
         payment: &Payment<'_>,
@@ -84,7 +87,7 @@ impl Client {
         last: Height,
     ) -> Result<Option<Hash>, RpcError> {
         let Some(mut before) = self.block_if_known(At::Height(included)).await? else { return Ok(None) };
-        for height in included + 1..=last.min(included.saturating_add(MAX_BLOCKS)) {
+        for height in included + 1..last.min(included.saturating_add(MAX_BLOCKS + 1)) {
             // A height without a block, or one that nobody has any more: the next block tells by its predecessor.
             let Some(block) = self.block_if_known(At::Height(height)).await? else { continue };
             if block.at.prev_hash != before.at.hash {

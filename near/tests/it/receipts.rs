@@ -51,30 +51,27 @@ async fn a_success_that_hides_behind_a_failure_under_its_hash_is_told_by_its_rec
     let (lane, client) = (&stage.lanes[0], &stage.client);
     // Too large for some blocks, and put into a chunk all the same: recorded as invalid, and valid later.
     let base = client.block(At::Final).await.unwrap().at;
-    let too_large = base.height + 40;
+    let too_large = base.height + 90;
     let batches: Vec<_> = (1..13).map(|n| vec![transfer(n, &desired.receivers[usize::from(n)])]).collect();
     let sign = |(batch, n): (&Vec<Transfer>, u64)| {
         sign_transfers(lane, &desired.token, batch, 5 * TGAS, too_large * 1_000_000 + n, &base)
     };
     let signed: Vec<_> = batches.iter().zip(0..).map(sign).collect();
     stage.devnet.set_faults(&json!([{"fault": "unchecked"}])).unwrap();
+    // Each in a block of its own: which of the two is shown, the blocks' hashes decide.
     for tx in &signed {
         client.send(tx).await.unwrap();
-    }
-    stage.devnet.clear_faults();
-    for tx in &signed {
-        let status = client.tx_status(tx.hash, lane.account(), Wait::Final).await.unwrap();
+        let status = client.tx_status(tx.hash, lane.account(), Wait::ExecutedOptimistic).await.unwrap();
         assert!(matches!(status, TxStatus::Invalid(Refusal::NonceTooHigh { .. })), "{status:?}");
     }
+    stage.devnet.clear_faults();
     while client.status().await.unwrap().head <= too_large {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    for tx in &signed {
-        client.send(tx).await.unwrap();
     }
 
     let mut hidden = 0;
     for (tx, batch) in signed.iter().zip(&batches) {
+        client.send(tx).await.unwrap();
         let height = included(&stage, lane, tx, too_large).await;
         let ids = ids(batch);
         let payment =

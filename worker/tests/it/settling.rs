@@ -1,9 +1,16 @@
 //! Every accepted transfer ends in one state, and its tokens move once or not at all.
 
-use crate::world::{Fault, World, dead};
+use crate::world::{Fault, Make, World, dead};
 use nearbench_core::outcome::FailureKind;
+use nearbench_near::chain::At;
 use serde_json::json;
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 /// Longer than any of these runs takes; a run that needs it fails by its counts.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -103,4 +110,55 @@ async fn what_a_chain_drops_reorders_and_stalls_is_paid_once() {
     // What was dropped and then overtaken is proven to be, and signed anew.
     assert_eq!((counts.succeeded, counts.ended()), (200, 200), "{counts:?}");
     assert!(outcome.drained.complete && audit.matches, "{audit:?}");
+}
+
+/// Counts the proofs of a receipt's outcome that were asked for.
+fn counting_proofs(mut rule: impl FnMut(&str) -> Fault + Send) -> (Arc<AtomicU64>, impl FnMut(&str) -> Fault + Send) {
+    let proofs = Arc::new(AtomicU64::new(0));
+    let counted = proofs.clone();
+    let counting = move |method: &str| {
+        counted.fetch_add(u64::from(method == "EXPERIMENTAL_light_client_proof"), Ordering::SeqCst);
+        rule(method)
+    };
+    (proofs, counting)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_tells_by_its_hash_once_it_is_collected_is_told_by_the_tokens_events_at_an_archival_endpoint() {
+    let make = Make { lanes: 1, validity_period: 40, collected_epochs: Some(20), ..Make::default() };
+    let world = World::made(make).await;
+    let (chain, began) = (world.devnet.clone(), world.devnet.height());
+    // By the time that anybody looks at its key, the blocks of its life are collected.
+    let (proofs, rule) = counting_proofs(move |method| match method {
+        "tx" | "send_tx" => Fault::Unknown,
+        "query" if chain.height() < began + 90 => Fault::Lost,
+        _ => Fault::None,
+    });
+    world.fail(rule);
+    let outcome = world.run(world.transfers(12, |_| None), 3, PATIENCE, true).await;
+    let counts = outcome.counts;
+    assert_eq!((counts.succeeded, counts.ended()), (12, 12), "{counts:?}");
+    assert!(outcome.drained.complete && proofs.load(Ordering::SeqCst) >= 4);
+    let collected = world.client.block(At::Height(began)).await.unwrap_err();
+    assert!(collected.to_string().contains("UNKNOWN_BLOCK"), "{collected}");
+    let audit = outcome.audit.unwrap();
+    assert!(audit.matches && audit.transfers_found == 12, "{audit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_landed_behind_a_failure_of_the_same_bytes_is_found_to_have_succeeded() {
+    let mut world = World::new(8, 1_000_000).await;
+    // Recorded as invalid, their nonces too large yet; what is sent again lands when they are not. Each in a block of its
+    // own: which of the two is shown, the blocks' hashes decide.
+    world.ahead = 30;
+    let unchecked = |blocks| json!({"fault": "unchecked", "method": "send_tx", "blocks": blocks, "count": 1});
+    world.fail_chain(&(0..16).map(unchecked).collect());
+    let (proofs, rule) = counting_proofs(|_| Fault::None);
+    world.fail(rule);
+    let outcome = world.run(world.transfers(32, |_| None), 2, PATIENCE, true).await;
+    let (counts, audit) = (outcome.counts, outcome.audit.unwrap());
+    assert_eq!(outcome.chain_faults, [1; 16]);
+    assert_eq!((counts.succeeded, counts.ended()), (32, 32), "{counts:?}");
+    assert!(outcome.drained.complete && audit.matches, "{audit:?}");
+    assert!(proofs.load(Ordering::SeqCst) > 0, "each success is hidden with a chance of one half");
 }

@@ -37,6 +37,9 @@ use tokio_util::sync::CancellationToken;
 
 const TOKEN: &[u8] = include_bytes!("../../../contracts/ft/res/ft.wasm");
 
+/// The name of the archival endpoint.
+const ARCHIVE: &str = "archive";
+
 /// An endpoint that fails too much is tried again before long.
 const BREAKER: plan::Breaker =
     plan::Breaker { timeout_ms: 5000, error_threshold_percentage: 50, reset_timeout_ms: 100 };
@@ -56,6 +59,8 @@ pub(crate) enum Fault {
     Busy,
     /// Answers that the bytes are no transaction.
     Refused,
+    /// Does it; answers that it knows no such transaction.
+    Unknown,
 }
 
 /// How nearcore refuses bytes that it cannot read.
@@ -64,11 +69,17 @@ const REFUSAL: &[u8] =
     "cause": {"name": "PARSE_ERROR", "info": {"error_message": "no transaction"}}, "message": "Parse error",
     "data": "no transaction"}}"#;
 
+/// How nearcore says that it does not know a transaction.
+const UNKNOWN: &[u8] = br#"{"jsonrpc": "2.0", "id": "nearbench", "error": {"name": "HANDLER_ERROR", "code": -32000,
+    "cause": {"name": "UNKNOWN_TRANSACTION", "info": {}}, "message": "Server error", "data": "it does not exist"}}"#;
+
 type Faults = Box<dyn FnMut(&str) -> Fault + Send>;
 
 /// The chain in this process, as an endpoint that fails by a rule on methods.
 struct Faulty {
     devnet: Devnet,
+    /// The name of its endpoint.
+    name: &'static str,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -84,12 +95,16 @@ impl Transport for Faulty {
                 Fault::Garbage => return Ok(answer(200, Bytes::from_static(b"{\"result\": <html>"))),
                 Fault::Busy => return Ok(answer(429, Bytes::from_static(b"slow down"))),
                 Fault::Refused => return Ok(answer(400, Bytes::from_static(REFUSAL))),
-                Fault::None | Fault::AnswerLost => {}
+                Fault::None | Fault::AnswerLost | Fault::Unknown => {}
             }
-            let done = tokio::time::timeout(timeout, self.devnet.handle(request))
+            let done = tokio::time::timeout(timeout, self.devnet.handle_at(self.name, request))
                 .await
                 .map_err(|_| TransportError::Timeout(timeout))?;
-            if fault == Fault::AnswerLost { Err(broken()) } else { Ok(answer(done.status, done.body)) }
+            match fault {
+                Fault::AnswerLost => Err(broken()),
+                Fault::Unknown => Ok(answer(200, Bytes::from_static(UNKNOWN))),
+                _ => Ok(answer(done.status, done.body)),
+            }
         })
     }
 }
@@ -110,6 +125,10 @@ pub(crate) struct World {
     faults: Arc<Mutex<Faults>>,
     resent: Arc<AtomicU64>,
     pub(crate) client: Client,
+    /// Whom the audit asks.
+    auditor: Client,
+    /// How many blocks too early the first nonces are.
+    pub(crate) ahead: u64,
     pub(crate) master: Signer,
     pub(crate) lanes: Vec<Signer>,
     account: Account,
@@ -128,12 +147,22 @@ pub(crate) struct Make {
     pub(crate) over_http: bool,
     /// Blocks for which a transaction may be included.
     pub(crate) validity_period: u64,
+    /// Blocks of an epoch, of which the chain's own endpoint then keeps three; an archival one is behind it, and audited
+    /// through. `None`: nothing is collected.
+    pub(crate) collected_epochs: Option<u64>,
 }
 
 impl Default for Make {
     fn default() -> Self {
         let Config { transaction_validity_period: validity_period, .. } = Config::default();
-        Self { endpoints: Vec::new(), lanes: 3, tokens: 1_000_000, over_http: false, validity_period }
+        Self {
+            endpoints: Vec::new(),
+            lanes: 3,
+            tokens: 1_000_000,
+            over_http: false,
+            validity_period,
+            collected_epochs: None,
+        }
     }
 }
 
@@ -211,7 +240,8 @@ impl World {
     }
 
     pub(crate) async fn made(make: Make) -> Self {
-        let Make { mut endpoints, lanes, tokens, over_http, validity_period } = make;
+        let Make { mut endpoints, lanes, tokens, over_http, validity_period, collected_epochs } = make;
+        let archive = collected_epochs.map(|_| ARCHIVE.to_owned());
         let account: Account = "bench.near".parse().unwrap();
         let master = Signer::generate(account.clone(), &mut rand::rng());
         let devnet = Devnet::start(Config {
@@ -222,12 +252,16 @@ impl World {
                 public_keys: vec![master.public_key().to_owned()],
             }],
             transaction_validity_period: validity_period,
+            epoch_length: collected_epochs.unwrap_or(Config::default().epoch_length),
+            keep_epochs: collected_epochs.map(|_| 3),
+            archival: archive.into_iter().collect(),
             ..Config::default()
         })
         .await
         .unwrap();
         let resent = Arc::new(AtomicU64::new(0));
         let faults: Arc<Mutex<Faults>> = Arc::new(Mutex::new(Box::new(|_| Fault::None)));
+        let faulty = |name| Faulty { devnet: devnet.clone(), name, faults: faults.clone() };
         let transport: Arc<dyn Transport> = if over_http {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
@@ -235,12 +269,19 @@ impl World {
             tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
             Arc::new(Counting { inner: HttpTransport::new(&url, None).unwrap(), resent: resent.clone() })
         } else {
-            let inner = Faulty { devnet: devnet.clone(), faults: faults.clone() };
-            Arc::new(Counting { inner, resent: resent.clone() })
+            Arc::new(Counting { inner: faulty(""), resent: resent.clone() })
         };
         let endpoint = Endpoint { name: "devnet".into(), priority: 1, max_requests_per_second: None, transport };
         endpoints.push(endpoint);
+        let archive = collected_epochs.map(|_| Endpoint {
+            name: ARCHIVE.into(),
+            priority: 2,
+            max_requests_per_second: None,
+            transport: Arc::new(faulty(ARCHIVE)),
+        });
+        endpoints.extend(archive.clone());
         let client = Client::new(endpoints, &BREAKER);
+        let auditor = archive.map_or_else(|| client.clone(), |archive| Client::new(vec![archive], &BREAKER));
         client.watch();
         let lanes: Vec<_> = (0..lanes).map(|_| Signer::generate(account.clone(), &mut rand::rng())).collect();
         let receivers: Vec<Account> = (0..4).map(|i| format!("user-{i}.near").parse().unwrap()).collect();
@@ -258,7 +299,20 @@ impl World {
             tokens_needed: Amount(0),
         };
         let provisioned = provision(&client, &desired, &CancellationToken::new(), &|_| {}).await.unwrap().unwrap();
-        Self { devnet, faults, resent, client, master, lanes, account, token, receivers, provisioned }
+        Self {
+            devnet,
+            faults,
+            resent,
+            client,
+            auditor,
+            ahead: 0,
+            master,
+            lanes,
+            account,
+            token,
+            receivers,
+            provisioned,
+        }
     }
 
     /// From now on the endpoint fails by this rule.
@@ -311,12 +365,14 @@ impl World {
             tally.recorder().accepted(0, 0, 0);
         }
         assert_eq!(store.push(transfers.clone(), u64::MAX).await.unwrap() as u64, total);
+        let early = if self.ahead == 0 { 0 } else { (self.devnet.height() + self.ahead) * 1_000_000 };
+        let nonces = self.provisioned.lanes.iter().map(|lane| lane.nonce.max(early));
         let engine = Engine::start(Setup {
             store: store.clone(),
             client: self.client.clone(),
             finality: finality.clone(),
             tally: tally.clone(),
-            lanes: self.lanes.iter().cloned().zip(self.provisioned.lanes.iter().map(|lane| lane.nonce)).collect(),
+            lanes: self.lanes.iter().cloned().zip(nonces).collect(),
             token: self.token.clone(),
             engine: plan::Engine {
                 concurrency: 300,
@@ -384,6 +440,6 @@ impl World {
             until: self.provisioned.height,
         };
         let succeeded = tally.recorder().counts().succeeded;
-        audit(&self.client, &scope, &expected, succeeded, &|_, _| {}).await.unwrap()
+        audit(&self.auditor, &scope, &expected, succeeded, &|_, _| {}).await.unwrap()
     }
 }
