@@ -7,6 +7,7 @@
 use crate::{
     Client,
     chain::{At, Block, ChunkAction, ChunkTransaction, ViewError, Wait},
+    pool::TIMED_OUT,
     receipts::Payment,
     rpc::RpcError,
     token::Token,
@@ -15,10 +16,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use nearbench_core::{
     Account, Amount, Hash, Height, TransferId,
     audit::{Audit, Auditor, Balances, Expected, Found},
+    backoff::Backoff,
     outcome::{BlockRef, Execution, TxStatus},
 };
+use rand::Rng;
 use serde::Deserialize;
-use std::{borrow::Cow, collections::HashSet, time::Duration};
+use std::{borrow::Cow, collections::HashSet, future::Future, time::Duration};
 
 /// Requests under way at once.
 const CONCURRENCY: usize = 16;
@@ -30,6 +33,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 const MAX_ENDS: usize = 20;
 /// Before a node that is behind is asked again for its last final block.
 const BEHIND: Duration = Duration::from_millis(500);
+/// How often a read that no endpoint answered in its time is made again: a walk of thousands of reads meets some.
+const READS: usize = 12;
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(8));
 
 /// What to audit.
 #[derive(Clone, Copy, Debug)]
@@ -98,9 +104,9 @@ pub async fn audit(
 ) -> Result<Audit, AuditError> {
     let keys: HashSet<&str> = scope.public_keys.iter().map(String::as_str).collect();
     let mut auditor = Auditor::new(expected);
-    let mut reached = client.block(At::Height(scope.from)).await?.at;
+    let mut reached = insist(|| client.block(At::Height(scope.from))).await?.at;
     for _ in 0..MAX_ENDS {
-        let end = client.block(At::Final).await?.at;
+        let end = insist(|| client.block(At::Final)).await?.at;
         if end.height < scope.until.max(reached.height) {
             // By a node that is behind.
             tokio::time::sleep(BEHIND).await;
@@ -134,10 +140,23 @@ async fn balances(client: &Client, scope: &Scope<'_>, at: &BlockRef) -> Result<B
     Token { client, contract: scope.token, at: At::Hash(at.hash) }.balances(scope.account, scope.receivers).await
 }
 
+/// Reads, and reads again where no endpoint answers.
+async fn insist<T, F: Future<Output = Result<T, RpcError>>>(read: impl Fn() -> F) -> Result<T, RpcError> {
+    let mut pauses = PAUSES;
+    for _ in 1..READS {
+        match read().await {
+            Err(error) if error.fault.is_endpoints() || error.fault.caused_by(TIMED_OUT).is_some() => tracing::debug!(%error, "reading again"),
+            answer => return answer,
+        }
+        tokio::time::sleep(pauses.step(rand::rng().random())).await;
+    }
+    read().await
+}
+
 /// The canonical block of a height; `None` where the node knows none, which the next block's predecessor confirms or
 /// refutes.
 async fn block_at(client: &Client, height: Height) -> Result<Option<Block>, RpcError> {
-    match client.block(At::Height(height)).await {
+    match insist(|| client.block(At::Height(height))).await {
         Err(error) if error.fault.caused_by(&["UNKNOWN_BLOCK"]).is_some() => Ok(None),
         result => result.map(Some),
     }
@@ -151,8 +170,11 @@ async fn read_block(
     block: &Block,
     auditor: &mut Auditor<'_>,
 ) -> Result<usize, AuditError> {
-    let chunks: Vec<_> =
-        stream::iter(&block.chunks).map(|hash| client.chunk(*hash)).buffered(CONCURRENCY).try_collect().await?;
+    let chunks: Vec<_> = stream::iter(&block.chunks)
+        .map(|hash| insist(|| client.chunk(*hash)))
+        .buffered(CONCURRENCY)
+        .try_collect()
+        .await?;
     let ours =
         chunks.into_iter().flatten().filter(|tx| *tx.signer == **scope.account && keys.contains(&*tx.public_key));
     let mut outcomes = stream::iter(ours)
@@ -180,7 +202,7 @@ async fn succeeded(
     block: &BlockRef,
 ) -> Result<bool, AuditError> {
     for _ in 0..OUTCOME_TRIES {
-        let shown = client.tx_shown(tx.hash, scope.account, Wait::Final).await?;
+        let shown = insist(|| client.tx_shown(tx.hash, scope.account, Wait::Final)).await?;
         let is_here = shown.block == Some(block.hash);
         match shown.status {
             TxStatus::Landed(landed) => return Ok(is_here && landed.execution == Execution::Success),
@@ -188,7 +210,7 @@ async fn succeeded(
             TxStatus::Pending => continue,
             TxStatus::Unknown | TxStatus::Invalid(_) => {}
         }
-        match client.moved_key(scope.account, &tx.public_key, block.hash, tx.hash).await? {
+        match insist(|| client.moved_key(scope.account, &tx.public_key, block.hash, tx.hash)).await? {
             Some(true) => {}
             Some(false) if shown.block.is_some() => return Ok(false),
             _ => continue,
@@ -200,7 +222,7 @@ async fn succeeded(
             token: scope.token,
             ids: &ids.unwrap_or_default(),
         };
-        if let Some(landed) = client.executed(&payment, block.height).await? {
+        if let Some(landed) = insist(|| client.executed(&payment, block.height)).await? {
             return Ok(landed.execution == Execution::Success);
         }
         tokio::time::sleep(AGAIN).await;

@@ -70,8 +70,9 @@ fn killed() -> Folder {
     folder.write("run.yaml", OWN);
     let mut command = folder.command(&["run", "run.yaml"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("offered")), "it came to its load");
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let under_load = lines.filter(|line| line.contains("offered")).nth(1);
+    assert!(under_load.is_some(), "it came to its load");
     child.kill().unwrap();
     child.wait().unwrap();
     folder
