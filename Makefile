@@ -1,7 +1,7 @@
 # What one does with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench contract image cluster cluster-down e2e
+.PHONY: help setup demo check test kills bench contract image cluster cluster-down e2e
 
 STAGE := .ci/stage
 
@@ -9,6 +9,7 @@ help:
 	@echo 'make demo      a NEAR chain, a token and a one-minute load at 200 transfers/s on this machine: the result table'
 	@echo 'make check     format, lints, the borders between crates, licences (where cargo-deny is installed)'
 	@echo 'make test      check, the token contract against its committed bytes, devnet with a foreign client, and every test'
+	@echo 'make kills     50 runs that are killed with kill -9, and their chain too, under faults (some 25 minutes)'
 	@echo 'make bench     every benchmark'
 	@echo 'make contract  rebuild the token contract and its checksum'
 	@echo 'make image     the image of nearbench, without a container engine: out/nearbench.tar'
@@ -40,6 +41,11 @@ test: check
 	@$(STAGE) build cargo test --workspace --locked --no-run
 	@$(STAGE) clients devnet/clients/near-api-js/check.sh
 	@$(STAGE) test cargo test --workspace --locked
+
+# KILLS scenarios, each from its seed; NEARBENCH_KILL_SEED=N repeats one.
+KILLS ?= 50
+kills: setup
+	NEARBENCH_KILLS=$(KILLS) cargo test --workspace --locked --test it kills:: -- --nocapture
 
 bench: setup
 	cargo bench --workspace --locked --benches

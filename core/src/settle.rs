@@ -310,6 +310,11 @@ pub fn passed(subject: &Subject, passing: &Passing) -> Past {
     if changes.iter().any(|change| matches!(change, KeyChange::Moved { by, .. } if *by == subject.hash)) {
         return Past::Included;
     }
+    // Signed when its key was gone already. A key that is added again begins above its nonce.
+    let gone = before.height <= subject.base && before.nonce.is_none() && at.nonce.is_none();
+    if gone && before.height < at.height && subject.nonce < at.height.saturating_mul(NONCE_RANGE) {
+        return Past::Dead(DeathCertificate::KeyGone { height: before.height });
+    }
     if before.height >= at.height || before.is_past(subject.nonce) || !at.is_past(subject.nonce) {
         return Past::Contradiction;
     }
@@ -432,6 +437,15 @@ mod tests {
             (key(60, None), past, vec![moved(8, NONCE + 1)], Past::Contradiction, "there was no key before"),
             (below, key(61, NONCE - 1), vec![moved(8, NONCE + 1)], Past::Contradiction, "it was not passed here"),
             (key(61, NONCE - 1), past, vec![moved(8, NONCE + 1)], Past::Contradiction, "no parent"),
+            (
+                key(50, None),
+                key(51, None),
+                vec![],
+                Past::Dead(DeathCertificate::KeyGone { height: 50 }),
+                "its key was gone at its base",
+            ),
+            (key(51, None), key(52, None), vec![], Past::Contradiction, "gone after its base: by whom is to be found"),
+            (key(50, None), key(50, None), vec![], Past::Contradiction, "no parent"),
         ] {
             assert_eq!(passed(&subject(), &Passing { before, at, changes }), meaning, "{why}");
         }
