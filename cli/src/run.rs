@@ -82,7 +82,8 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
         }
         let error =
             error.unwrap_or_else(|| Failure::run(anyhow!("it was stopped before its load; nothing was offered")));
-        return Err(if stopped { Failure { code: exit::INCONCLUSIVE, ..error } } else { error });
+        // A load that could not go on was not stopped by anybody.
+        return Err(if stopped && over { Failure { code: exit::INCONCLUSIVE, ..error } } else { error });
     };
     if let Some(failure) = error {
         output::error(&failure.error);

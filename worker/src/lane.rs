@@ -101,7 +101,11 @@ pub(crate) async fn work<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, stor
             },
         };
         if let Err(error) = done {
-            tracing::error!(lane = %lane.key.public_key, %error, "the lane stops");
+            match error {
+                // The whole run hears of it, and says so once.
+                StoreError::File { .. } => tracing::debug!(lane = %lane.key.public_key, %error, "the lane stops"),
+                _ => tracing::error!(lane = %lane.key.public_key, %error, "the lane stops"),
+            }
             lane.stop.cancel();
         }
     }
