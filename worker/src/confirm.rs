@@ -12,7 +12,7 @@ use nearbench_core::{
     settle::{self, DeathCertificate, Executed, Fate, Proof, Settled, Settlement, Subject},
 };
 use nearbench_near::{SignedTx, chain::Wait, receipts::Payment, rpc::RpcError};
-use nearbench_store::{Attempt, AttemptId, LaneKey, Store};
+use nearbench_store::{Attempt, AttemptId, LaneKey, Store, StoreError};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
