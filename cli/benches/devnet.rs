@@ -24,7 +24,7 @@ struct Case {
 }
 
 const CASES: [Case; 2] = [
-    Case { transfers_per_second: 700, batch: 20, in_flight: 5 },
+    Case { transfers_per_second: 700, batch: 100, in_flight: 2 },
     Case { transfers_per_second: 300, batch: 1, in_flight: 100 },
 ];
 

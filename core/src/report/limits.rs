@@ -50,8 +50,10 @@ pub struct Signals {
 pub(crate) const SENT_PERCENT: f64 = 99.9;
 /// A longest phase that reached this share of what it was offered, in percent, was not limited.
 const REACHED_PERCENT: f64 = 99.0;
-/// Measured on a node: chunks that take no more hold transfers of 77 % (batches of 20) to 90 % (unbatched) of their gas
-/// limit. They are bounded by compute, of which storage costs more than of gas (nearcore, `total.compute >= compute_limit`).
+/// Calculated from what a node was measured to do: chunks that take no more hold transfers of 77 % (batches of 20) to 90 %
+/// (unbatched) of their gas
+/// limit. They are bounded by compute, of which storage costs more than of gas (nearcore,
+/// `total.compute >= compute_limit`).
 const CHUNK_FULL_PERCENT: f64 = 75.0;
 const ENDPOINT_TROUBLE_PERCENT: f64 = 5.0;
 const LANES_FULL_PERCENT: f64 = 50.0;

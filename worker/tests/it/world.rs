@@ -59,7 +59,7 @@ pub(crate) enum Fault {
     Busy,
     /// Answers that the bytes are no transaction.
     Refused,
-    /// Does it; answers that it knows no such transaction.
+    /// Does it; where the outcome is asked for, answers that it knows no such transaction.
     Unknown,
 }
 
@@ -88,6 +88,7 @@ impl Transport for Faulty {
         Box::pin(async move {
             let json: serde_json::Value = serde_json::from_slice(&request).unwrap();
             let fault = (self.faults.lock().unwrap())(json["method"].as_str().unwrap());
+            let asks_for_outcome = json["method"] == "tx" || json["params"]["wait_until"] != "NONE";
             let broken = || TransportError::Broken("as told".to_owned());
             let answer = |status, body| Response { status, retry_after: None, body };
             match fault {
@@ -102,7 +103,7 @@ impl Transport for Faulty {
                 .map_err(|_| TransportError::Timeout(timeout))?;
             match fault {
                 Fault::AnswerLost => Err(broken()),
-                Fault::Unknown => Ok(answer(200, Bytes::from_static(UNKNOWN))),
+                Fault::Unknown if asks_for_outcome => Ok(answer(200, Bytes::from_static(UNKNOWN))),
                 _ => Ok(answer(done.status, done.body)),
             }
         })
