@@ -145,7 +145,9 @@ async fn insist<T, F: Future<Output = Result<T, RpcError>>>(read: impl Fn() -> F
     let mut pauses = PAUSES;
     for _ in 1..READS {
         match read().await {
-            Err(error) if error.fault.is_endpoints() || error.fault.caused_by(TIMED_OUT).is_some() => tracing::debug!(%error, "reading again"),
+            Err(error) if error.fault.is_endpoints() || error.fault.caused_by(TIMED_OUT).is_some() => {
+                tracing::debug!(%error, "reading again")
+            }
             answer => return answer,
         }
         tokio::time::sleep(pauses.step(rand::rng().random())).await;
