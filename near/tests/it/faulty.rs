@@ -154,7 +154,6 @@ async fn what_a_node_says_of_the_question_or_the_transaction_never_counts() {
     let answers = [
         invalid(r#"{"InvalidNonce":{"tx_nonce":1,"ak_nonce":2}}"#),
         invalid(r#""Expired""#),
-        r#"{"id":"nearbench","error":{"cause":{"name":"TIMEOUT_ERROR"}}}"#.to_owned(),
         r#"{"id":"nearbench","error":{"cause":{"name":"UNKNOWN_TRANSACTION"}}}"#.to_owned(),
     ];
     for answer in answers {
@@ -166,6 +165,18 @@ async fn what_a_node_says_of_the_question_or_the_transaction_never_counts() {
         }
         assert!(client.traffic().errors.is_empty());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_could_not_answer_in_its_own_time_is_asked_again_and_it_never_counts() {
+    let fake = Fake::new(ok(408, r#"{"id":"nearbench","error":{"cause":{"name":"TIMEOUT_ERROR"}}}"#));
+    let client = client_of(&[&fake], &BREAKER);
+    for _ in 0..20 {
+        let error = client.status().await.unwrap_err();
+        assert!(matches!(error.fault, Fault::Node(_)), "{error}");
+        assert!(fake.asked().len() > 1, "another go may do better");
+    }
+    assert!(client.traffic().errors.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
