@@ -110,3 +110,24 @@ async fn bytes_that_are_refused_for_good_are_fenced_off_and_signed_anew() {
     // Where the same bytes are taken after all, the fence finds nothing to kill.
     assert!(deeds.fences > 0, "{deeds:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_collected_everywhere_is_left_to_a_person_and_never_signed_anew() {
+    let make =
+        Make { lanes: 1, validity_period: 40, collected_epochs: Some(20), knows_archive: false, ..Make::default() };
+    let world = World::made(make).await;
+    let (chain, began) = (world.devnet.clone(), world.devnet.height());
+    // All of it lands; by the time that anybody looks, nobody who is asked knows.
+    world.fail(move |method| match method {
+        "tx" | "send_tx" => Fault::Unknown,
+        "query" if chain.height() < began + 90 => Fault::Lost,
+        _ => Fault::None,
+    });
+    let outcome = world.run(world.transfers(12, |_| None), 3, Duration::from_secs(25), true).await;
+    let (counts, audit) = (outcome.counts, outcome.audit.unwrap());
+    assert_eq!((counts.unknown, counts.succeeded, counts.ended()), (12, 0, 12), "{counts:?}");
+    assert_eq!((outcome.drained.complete, outcome.drained.unknown), (false, 12));
+    assert!(outcome.deeds.dead.is_empty(), "{:?}", outcome.deeds);
+    // The archive, which only the audit asks, tells that each moved, and once.
+    assert_eq!((audit.transfers_found, audit.doubled, audit.contradicted), (12, 0, 0), "{audit:?}");
+}

@@ -151,6 +151,8 @@ pub(crate) struct Make {
     /// Blocks of an epoch, of which the chain's own endpoint then keeps three; an archival one is behind it, and audited
     /// through. `None`: nothing is collected.
     pub(crate) collected_epochs: Option<u64>,
+    /// Whether the engine may ask the archival one.
+    pub(crate) knows_archive: bool,
 }
 
 impl Default for Make {
@@ -163,6 +165,7 @@ impl Default for Make {
             over_http: false,
             validity_period,
             collected_epochs: None,
+            knows_archive: true,
         }
     }
 }
@@ -241,7 +244,7 @@ impl World {
     }
 
     pub(crate) async fn made(make: Make) -> Self {
-        let Make { mut endpoints, lanes, tokens, over_http, validity_period, collected_epochs } = make;
+        let Make { mut endpoints, lanes, tokens, over_http, validity_period, collected_epochs, knows_archive } = make;
         let archive = collected_epochs.map(|_| ARCHIVE.to_owned());
         let account: Account = "bench.near".parse().unwrap();
         let master = Signer::generate(account.clone(), &mut rand::rng());
@@ -280,7 +283,7 @@ impl World {
             max_requests_per_second: None,
             transport: Arc::new(faulty(ARCHIVE)),
         });
-        endpoints.extend(archive.clone());
+        endpoints.extend(archive.clone().filter(|_| knows_archive));
         let client = Client::new(endpoints, &BREAKER);
         let auditor = archive.map_or_else(|| client.clone(), |archive| Client::new(vec![archive], &BREAKER));
         client.watch();
