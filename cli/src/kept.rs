@@ -10,7 +10,7 @@ use nearbench_near::{
     Signer,
     keyfile::{self, ACCOUNT_FILE, KEYS_FILE},
 };
-use nearbench_store::{FileStore, OpenError, ResultRow};
+use nearbench_store::{FileStore, OpenError, Recall, ResultRow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs, io,
@@ -74,7 +74,7 @@ impl Kept {
     pub(crate) async fn begin(folder: &Path, plan: &Plan) -> Result<Self, Failure> {
         let path = folder.join(STORE_FILE);
         match FileStore::open(&path) {
-            Ok(store) if store.meta(OPENING).is_some() => return Err(unfinished(folder, &store)),
+            Ok(store) if store.meta(OPENING).is_some() => return Err(unfinished(folder, &store).await),
             Ok(store) => {
                 drop(store);
                 remove(&path)?;
@@ -129,7 +129,7 @@ impl Kept {
     }
 
     /// The transactions that ended without proof either way, for a person to look into.
-    pub(crate) fn without_proof(&self) -> Result<Vec<WithoutProof>, Failure> {
+    pub(crate) async fn without_proof(&self) -> Result<Vec<WithoutProof>, Failure> {
         let mut found = Vec::new();
         let visit = &mut |row| {
             let ResultRow::Settled { hash, nonce, settled, transfers } = row else { return };
@@ -139,7 +139,7 @@ impl Kept {
                 found.push(WithoutProof { transaction: hash, nonce, transfers });
             }
         };
-        self.store.results(visit).map_err(Failure::run)?;
+        self.store.results(visit).await.map_err(Failure::run)?;
         Ok(found)
     }
 
@@ -203,8 +203,12 @@ pub(crate) fn way_out(folder: &Path) -> String {
     format!("`nearbench run --resume --out {}` finishes it", folder.display())
 }
 
-fn unfinished(folder: &Path, store: &FileStore) -> Failure {
-    let (waiting, folder_name) = (store.unsettled().len(), folder.display());
+async fn unfinished(folder: &Path, store: &FileStore) -> Failure {
+    let waiting = match store.unsettled().await {
+        Ok(unsettled) => unsettled.len(),
+        Err(error) => return Failure::run(error),
+    };
+    let folder_name = folder.display();
     let what = match waiting {
         0 => "a run that did not come to its report".to_owned(),
         1 => "a run with 1 accepted transfer that has no end yet".to_owned(),

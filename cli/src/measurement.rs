@@ -28,7 +28,7 @@ use nearbench_near::{
     chain::Block,
     provision::Provisioned,
 };
-use nearbench_store::{FileStore, ResultRow, StoreError};
+use nearbench_store::{FileStore, Recall, ResultRow, StoreError};
 use nearbench_worker::{Engine, Finality, Setup, Tally};
 use rand::Rng;
 use std::{
@@ -135,7 +135,7 @@ impl Measurement<'_> {
         let now_unix_ns = unix_ns()?;
         let (opening, since_start_ns) = match &kept.opening {
             Some(opening) => {
-                let known_ns = latest_ns(store).map_err(Failure::run)?;
+                let known_ns = latest_ns(&**store).await.map_err(Failure::run)?;
                 (opening.clone(), schedule::resumed_at(opening.start_unix_ns, now_unix_ns, known_ns))
             }
             None => {
@@ -165,7 +165,7 @@ impl Measurement<'_> {
             plan.load.timeout_ms * 1_000_000,
         ));
         if kept.opening.is_some() {
-            tally.recall(store).map_err(Failure::run)?;
+            tally.recall(&**store).await.map_err(Failure::run)?;
             progress.step(&resumed(&schedule, &tally, since_start_ns));
         }
         let engine = Engine::start(Setup {
@@ -375,16 +375,17 @@ fn resumed(schedule: &Schedule, tally: &Tally, since_start_ns: u64) -> String {
 }
 
 /// The latest moment that a run recorded, in nanoseconds since its load's start.
-fn latest_ns(store: &FileStore) -> Result<u64, StoreError> {
-    let mut latest_ns = store.unsettled().iter().map(|transfer| transfer.sent_ns).max().unwrap_or(0);
-    store.results(&mut |row| {
+async fn latest_ns(store: &impl Recall) -> Result<u64, StoreError> {
+    let mut latest_ns = store.unsettled().await?.iter().map(|transfer| transfer.sent_ns).max().unwrap_or(0);
+    let mut look = |row| {
         latest_ns = latest_ns.max(match row {
             ResultRow::Settled { settled, .. } => settled.at_ns,
             ResultRow::Cancelled { transfers } => {
                 transfers.iter().map(|transfer| transfer.sent_ns).max().unwrap_or_default()
             }
         });
-    })?;
+    };
+    store.results(&mut look).await?;
     Ok(latest_ns)
 }
 

@@ -25,6 +25,7 @@ use nearbench_near::{
     keyfile::{self, KEYS_FILE},
     provision::{self, Desired, Progress as Event, ProvisionError, Provisioned},
 };
+use nearbench_store::Recall;
 use std::{
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
@@ -100,7 +101,12 @@ impl KeptKeys {
     /// Writes the keys that this run made, unless the chain ends with it anyway. To be called before they go on chain.
     /// Where the folder holds the keys of a run that did not get to remove them, this run goes on with those. A run that is
     /// resumed signs with its own keys or, once they are removed, with none: that is done when nothing is left to sign.
-    pub(crate) fn keep(chain: &mut Chain, plan: &Plan, folder: &Path, kept: Option<&Kept>) -> Result<Self, Failure> {
+    pub(crate) async fn keep(
+        chain: &mut Chain,
+        plan: &Plan,
+        folder: &Path,
+        kept: Option<&Kept>,
+    ) -> Result<Self, Failure> {
         let Keys::Generate { count } = plan.account.keys else { return Ok(Self { path: None, earlier: false }) };
         if chain.is_own() {
             return Ok(Self { path: None, earlier: false });
@@ -120,7 +126,7 @@ impl KeptKeys {
             }
             chain.signers.lanes = left;
         } else if let Some(resumed) = resumed {
-            let unsettled = resumed.store.unsettled().len();
+            let unsettled = resumed.store.unsettled().await.map_err(Failure::run)?.len();
             if unsettled > 0 {
                 return Err(Failure::input(anyhow!(
                     "{} is missing: it holds the keys that {unsettled} transfers without an end are signed with; put it back",
@@ -171,7 +177,7 @@ pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
     let progress = Progress::new();
     let mut chain = Chain::through_endpoints(&plan, &args.references.secrets)?;
     output::is_folder("--keys", &args.keys)?;
-    let kept = KeptKeys::keep(&mut chain, &plan, &args.keys, None)?;
+    let kept = KeptKeys::keep(&mut chain, &plan, &args.keys, None).await?;
     progress.stage("Provisioning");
     let changed = AtomicBool::new(false);
     let hear = |event: Event<'_>| {

@@ -59,7 +59,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     progress.stage(&format!("{}: {}", plan.name, validate::describe(&plan)));
     remarks.iter().for_each(|remark| progress.step(remark));
     let mut chain = Chain::open(&plan, &args.references.secrets, &kept).await?;
-    let mut keys = KeptKeys::keep(&mut chain, &plan, &args.out, Some(&kept))?;
+    let mut keys = KeptKeys::keep(&mut chain, &plan, &args.out, Some(&kept)).await?;
 
     let started = Timestamp::now();
     let mut driver = Driver::begin(&plan, interrupt);
@@ -90,7 +90,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     }
     let text = serde_json::to_string_pretty(&report).map_err(Failure::run)? + "\n";
     write_whole(&args.out, REPORT_FILE, &text)?;
-    let without_proof = kept.without_proof()?;
+    let without_proof = kept.without_proof().await?;
     if !without_proof.is_empty() {
         let text = serde_json::to_string_pretty(&without_proof).map_err(Failure::run)? + "\n";
         let path = write_whole(&args.out, REVIEW_FILE, &text)?;

@@ -32,7 +32,7 @@ pub use account::{Account, AccountError};
 pub use amount::{Amount, AmountError, Near};
 pub use hash::{Hash, HashError};
 pub use plan::Plan;
-pub use transfer::{Transfer, TransferId, TransferState};
+pub use transfer::{Memo, MemoError, Transfer, TransferId, TransferState};
 
 /// A block's height.
 pub type Height = u64;

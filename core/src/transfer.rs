@@ -4,7 +4,7 @@ use crate::{Account, Amount, amount::as_text};
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Sha256;
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::Deref, str::FromStr, sync::Arc};
 
 /// A transfer's identity, 16 bytes; as text 32 hexadecimal characters, which head its `memo` on chain.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +58,47 @@ impl FromStr for TransferId {
 
 as_text!(TransferId);
 
+/// What a client writes to a transfer, beside its id in the `memo` on chain: 1 to 256 bytes without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Memo(Arc<str>);
+
+/// A text that is no memo.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MemoError {
+    /// Empty, or too long.
+    #[error("a memo has 1 to {MAX_MEMO_BYTES} bytes, and this one has {0}")]
+    Length(usize),
+    /// Not printable.
+    #[error("a memo has no control characters, and this one has {0:?}")]
+    Control(char),
+}
+
+/// Bytes of a memo, at most.
+pub const MAX_MEMO_BYTES: usize = 256;
+
+impl Memo {
+    /// Checks a memo.
+    ///
+    /// # Errors
+    /// When it is empty, longer than [`MAX_MEMO_BYTES`], or holds a control character.
+    pub fn new(text: &str) -> Result<Self, MemoError> {
+        if text.is_empty() || text.len() > MAX_MEMO_BYTES {
+            return Err(MemoError::Length(text.len()));
+        }
+        match text.chars().find(|character| character.is_control()) {
+            Some(character) => Err(MemoError::Control(character)),
+            None => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl Deref for Memo {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
 /// One `ft_transfer` that a client asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transfer {
@@ -67,6 +108,8 @@ pub struct Transfer {
     pub receiver: Account,
     /// How many smallest units.
     pub amount: Amount,
+    /// What the client wrote to it: on chain behind its id, after a space.
+    pub memo: Option<Memo>,
     /// Its number in the load's schedule.
     pub sequence: u64,
     /// The index of the load phase it arrived in.

@@ -59,6 +59,7 @@ impl Offer {
             id: self.id(arrival.n),
             receiver: self.receiver(arrival.n).clone(),
             amount: self.amount,
+            memo: None,
             sequence: arrival.n,
             phase: arrival.phase,
             intended_ns: arrival.intended_ns,

@@ -23,6 +23,7 @@ fn transfers(count: usize) -> Vec<Transfer> {
             id: TransferId::derive(&[7; 32], &n.to_le_bytes()),
             receiver: receiver.clone(),
             amount: Amount(1),
+            memo: None,
             sequence: n,
             phase: 0,
             intended_ns: 0,

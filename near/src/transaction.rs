@@ -10,17 +10,22 @@ use near_primitives::{
     transaction::{Action, TransferAction},
     types::Balance,
 };
-use nearbench_core::{Account, Amount, Gas, Hash, Nonce, Transfer, outcome::BlockRef};
+use nearbench_core::{Account, Gas, Hash, Nonce, Transfer, outcome::BlockRef, transfer::MAX_MEMO_BYTES};
 use sha2::{Digest, Sha256};
 use std::io::Write;
 
 const ED25519: u8 = 0;
 const FUNCTION_CALL: u8 = 2;
 const METHOD: &[u8] = b"ft_transfer";
+/// Of the characters of a memo, those that JSON writes with a backslash before them.
+const ESCAPED: [char; 2] = ['"', '\\'];
 /// NEP-141 demands exactly this with `ft_transfer`, in yoctoNEAR; only a full-access key can attach it.
 const DEPOSIT: u128 = 1;
 const MAX_ACCOUNT_BYTES: usize = 64;
 const MAX_AMOUNT_DIGITS: usize = 39;
+/// What a client's memo adds, with a space before it; of the characters that it may hold, JSON writes none with more than
+/// two bytes each.
+const MAX_MEMO_TEXT_BYTES: usize = 1 + 2 * MAX_MEMO_BYTES;
 /// An action without its receiver's and amount's text: tag, method, args and their lengths, gas, deposit.
 const BARE_ACTION_BYTES: usize =
     1 + 4 + METHOD.len() + 4 + r#"{"receiver_id":"","amount":"","memo":""}"#.len() + 32 + 8 + 16;
@@ -28,7 +33,8 @@ const BARE_ACTION_BYTES: usize =
 const BARE_TRANSACTION_BYTES: usize = 4 + 33 + 8 + 4 + 32 + 4 + 65;
 
 /// The largest `ft_transfer` action, in bytes.
-pub const MAX_TRANSFER_ACTION_BYTES: usize = BARE_ACTION_BYTES + MAX_ACCOUNT_BYTES + MAX_AMOUNT_DIGITS;
+pub const MAX_TRANSFER_ACTION_BYTES: usize =
+    BARE_ACTION_BYTES + MAX_ACCOUNT_BYTES + MAX_AMOUNT_DIGITS + MAX_MEMO_TEXT_BYTES;
 /// The largest transaction without its actions, signature included, in bytes.
 pub const MAX_ENVELOPE_BYTES: usize = BARE_TRANSACTION_BYTES + 2 * MAX_ACCOUNT_BYTES;
 
@@ -59,13 +65,14 @@ impl SignedTx {
 }
 
 /// The exact size of one transfer's action, in bytes.
-pub fn transfer_action_size(receiver: &Account, amount: Amount) -> usize {
-    let digits = amount.0.checked_ilog10().map_or(1, |log| log as usize + 1);
-    BARE_ACTION_BYTES + receiver.len() + digits
+fn transfer_action_size(transfer: &Transfer) -> usize {
+    let digits = transfer.amount.0.checked_ilog10().map_or(1, |log| log as usize + 1);
+    let memo = transfer.memo.as_ref().map_or(0, |memo| 1 + memo.len() + memo.matches(ESCAPED).count());
+    BARE_ACTION_BYTES + transfer.receiver.len() + digits + memo
 }
 
 /// One transaction of `ft_transfer`s to `token`, signed: one action a transfer, in their order, `gas_each` and 1 yoctoNEAR
-/// attached to each, the transfer's id as memo. Valid until `base`'s height plus the chain's validity period.
+/// attached to each, its memo the transfer's id and what the client wrote. Valid until `base`'s height plus the chain's validity period.
 pub fn sign_transfers(
     signer: &Signer,
     token: &Account,
@@ -74,7 +81,7 @@ pub fn sign_transfers(
     nonce: Nonce,
     base: &BlockRef,
 ) -> SignedTx {
-    let actions: usize = transfers.iter().map(|t| transfer_action_size(&t.receiver, t.amount)).sum();
+    let actions: usize = transfers.iter().map(transfer_action_size).sum();
     let mut out = Vec::with_capacity(BARE_TRANSACTION_BYTES + signer.account().len() + token.len() + actions);
     write_head(&mut out, signer, token, nonce, base);
     write_length(&mut out, transfers.len());
@@ -123,9 +130,19 @@ fn write_transfer(out: &mut Vec<u8>, transfer: &Transfer, gas: Gas) {
     // An account id needs no escaping in JSON; writing into memory cannot fail.
     let _ = write!(
         out,
-        r#"{{"receiver_id":"{}","amount":"{}","memo":"{}"}}"#,
+        r#"{{"receiver_id":"{}","amount":"{}","memo":"{}"#,
         transfer.receiver, transfer.amount, transfer.id
     );
+    if let Some(memo) = &transfer.memo {
+        out.push(b' ');
+        for byte in memo.bytes() {
+            if ESCAPED.contains(&(byte as char)) {
+                out.push(b'\\');
+            }
+            out.push(byte);
+        }
+    }
+    out.extend_from_slice(br#""}"#);
     let length = (out.len() - length_at - 4) as u32;
     out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
     out.extend_from_slice(&gas.to_le_bytes());
@@ -157,7 +174,7 @@ mod tests {
         transaction::{FunctionCallAction, SignedTransaction, Transaction, TransactionV0},
         types::{Balance, Gas as NearGas},
     };
-    use nearbench_core::TransferId;
+    use nearbench_core::{Amount, Memo, TransferId};
     use proptest::prelude::*;
     use rand::{SeedableRng, rngs::StdRng};
 
@@ -167,10 +184,12 @@ mod tests {
 
     fn transfer() -> impl Strategy<Value = Transfer> {
         let amount = prop_oneof![Just(0), any::<u64>().prop_map(u128::from), Just(u128::MAX), any::<u128>()];
-        (any::<[u8; 16]>(), account(), amount).prop_map(|(id, receiver, amount)| Transfer {
+        let memo = prop::option::of(r#"[a-zé"\\/]{1,40}"#.prop_map(|text| Memo::new(&text).unwrap()));
+        (any::<[u8; 16]>(), account(), amount, memo).prop_map(|(id, receiver, amount, memo)| Transfer {
             id: TransferId(id),
             receiver,
             amount: Amount(amount),
+            memo,
             sequence: 0,
             phase: 0,
             intended_ns: 0,
@@ -190,7 +209,12 @@ mod tests {
         let actions = transfers
             .iter()
             .map(|t| {
-                let args = format!(r#"{{"receiver_id":"{}","amount":"{}","memo":"{}"}}"#, t.receiver, t.amount, t.id);
+                let memo = match &t.memo {
+                    None => t.id.to_string(),
+                    Some(memo) => format!("{} {}", t.id, &**memo),
+                };
+                let memo = serde_json::to_string(&memo).unwrap();
+                let args = format!(r#"{{"receiver_id":"{}","amount":"{}","memo":{memo}}}"#, t.receiver, t.amount);
                 Action::FunctionCall(Box::new(FunctionCallAction {
                     method_name: "ft_transfer".to_owned(),
                     args: args.into_bytes(),
@@ -227,7 +251,7 @@ mod tests {
             prop_assert_eq!(&ours.bytes[..], borsh::to_vec(&theirs).unwrap());
             prop_assert_eq!(ours.hash.0, theirs.get_hash().0);
             prop_assert_eq!(&sign_actions(&signer, &token, theirs.transaction.actions(), nonce, &block), &ours);
-            let sizes: usize = transfers.iter().map(|t| transfer_action_size(&t.receiver, t.amount)).sum();
+            let sizes: usize = transfers.iter().map(transfer_action_size).sum();
             prop_assert_eq!(ours.bytes.len(), BARE_TRANSACTION_BYTES + signer.account().len() + token.len() + sizes);
             prop_assert!(sizes <= transfers.len() * MAX_TRANSFER_ACTION_BYTES);
 

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use nearbench_core::{
     Account, Amount, Hash, Transfer, TransferId,
+    plan::Batch,
     settle::{Executed, Fate, Proof, Settled, Settlement},
 };
 use nearbench_store::{Attempt, FileStore, LaneKey, LeaseId, MemoryStore, Store};
@@ -63,7 +64,7 @@ fn cycles<S: Store>(store: S, batch: usize) -> Rate {
                         };
                         let lease = LeaseId([lane as u8; 16]);
                         store.acquire(&key, lease, Duration::from_secs(600)).await.unwrap();
-                        let mut nonce = 100_000_000_000_000;
+                        let whole = Batch { min: batch as u32, max: batch as u32, depth_divisor: 1 };
                         let bytes = Bytes::from(vec![7; 200 + 150 * batch]);
                         while Instant::now() < until {
                             let first = numbers.fetch_add(batch as u64, Relaxed);
@@ -71,18 +72,20 @@ fn cycles<S: Store>(store: S, batch: usize) -> Rate {
                                 id: TransferId([n as u8; 16]),
                                 receiver: receiver.clone(),
                                 amount: Amount(1_000_000),
+                                memo: None,
                                 sequence: n,
                                 phase: 1,
                                 intended_ns: n * 25_000,
                                 sent_ns: n * 25_000 + 400_000,
                             });
                             store.push(transfers.collect(), u64::MAX).await.unwrap();
-                            let Some(claim) = store.claim(&key, lease, batch).await.unwrap() else { continue };
-                            nonce += 1;
+                            let Some(claim) = store.claim(&key, lease, &whole, batch as u32).await.unwrap() else {
+                                continue;
+                            };
                             let attempt = Attempt {
                                 hash: Hash([3; 32]),
                                 bytes: bytes.clone(),
-                                nonce,
+                                nonce: claim.nonce,
                                 base_height: 100_000_000,
                                 expiry_height: 100_086_400,
                             };

@@ -4,7 +4,7 @@
 use crate::{Attempt, AttemptId, LaneKey, state::Open};
 use bytes::Bytes;
 use nearbench_core::{
-    Account, Amount, Hash, Nonce, Transfer, TransferId,
+    Account, Amount, Hash, Memo, Nonce, Transfer, TransferId,
     outcome::FailureKind,
     settle::{DeathCertificate, Executed, Fate, Proof, Settled, Settlement},
 };
@@ -102,6 +102,7 @@ fn put_transfers<'a>(out: &mut Vec<u8>, count: usize, transfers: impl Iterator<I
         put_record(out, &transfer.into());
         put_bytes(out, transfer.receiver.as_bytes());
         put_u128(out, transfer.amount.0);
+        put_bytes(out, transfer.memo.as_ref().map_or("", |memo| memo).as_bytes());
     }
 }
 
@@ -312,7 +313,11 @@ impl<'a> Input<'a> {
             let TransferRecord { id, sequence, phase, intended_ns, sent_ns } = input.record()?;
             let receiver = input.account(names)?;
             let amount = Amount(input.u128()?);
-            Ok(Transfer { id, receiver, amount, sequence, phase, intended_ns, sent_ns })
+            let memo = match input.text()? {
+                "" => None,
+                text => Some(Memo::new(text).map_err(|_| Malformed("a memo is none"))?),
+            };
+            Ok(Transfer { id, receiver, amount, memo, sequence, phase, intended_ns, sent_ns })
         })
     }
 
@@ -413,17 +418,18 @@ mod tests {
     fn transfers() -> impl Strategy<Value = Vec<Transfer>> {
         let number = || prop_oneof![0u64..300, any::<u64>()];
         let amount = prop_oneof![any::<u64>().prop_map(u128::from), any::<u128>()];
-        let transfer = (any::<[u8; 16]>(), "[a-z]{2,60}", amount, number(), any::<u16>(), number(), number()).prop_map(
-            |(id, receiver, amount, sequence, phase, intended_ns, sent_ns)| Transfer {
+        let memo = || prop::option::of("[ -~]{1,40}".prop_map(|text| Memo::new(&text).expect("valid")));
+        let transfer = (any::<[u8; 16]>(), "[a-z]{2,60}", amount, memo(), number(), any::<u16>(), number(), number())
+            .prop_map(|(id, receiver, amount, memo, sequence, phase, intended_ns, sent_ns)| Transfer {
                 id: TransferId(id),
                 receiver: Account::new(&receiver).expect("valid"),
                 amount: Amount(amount),
+                memo,
                 sequence,
                 phase,
                 intended_ns,
                 sent_ns,
-            },
-        );
+            });
         prop::collection::vec(transfer, 0..20)
     }
 

@@ -16,13 +16,13 @@
 //! the file again finds which.
 
 use crate::{
-    Attempt, AttemptId, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, ResultRow, Store, StoreError,
+    Attempt, AttemptId, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, Recall, ResultRow, Store, StoreError,
     codec::{self, Malformed, Names},
     staged::{Shared as StagedStorage, Staged},
     state::{Journal, Open, State},
 };
 use bytes::Bytes;
-use nearbench_core::{Account, Nonce, Transfer, settle::Settled};
+use nearbench_core::{Account, Nonce, Transfer, plan::Batch, settle::Settled};
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
     backends::FileBackend,
@@ -42,7 +42,7 @@ use tokio::{
 };
 
 /// The version of the tables and of [`crate::codec`].
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// `version`, and `life`: how often the file was opened.
 const ABOUT: TableDefinition<&str, u64> = TableDefinition::new("about");
@@ -673,27 +673,6 @@ impl FileStore {
         Self { shared: Arc::new(Shared { file, database, inner, writers, work, hurry, linger }) }
     }
 
-    /// Shows `visit` every final state that is on disk, in the order in which they came about. It reads the file as it
-    /// goes, and blocks meanwhile.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn results(&self, visit: &mut dyn FnMut(ResultRow)) -> Result<(), StoreError> {
-        let mut read = || -> Result<(), Unreadable> {
-            for row in self.shared.database.begin_read()?.open_table(RESULTS)?.iter()? {
-                visit(codec::read_result(row?.1.value())?);
-            }
-            Ok(())
-        };
-        read().map_err(|error| self.shared.failed(&error))
-    }
-
-    /// Every transfer that is accepted and not in a final state: those in the queue in its order, the claimed ones at
-    /// their places among them, then those in attempts.
-    pub fn unsettled(&self) -> Vec<Transfer> {
-        self.shared.lock().state.unsettled().cloned().collect()
-    }
-
     /// Stores small values of the caller's by name, all of them or none. What stood there before is replaced.
     ///
     /// # Errors
@@ -743,6 +722,24 @@ fn holder_of((device, inode): (u64, u64)) -> Option<String> {
     })
 }
 
+/// Of results, what is on disk.
+impl Recall for FileStore {
+    /// Reads the file as it goes, and blocks meanwhile.
+    async fn results(&self, visit: &mut (dyn FnMut(ResultRow) + Send)) -> Result<(), StoreError> {
+        let mut read = || -> Result<(), Unreadable> {
+            for row in self.shared.database.begin_read()?.open_table(RESULTS)?.iter()? {
+                visit(codec::read_result(row?.1.value())?);
+            }
+            Ok(())
+        };
+        read().map_err(|error| self.shared.failed(&error))
+    }
+
+    async fn unsettled(&self) -> Result<Vec<Transfer>, StoreError> {
+        Ok(self.shared.lock().state.unsettled().cloned().collect())
+    }
+}
+
 impl Store for FileStore {
     async fn push(&self, transfers: Vec<Transfer>, max_depth: u64) -> Result<usize, StoreError> {
         // What is claimed before it is on disk gets there with its attempt.
@@ -769,15 +766,29 @@ impl Store for FileStore {
         self.shared.step(|inner| inner.state.release_lane(lane, lease, Instant::now()))
     }
 
-    async fn claim(&self, lane: &LaneKey, lease: LeaseId, max: usize) -> Result<Option<Claim>, StoreError> {
+    async fn claim(
+        &self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        batch: &Batch,
+        at_most: u32,
+    ) -> Result<Option<Claim>, StoreError> {
         let (claim, more) = self.shared.step(|inner| {
-            let claim = inner.state.claim(lane, lease, max, Instant::now())?;
+            let claim = inner.state.claim(lane, lease, batch, at_most, Instant::now())?;
             Ok((claim, inner.state.has_work()))
         })?;
         if claim.is_some() && more {
             self.shared.work.notify_one();
         }
         Ok(claim)
+    }
+
+    async fn reserve(&self, lane: &LaneKey, lease: LeaseId, count: u32) -> Result<Nonce, StoreError> {
+        self.shared.step(|inner| inner.state.reserve(lane, lease, count, Instant::now()))
+    }
+
+    async fn raise(&self, lane: &LaneKey, lease: LeaseId, floor: Nonce) -> Result<(), StoreError> {
+        self.shared.step(|inner| inner.state.raise(lane, lease, floor, Instant::now()))
     }
 
     async fn release(&self, claim: ClaimId) -> Result<(), StoreError> {

@@ -18,7 +18,7 @@ pub use memory::MemoryStore;
 pub use redb::{BackendError, StorageBackend, backends::FileBackend};
 
 use bytes::Bytes;
-use nearbench_core::{Account, Hash, Height, Nonce, Transfer, settle::Settled};
+use nearbench_core::{Account, Hash, Height, Nonce, Transfer, plan::Batch, settle::Settled};
 use std::{future::Future, sync::Arc, time::Duration};
 
 /// One nonce sequence: an account's access key.
@@ -47,6 +47,10 @@ pub struct AttemptId(pub u64);
 pub struct Claim {
     /// What `commit` and `release` must name.
     pub id: ClaimId,
+    /// What its transaction is signed with: reserved, as [`Store::reserve`] does.
+    pub nonce: Nonce,
+    /// How many were in the queue, these among them.
+    pub depth: u64,
     /// Oldest first.
     pub transfers: Arc<[Transfer]>,
 }
@@ -69,7 +73,7 @@ pub struct Attempt {
 /// A lane as its new holder finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
-    /// The highest nonce that any attempt of this lane used; the next one lies above.
+    /// The highest nonce that was reserved in this lane; the next one lies above.
     pub high_water: Nonce,
     /// Attempts that were stored and not settled, lowest nonce first: resend these before signing anything.
     pub open: Vec<(AttemptId, Attempt, Arc<[Transfer]>)>,
@@ -113,7 +117,7 @@ pub enum StoreError {
     /// The attempt is settled or was never stored.
     #[error("attempt {0:?} is not open: it was settled already")]
     NotOpen(AttemptId),
-    /// A nonce at or below one that was used.
+    /// A nonce at or below one that an attempt used.
     #[error("nonce {nonce} is not above {high_water}, which lane {lane} used already")]
     NonceReused {
         /// The public key.
@@ -166,13 +170,32 @@ pub trait Store: Send + Sync + 'static {
     /// Gives the lane up; an adopter need not wait.
     fn release_lane(&self, lane: &LaneKey, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Takes up to `max` of the oldest transfers; `None` when there are none.
+    /// Takes some of the oldest transfers and a nonce for them; `None` when there are none. How many, the queue's depth
+    /// says: [`nearbench_core::batch::size`] of it, `batch` and `at_most`.
     fn claim(
         &self,
         lane: &LaneKey,
         lease: LeaseId,
-        max: usize,
+        batch: &Batch,
+        at_most: u32,
     ) -> impl Future<Output = Result<Option<Claim>, StoreError>> + Send;
+
+    /// Reserves `count` nonces that follow each other and that nobody reserved before; the first of them. What is
+    /// reserved and not used leaves a gap, which is harmless.
+    fn reserve(
+        &self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        count: u32,
+    ) -> impl Future<Output = Result<Nonce, StoreError>> + Send;
+
+    /// Lets the lane's nonces go on above `floor`, if they do not already: what the chain has seen of the key.
+    fn raise(
+        &self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        floor: Nonce,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Puts a claim's transfers back at the head of the queue: nothing was signed.
     fn release(&self, claim: ClaimId) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -199,4 +222,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Returns once the queue holds something.
     fn wait_for_work(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// A store that keeps what it was told, for whoever comes after a crash or counts the results.
+pub trait Recall: Store {
+    /// Shows `visit` every final state that is stored, in the order in which they came about.
+    fn results(&self, visit: &mut (dyn FnMut(ResultRow) + Send))
+    -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Every transfer that is accepted and not in a final state: those in the queue in its order, the claimed ones at
+    /// their places among them, then those in attempts.
+    fn unsettled(&self) -> impl Future<Output = Result<Vec<Transfer>, StoreError>> + Send;
 }

@@ -1,7 +1,7 @@
 //! The backend that lives and dies with its process.
 
 use crate::{Attempt, AttemptId, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, Store, StoreError, state::State};
-use nearbench_core::{Transfer, settle::Settled};
+use nearbench_core::{Nonce, Transfer, plan::Batch, settle::Settled};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -44,13 +44,27 @@ impl Store for MemoryStore {
         self.lock().release_lane(lane, lease, Instant::now())
     }
 
-    async fn claim(&self, lane: &LaneKey, lease: LeaseId, max: usize) -> Result<Option<Claim>, StoreError> {
+    async fn claim(
+        &self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        batch: &Batch,
+        at_most: u32,
+    ) -> Result<Option<Claim>, StoreError> {
         let mut state = self.lock();
-        let claim = state.claim(lane, lease, max, Instant::now())?;
+        let claim = state.claim(lane, lease, batch, at_most, Instant::now())?;
         if claim.is_some() && state.has_work() {
             self.work.notify_one();
         }
         Ok(claim)
+    }
+
+    async fn reserve(&self, lane: &LaneKey, lease: LeaseId, count: u32) -> Result<Nonce, StoreError> {
+        self.lock().reserve(lane, lease, count, Instant::now())
+    }
+
+    async fn raise(&self, lane: &LaneKey, lease: LeaseId, floor: Nonce) -> Result<(), StoreError> {
+        self.lock().raise(lane, lease, floor, Instant::now())
     }
 
     async fn release(&self, claim: ClaimId) -> Result<(), StoreError> {

@@ -8,7 +8,8 @@
 
 use crate::{Attempt, AttemptId, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, StoreError};
 use nearbench_core::{
-    Nonce, Transfer,
+    Nonce, Transfer, batch,
+    plan::Batch,
     settle::{Fate, Settled},
 };
 use std::{
@@ -83,7 +84,18 @@ struct Claimed {
 #[derive(Default)]
 struct Held {
     lease: Option<(LeaseId, Instant)>,
-    high_water: Nonce,
+    /// The highest nonce that an attempt used, and the highest that was reserved.
+    used: Nonce,
+    reserved: Nonce,
+}
+
+impl Held {
+    /// The first of `count` nonces, reserved.
+    fn reserve(&mut self, count: u32) -> Nonce {
+        let first = self.reserved + 1;
+        self.reserved += Nonce::from(count);
+        first
+    }
 }
 
 /// An attempt that is not settled.
@@ -155,7 +167,7 @@ impl<J: Journal> State<J> {
     }
 
     pub(crate) fn restore_lane(&mut self, lane: LaneKey, high_water: Nonce) {
-        self.lanes.insert(lane, Held { lease: None, high_water });
+        self.lanes.insert(lane, Held { lease: None, used: high_water, reserved: high_water });
     }
 
     pub(crate) fn restore_attempt(&mut self, id: AttemptId, open: Open) {
@@ -172,7 +184,7 @@ impl<J: Journal> State<J> {
     }
 
     pub(crate) fn high_water(&self, lane: &LaneKey) -> Nonce {
-        self.lanes.get(lane).map_or(0, |held| held.high_water)
+        self.lanes.get(lane).map_or(0, |held| held.used)
     }
 
     /// Every transfer that is accepted and not in a final state: the queue in its order with the claimed ones at their
@@ -272,7 +284,7 @@ impl<J: Journal> State<J> {
             return Err(StoreError::Held { lane: lane.public_key.clone(), free_in: until - now });
         }
         held.lease = Some((lease, now + ttl));
-        let high_water = held.high_water;
+        let high_water = held.reserved;
         let mut open: Vec<_> = self
             .attempts
             .iter()
@@ -303,11 +315,18 @@ impl<J: Journal> State<J> {
         &mut self,
         lane: &LaneKey,
         lease: LeaseId,
-        max: usize,
+        batch: &Batch,
+        at_most: u32,
         now: Instant,
     ) -> Result<Option<Claim>, StoreError> {
-        self.held(lane, lease, now)?;
-        let mut transfers = Vec::with_capacity(max.min(usize::try_from(self.queued).unwrap_or(max)));
+        let depth = self.queued;
+        let max = batch::size(depth, batch, at_most) as usize;
+        let held = self.held(lane, lease, now)?;
+        if max == 0 {
+            return Ok(None);
+        }
+        let nonce = held.reserve(1);
+        let mut transfers = Vec::with_capacity(max);
         let mut places = Vec::new();
         while transfers.len() < max
             && let Some(&key) = self.ready.front()
@@ -322,15 +341,34 @@ impl<J: Journal> State<J> {
                 self.ready.pop_front();
             }
         }
-        if transfers.is_empty() {
-            return Ok(None);
-        }
         self.queued -= transfers.len() as u64;
         self.claimed += transfers.len() as u64;
         let id = ClaimId(self.id());
         let transfers: Arc<[Transfer]> = transfers.into();
         self.claims.insert(id, Claimed { transfers: transfers.clone(), places });
-        Ok(Some(Claim { id, transfers }))
+        Ok(Some(Claim { id, nonce, depth, transfers }))
+    }
+
+    pub(crate) fn reserve(
+        &mut self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        count: u32,
+        now: Instant,
+    ) -> Result<Nonce, StoreError> {
+        Ok(self.held(lane, lease, now)?.reserve(count))
+    }
+
+    pub(crate) fn raise(
+        &mut self,
+        lane: &LaneKey,
+        lease: LeaseId,
+        floor: Nonce,
+        now: Instant,
+    ) -> Result<(), StoreError> {
+        let held = self.held(lane, lease, now)?;
+        held.reserved = held.reserved.max(floor);
+        Ok(())
     }
 
     pub(crate) fn release(&mut self, claim: ClaimId) -> Result<(), StoreError> {
@@ -349,7 +387,7 @@ impl<J: Journal> State<J> {
         attempt: Attempt,
         now: Instant,
     ) -> Result<AttemptId, StoreError> {
-        let high_water = self.held(lane, lease, now)?.high_water;
+        let high_water = self.held(lane, lease, now)?.used;
         if attempt.nonce <= high_water {
             return Err(StoreError::NonceReused { lane: lane.public_key.clone(), nonce: attempt.nonce, high_water });
         }
@@ -361,7 +399,9 @@ impl<J: Journal> State<J> {
             }
             None => Arc::default(),
         };
-        self.held(lane, lease, now)?.high_water = attempt.nonce;
+        let held = self.held(lane, lease, now)?;
+        held.used = attempt.nonce;
+        held.reserved = held.reserved.max(attempt.nonce);
         self.journal.lane_rose(lane);
         self.claimed -= transfers.len() as u64;
         self.open += transfers.len() as u64;

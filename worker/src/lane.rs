@@ -5,7 +5,7 @@ use crate::{
     engine::Shared,
 };
 use nearbench_core::{
-    Height, Nonce, Transfer, batch,
+    Height, Nonce, Transfer,
     lane::{OpenNonces, first_nonce},
     outcome::FailureKind,
 };
@@ -87,28 +87,36 @@ impl Lane {
 
 /// Works the lane until it is told to stop or its lease is lost.
 pub(crate) async fn work<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, stored: StoredLane, key_nonce: Nonce) {
-    let mut next = first_nonce(key_nonce, stored.high_water, shared.finality.head().height);
+    let floor = first_nonce(key_nonce, stored.high_water, shared.finality.head().height) - 1;
     if adopt(&shared, &lane, stored).await.is_none() {
         return;
+    }
+    if let Err(error) = shared.store.raise(&lane.key, lane.lease, floor).await {
+        stopped(&lane, &error);
     }
     while !lane.stop.is_cancelled() {
         let done = tokio::select! {
             () = lane.stop.cancelled() => return,
-            () = lane.fence.notified() => fence(&shared, &lane, &mut next).await,
+            () = lane.fence.notified() => fence(&shared, &lane).await,
             place = free_place(&shared, &lane) => match place {
-                Some(place) => attempt(&shared, &lane, &mut next, place).await,
+                Some(place) => attempt(&shared, &lane, place).await,
                 None => return,
             },
         };
         if let Err(error) = done {
-            match error {
-                // The whole run hears of it, and says so once.
-                StoreError::File { .. } => tracing::debug!(lane = %lane.key.public_key, %error, "the lane stops"),
-                _ => tracing::error!(lane = %lane.key.public_key, %error, "the lane stops"),
-            }
-            lane.stop.cancel();
+            stopped(&lane, &error);
         }
     }
+}
+
+/// A store that refuses, or cannot go on, ends the lane.
+fn stopped(lane: &Lane, error: &StoreError) {
+    match error {
+        // The whole run hears of it, and says so once.
+        StoreError::File { .. } => tracing::debug!(lane = %lane.key.public_key, %error, "the lane stops"),
+        _ => tracing::error!(lane = %lane.key.public_key, %error, "the lane stops"),
+    }
+    lane.stop.cancel();
 }
 
 /// Hands over again what an earlier holder left open, lowest nonce first, before anything is signed: each of them may
@@ -144,16 +152,9 @@ async fn place<S: Store>(shared: &Shared<S>, lane: &Arc<Semaphore>) -> Option<Pl
 }
 
 /// One attempt, from the claim to the hand-over to its confirmation.
-async fn attempt<S: Store>(
-    shared: &Arc<Shared<S>>,
-    lane: &Arc<Lane>,
-    next: &mut Nonce,
-    place: Place,
-) -> Result<(), StoreError> {
-    let queued = shared.store.depth().await?.queued;
-    shared.tally.recorder().queue_depth(shared.tally.now_ns(), queued);
-    let size = batch::size(queued, &shared.engine.batch, shared.batch_cap) as usize;
-    let granted = shared.pacer().take(size, shared.tally.now_ns());
+async fn attempt<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>, place: Place) -> Result<(), StoreError> {
+    let most = shared.engine.batch.max.min(shared.batch_cap);
+    let granted = shared.pacer().take(most, shared.tally.now_ns());
     let granted = match granted {
         Ok(granted) => granted,
         Err(at_ns) => {
@@ -162,27 +163,28 @@ async fn attempt<S: Store>(
             return Ok(());
         }
     };
-    let Some(claim) = shared.store.claim(&lane.key, lane.lease, granted).await? else {
+    let claim = shared.store.claim(&lane.key, lane.lease, &shared.engine.batch, granted).await?;
+    let depth = claim.as_ref().map_or(0, |claim| claim.depth);
+    shared.tally.recorder().queue_depth(shared.tally.now_ns(), depth);
+    let Some(claim) = claim else {
         shared.pacer().give_back(granted);
         return Ok(());
     };
-    shared.pacer().give_back(granted - claim.transfers.len());
+    shared.pacer().give_back(granted.saturating_sub(claim.transfers.len() as u32));
 
     let base = shared.finality.head();
-    let nonce = *next;
+    let nonce = claim.nonce;
     let signed =
         sign_transfers(&lane.signer, &shared.token, &claim.transfers, shared.engine.gas_per_transfer, nonce, &base);
-    *next += 1;
     let open = (Some(claim.id), claim.transfers);
     store_and_send(shared, lane, signed, nonce, base.height, open, Some(place)).await
 }
 
 /// A transaction that moves the key's nonce past all that are open, and nothing else. It takes no place: those whose end
 /// it brings about may hold them all.
-async fn fence<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>, next: &mut Nonce) -> Result<(), StoreError> {
+async fn fence<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>) -> Result<(), StoreError> {
+    let nonce = shared.store.reserve(&lane.key, lane.lease, 1).await?;
     let base = shared.finality.head();
-    let nonce = *next;
-    *next += 1;
     tracing::info!(lane = %lane.key.public_key, nonce, "a fence, past an attempt that nobody knows");
     let signed = sign_fence(&lane.signer, nonce, &base);
     store_and_send(shared, lane, signed, nonce, base.height, (None, Arc::default()), None).await

@@ -21,25 +21,25 @@ impl Pacer {
     }
 
     /// How many of `want` may be signed at `now_ns`; 0: ask again at the returned time.
-    pub(crate) fn take(&mut self, want: usize, now_ns: u64) -> Result<usize, u64> {
+    pub(crate) fn take(&mut self, want: u32, now_ns: u64) -> Result<u32, u64> {
         if self.rate == 0 {
             return Ok(want);
         }
         let elapsed = now_ns.saturating_sub(self.last_ns);
         self.last_ns = self.last_ns.max(now_ns);
         self.tokens = self.tokens.saturating_add(elapsed.saturating_mul(u64::from(self.rate))).min(self.capacity);
-        match usize::try_from(self.tokens / TOKEN).unwrap_or(usize::MAX).min(want) {
+        match u32::try_from(self.tokens / TOKEN).unwrap_or(u32::MAX).min(want) {
             0 => Err(now_ns + (TOKEN - self.tokens).div_ceil(u64::from(self.rate))),
             taken => {
-                self.tokens -= taken as u64 * TOKEN;
+                self.tokens -= u64::from(taken) * TOKEN;
                 Ok(taken)
             }
         }
     }
 
     /// Gives back what was taken and not used.
-    pub(crate) fn give_back(&mut self, unused: usize) {
-        self.tokens = (self.tokens + unused as u64 * TOKEN).min(self.capacity);
+    pub(crate) fn give_back(&mut self, unused: u32) {
+        self.tokens = (self.tokens + u64::from(unused) * TOKEN).min(self.capacity);
     }
 }
 

@@ -7,7 +7,7 @@ use nearbench_core::{
     outcome::FailureKind,
     settle::{Fate, Proof, Settled},
 };
-use nearbench_store::{FileStore, ResultRow, StoreError, TransferRecord};
+use nearbench_store::{Recall, ResultRow, StoreError, TransferRecord};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
@@ -92,12 +92,12 @@ impl Tally {
     ///
     /// # Errors
     /// The store's, when it cannot be read.
-    pub fn recall(&self, store: &FileStore) -> Result<(), StoreError> {
+    pub async fn recall(&self, store: &impl Recall) -> Result<(), StoreError> {
         let accepted = |transfer: &TransferRecord| {
             self.recorder().recalled(transfer.phase, transfer.intended_ns, transfer.sent_ns);
         };
-        store.unsettled().iter().map(TransferRecord::from).for_each(|transfer| accepted(&transfer));
-        store.results(&mut |row| match row {
+        store.unsettled().await?.iter().map(TransferRecord::from).for_each(|transfer| accepted(&transfer));
+        let mut count = |row| match row {
             ResultRow::Settled { settled, transfers, .. } => {
                 let ended = |index: &usize| settled.settlement.fate(*index) != Fate::Requeue;
                 (0..transfers.len()).filter(ended).for_each(|index| accepted(&transfers[index]));
@@ -107,7 +107,8 @@ impl Tally {
                 transfers.iter().for_each(accepted);
                 self.withdrawn(transfers.into_iter(), Recorder::cancelled);
             }
-        })
+        };
+        store.results(&mut count).await
     }
 
     /// A wall-clock time as one of the load's; below zero where clocks differ.

@@ -7,7 +7,7 @@
 
 use crate::harness::Folder;
 use nearbench_core::settle::{DeathCertificate, Fate, Proof};
-use nearbench_store::{FileStore, ResultRow, Store};
+use nearbench_store::{FileStore, Recall, ResultRow, Store};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 use std::{
@@ -588,27 +588,25 @@ fn stored(path: &Path) -> Result<String, String> {
     let depth = runtime.block_on(store.depth()).map_err(|error| error.to_string())?;
     let mut executed = 0;
     let mut ends = BTreeMap::<&str, usize>::new();
-    store
-        .results(&mut |row| match row {
-            ResultRow::Settled { settled, transfers, .. } => {
-                let kind = match settled.proof {
-                    Proof::Executed(_) => {
-                        executed += (0..transfers.len())
-                            .filter(|index| settled.settlement.fate(*index) == Fate::Finalized)
-                            .count();
-                        return;
-                    }
-                    Proof::Dead(DeathCertificate::Expired { .. }) => "put back as Expired",
-                    Proof::Dead(DeathCertificate::Overtaken { .. }) => "put back as Overtaken",
-                    Proof::Dead(DeathCertificate::KeyGone { .. }) => "put back as KeyGone",
-                    Proof::Dead(DeathCertificate::Absent { .. }) => "put back as Absent",
-                    Proof::None => "without proof",
-                };
-                *ends.entry(kind).or_default() += transfers.len();
-            }
-            ResultRow::Cancelled { transfers } => *ends.entry("withdrawn").or_default() += transfers.len(),
-        })
-        .map_err(|error| error.to_string())?;
+    let mut count = |row| match row {
+        ResultRow::Settled { settled, transfers, .. } => {
+            let kind = match settled.proof {
+                Proof::Executed(_) => {
+                    executed +=
+                        (0..transfers.len()).filter(|index| settled.settlement.fate(*index) == Fate::Finalized).count();
+                    return;
+                }
+                Proof::Dead(DeathCertificate::Expired { .. }) => "put back as Expired",
+                Proof::Dead(DeathCertificate::Overtaken { .. }) => "put back as Overtaken",
+                Proof::Dead(DeathCertificate::KeyGone { .. }) => "put back as KeyGone",
+                Proof::Dead(DeathCertificate::Absent { .. }) => "put back as Absent",
+                Proof::None => "without proof",
+            };
+            *ends.entry(kind).or_default() += transfers.len();
+        }
+        ResultRow::Cancelled { transfers } => *ends.entry("withdrawn").or_default() += transfers.len(),
+    };
+    runtime.block_on(store.results(&mut count)).map_err(|error| error.to_string())?;
     let began = if store.meta("opening").is_some() { "" } else { "its load had not begun; " };
     let mut text = format!(
         "{began}{executed} transfers finalized, {} in open attempts, {} in the queue",

@@ -5,7 +5,7 @@ use nearbench_core::{
     Account, Amount,
     counts::Counts,
     measure::Recorder,
-    plan::{Arrivals, Phase},
+    plan::{Arrivals, Batch, Phase},
     schedule::Schedule,
 };
 use nearbench_load::{Offer, drive};
@@ -110,7 +110,8 @@ async fn a_driver_that_was_held_up_sends_everything_that_is_due_and_records_its_
     assert_eq!(recorder.lock().unwrap().counts().sent, 1000);
     let lane = LaneKey { account: "bench.near".parse().unwrap(), public_key: "ed25519:1".into() };
     store.acquire(&lane, LeaseId([1; 16]), Duration::from_secs(60)).await.unwrap();
-    let claim = store.claim(&lane, LeaseId([1; 16]), 2).await.unwrap().unwrap();
+    let claim =
+        store.claim(&lane, LeaseId([1; 16]), &Batch { min: 2, max: 2, depth_divisor: 1 }, 2).await.unwrap().unwrap();
     assert_eq!(claim.transfers[1].intended_ns, 10_000_000, "latencies count from when it was meant to arrive");
     assert_eq!(claim.transfers[1].sent_ns, 3_000_000_000, "and it says when it was handed over");
 }

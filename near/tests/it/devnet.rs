@@ -115,6 +115,7 @@ pub(crate) fn transfer(n: u8, receiver: &Account) -> Transfer {
         id: TransferId([n; 16]),
         receiver: receiver.clone(),
         amount: Amount(u128::from(n)),
+        memo: None,
         sequence: 0,
         phase: 0,
         intended_ns: 0,

@@ -3,13 +3,14 @@
 
 use crate::disk::{Disk, Keep};
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use nearbench_core::{
-    Account, Amount, Hash, Transfer, TransferId,
+    Account, Amount, Hash, Memo, Nonce, Transfer, TransferId,
+    plan::Batch,
     settle::{DeathCertificate, Fate, Proof, Settled, Settlement},
 };
 use nearbench_store::{
-    Attempt, AttemptId, ClaimId, FileStore, LaneKey, LeaseId, MemoryStore, ResultRow, Store, StoreError,
+    Attempt, AttemptId, ClaimId, FileStore, LaneKey, LeaseId, MemoryStore, Recall, ResultRow, Store, StoreError,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 use std::{
@@ -48,7 +49,8 @@ enum Step {
     Claim {
         worker: u8,
         lane: u8,
-        max: u8,
+        batch: Batch,
+        at_most: u8,
     },
     Release {
         nth: u8,
@@ -62,6 +64,16 @@ enum Step {
     Fence {
         worker: u8,
         lane: u8,
+    },
+    Reserve {
+        worker: u8,
+        lane: u8,
+        count: u8,
+    },
+    Raise {
+        worker: u8,
+        lane: u8,
+        floor: u8,
     },
     Settle {
         nth: u8,
@@ -106,11 +118,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => who().prop_map(|(worker, lane)| Step::Acquire { worker, lane }),
         1 => who().prop_map(|(worker, lane)| Step::Renew { worker, lane }),
         1 => who().prop_map(|(worker, lane)| Step::Leave { worker, lane }),
-        4 => (who(), count()).prop_map(|((worker, lane), max)| Step::Claim { worker, lane, max }),
+        4 => (who(), (0u32..20, count(), 0u32..4), count()).prop_map(|((worker, lane), (min, max, depth_divisor), at_most)| {
+            Step::Claim { worker, lane, batch: Batch { min, max: max.into(), depth_divisor }, at_most }
+        }),
         1 => any::<u8>().prop_map(|nth| Step::Release { nth }),
         4 => (who(), any::<u8>(), 0u8..3)
             .prop_map(|((worker, lane), nth, nonce_up)| Step::Commit { worker, lane, nth, nonce_up }),
         1 => who().prop_map(|(worker, lane)| Step::Fence { worker, lane }),
+        1 => (who(), 0u8..5).prop_map(|((worker, lane), count)| Step::Reserve { worker, lane, count }),
+        1 => (who(), any::<u8>()).prop_map(|((worker, lane), floor)| Step::Raise { worker, lane, floor }),
         4 => (any::<u8>(), settlement()).prop_map(|(nth, settlement)| Step::Settle { nth, settlement }),
         1 => (who(), any::<u8>()).prop_map(|((worker, lane), nth)| Step::Stale { worker, lane, nth }),
         1 => Just(Step::Cancel),
@@ -141,7 +157,9 @@ struct Model {
     results: Vec<ResultRow>,
     /// Holder and the time at which the lease ends.
     leases: [Option<(u8, u64)>; LANES as usize],
-    high_water: [u64; LANES as usize],
+    /// The highest nonce that an attempt used, and the highest that was reserved.
+    used: [Nonce; LANES as usize],
+    reserved: [Nonce; LANES as usize],
 }
 
 impl Model {
@@ -175,7 +193,14 @@ impl Model {
         let transfers = claim.map(|nth| self.claims.remove(nth).1).unwrap_or_default();
         self.leave(&transfers);
         self.open.push(Open { id: None, lane, nonce, transfers });
-        self.high_water[lane as usize] = nonce;
+        self.used[lane as usize] = nonce;
+        self.reserved[lane as usize] = self.reserved[lane as usize].max(nonce);
+    }
+
+    fn reserve(&mut self, lane: u8, count: u8) -> Nonce {
+        let reserved = &mut self.reserved[lane as usize];
+        *reserved += Nonce::from(count);
+        *reserved + 1 - Nonce::from(count)
     }
 
     fn settle(&mut self, nth: usize, settlement: Settlement) {
@@ -205,6 +230,7 @@ impl Model {
         self.queue = self.places.clone();
         self.claims.clear();
         self.leases = Default::default();
+        self.reserved = self.used;
         self
     }
 
@@ -287,8 +313,9 @@ impl Backend for OnDisk {
 
     fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
         let mut results = Vec::new();
-        self.store.results(&mut |result| results.push(result)).unwrap();
-        Some((results, self.store.unsettled()))
+        // A file is read at once.
+        self.store.results(&mut |result| results.push(result)).now_or_never().unwrap().unwrap();
+        Some((results, self.store.unsettled().now_or_never().unwrap().unwrap()))
     }
 
     fn fail_after(&mut self, writes: u8) {
@@ -310,6 +337,7 @@ pub(crate) fn transfer(n: u64) -> Transfer {
         id: TransferId(id),
         receiver: Account::new(if n.is_multiple_of(3) { "user.near" } else { "another.near" }).unwrap(),
         amount: Amount(u128::from(n) << 60),
+        memo: n.is_multiple_of(5).then(|| Memo::new(&format!("for {n}")).unwrap()),
         sequence: n,
         phase: n as u16,
         intended_ns: n * 1_000,
@@ -323,6 +351,11 @@ pub(crate) fn key(lane: u8) -> LaneKey {
 
 pub(crate) fn lease(worker: u8) -> LeaseId {
     LeaseId([worker; 16])
+}
+
+/// As many as there are, up to `count`.
+pub(crate) fn whole(count: u32) -> Batch {
+    Batch { min: count, max: count, depth_divisor: 1 }
 }
 
 pub(crate) fn attempt(nonce: u64) -> Attempt {
@@ -443,7 +476,7 @@ impl<B: Backend> World<B> {
     async fn claim_all(&self) -> Vec<u64> {
         let lane = key(LANES);
         self.store().acquire(&lane, lease(0), TTL).await.unwrap();
-        let claim = self.store().claim(&lane, lease(0), usize::MAX).await.unwrap();
+        let claim = self.store().claim(&lane, lease(0), &whole(u32::MAX), u32::MAX).await.unwrap();
         claim.map(|claim| numbers(&claim.transfers)).unwrap_or_default()
     }
 
@@ -455,12 +488,12 @@ impl<B: Backend> World<B> {
         self.over.0.extend(self.model.claims.iter().map(|(id, _)| *id));
         let (results, unsettled) = self.backend.kept().unwrap();
         let depth = self.store().depth().await.unwrap();
-        let mut high_water = [0; LANES as usize];
+        let mut used = [0; LANES as usize];
         let mut open = Vec::new();
         for lane in 0..LANES {
             let found = self.store().acquire(&key(lane), lease(0), TTL).await.unwrap();
             self.store().release_lane(&key(lane), lease(0)).await.unwrap();
-            high_water[lane as usize] = found.high_water;
+            used[lane as usize] = found.high_water;
             for (id, attempt, transfers) in found.open {
                 assert_eq!(attempt, self::attempt(attempt.nonce));
                 open.push(Open { id: Some(id), lane, nonce: attempt.nonce, transfers: numbers(&transfers) });
@@ -474,13 +507,13 @@ impl<B: Backend> World<B> {
             };
             model.results == results
                 && model.unsettled() == unsettled
-                && model.high_water == high_water
+                && model.used == used
                 && model.open.len() == open.len()
                 && model.open.iter().zip(&open).all(|(a, b)| opened(a, b))
         };
         let at = self.since.iter().rposition(found);
         let Some(at) = at else {
-            panic!("found {results:?} {unsettled:?} {high_water:?} {open:?}, and none of {:#?}", self.since)
+            panic!("found {results:?} {unsettled:?} {used:?} {open:?}, and none of {:#?}", self.since)
         };
         let mut model = self.since.swap_remove(at).after_crash();
         model.open = open;
@@ -558,7 +591,7 @@ impl<B: Backend> World<B> {
                     return;
                 }
                 let found = answer.unwrap();
-                assert_eq!(found.high_water, after.high_water[lane as usize]);
+                assert_eq!(found.high_water, after.reserved[lane as usize]);
                 let mut open: Vec<_> = after.open.iter().filter(|open| open.lane == lane).cloned().collect();
                 open.sort_by_key(|open| open.nonce);
                 let found: Vec<_> = found
@@ -591,18 +624,21 @@ impl<B: Backend> World<B> {
                     self.done(after);
                 }
             }
-            Step::Claim { worker, lane, max } => {
-                let answer = or_crash!(self, after, self.store().claim(&key(lane), lease(worker), max as usize).await);
+            Step::Claim { worker, lane, batch, at_most } => {
+                let answer = self.store().claim(&key(lane), lease(worker), &batch, at_most.into()).await;
+                let answer = or_crash!(self, after, answer);
                 if !self.holds(worker, lane) {
                     assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
                     return;
                 }
-                let take = (max as usize).min(after.queue.len());
-                let expected: Vec<u64> = after.queue.drain(..take).collect();
+                let depth = after.queue.len() as u64;
+                let take = nearbench_core::batch::size(depth, &batch, at_most.into());
+                let expected: Vec<u64> = after.queue.drain(..take as usize).collect();
                 match answer.unwrap() {
                     None => assert!(expected.is_empty()),
                     Some(claim) => {
                         assert_eq!(numbers(&claim.transfers), expected);
+                        assert_eq!((claim.nonce, claim.depth), (after.reserve(lane, 1), depth));
                         after.claims.push((claim.id, expected));
                     }
                 }
@@ -623,7 +659,7 @@ impl<B: Backend> World<B> {
                 }
                 let nth = nth as usize % after.claims.len();
                 let claim = after.claims[nth].0;
-                let nonce = after.high_water[lane as usize] + u64::from(nonce_up);
+                let nonce = after.used[lane as usize] + u64::from(nonce_up);
                 let may = self.holds(worker, lane);
                 let committed = may && nonce_up > 0;
                 if committed {
@@ -642,7 +678,7 @@ impl<B: Backend> World<B> {
                 }
             }
             Step::Fence { worker, lane } => {
-                let nonce = after.high_water[lane as usize] + 1;
+                let nonce = after.used[lane as usize] + 1;
                 let may = self.holds(worker, lane);
                 if may {
                     after.commit(lane, nonce, None);
@@ -655,6 +691,28 @@ impl<B: Backend> World<B> {
                 } else {
                     assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
                 }
+            }
+            Step::Reserve { worker, lane, count } => {
+                let answer = self.store().reserve(&key(lane), lease(worker), count.into()).await;
+                let answer = or_crash!(self, after, answer);
+                if !self.holds(worker, lane) {
+                    assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
+                    return;
+                }
+                assert_eq!(answer.unwrap(), after.reserve(lane, count));
+                self.done(after);
+            }
+            Step::Raise { worker, lane, floor } => {
+                let answer = self.store().raise(&key(lane), lease(worker), floor.into()).await;
+                let answer = or_crash!(self, after, answer);
+                if !self.holds(worker, lane) {
+                    assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
+                    return;
+                }
+                answer.unwrap();
+                let reserved = &mut after.reserved[lane as usize];
+                *reserved = (*reserved).max(floor.into());
+                self.done(after);
             }
             Step::Settle { nth, settlement } => {
                 if after.open.is_empty() {
@@ -673,7 +731,7 @@ impl<B: Backend> World<B> {
                     let answer = or_crash!(self, after, self.store().release(id).await);
                     assert_eq!(answer, Err(StoreError::ClaimLost(id)));
                     if self.holds(worker, lane) {
-                        let nonce = after.high_water[lane as usize] + 1;
+                        let nonce = after.used[lane as usize] + 1;
                         let answer = self.store().commit(&key(lane), lease(worker), Some(id), attempt(nonce)).await;
                         assert_eq!(or_crash!(self, after, answer), Err(StoreError::ClaimLost(id)));
                     }

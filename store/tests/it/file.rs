@@ -1,19 +1,27 @@
 //! What a store in a file promises beside the trait: its opening, its errors, its groups, what it keeps.
 
 use crate::{
-    conformance::{TTL, attempt, key, lease, numbers, settled, transfer},
+    conformance::{TTL, attempt, key, lease, numbers, settled, transfer, whole},
     disk::{Disk, Keep},
 };
 use futures_util::{
     FutureExt,
     future::{join_all, poll_immediate},
 };
-use nearbench_core::settle::{Fate, Settlement};
-use nearbench_store::{FileStore, OpenError, ResultRow, Store, StoreError};
+use nearbench_core::{
+    Transfer,
+    settle::{Fate, Settlement},
+};
+use nearbench_store::{FileStore, OpenError, Recall, ResultRow, Store, StoreError};
 use proptest::prelude::*;
 use redb::{Database, TableDefinition};
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, pin::pin};
 use tokio::time::Instant;
+
+/// What is not settled.
+fn unsettled(store: &FileStore) -> Vec<Transfer> {
+    store.unsettled().now_or_never().unwrap().unwrap()
+}
 
 fn refusal(opened: Result<FileStore, OpenError>) -> OpenError {
     opened.err().expect("it is refused")
@@ -41,7 +49,7 @@ async fn a_new_file_is_the_owners_alone_and_never_replaces_one() {
     assert!(matches!(error, OpenError::Exists { .. }), "{error}");
     assert!(error.to_string().contains("run.store"), "{error}");
     let store = FileStore::open(&path).unwrap();
-    assert_eq!(store.unsettled(), [transfer(7)], "what was there is there");
+    assert_eq!(unsettled(&store), [transfer(7)], "what was there is there");
 }
 
 #[test]
@@ -96,7 +104,7 @@ fn what_is_no_whole_store_is_refused_and_left_as_it_was() {
             // A tail that held nothing yet may be missing; then it is whole.
             fs::write(&path, &file[..length]).unwrap();
             match FileStore::open(&path) {
-                Ok(store) => assert_eq!(store.unsettled(), (0..300).map(transfer).collect::<Vec<_>>()),
+                Ok(store) => assert_eq!(unsettled(&store), (0..300).map(transfer).collect::<Vec<_>>()),
                 Err(_) => {
                     let error = is_refused(&path, &file[..length]);
                     assert!(matches!(error, OpenError::Damaged { .. }), "{length}: {error}");
@@ -121,7 +129,7 @@ fn a_creation_that_was_cut_off_is_refused() {
         for keep in [Keep::Nothing, Keep::Everything] {
             match FileStore::open_on(disk.after_crash(keep), "run.store") {
                 // All was written, though nobody heard that it was.
-                Ok(store) => assert!(store.unsettled().is_empty()),
+                Ok(store) => assert!(unsettled(&store).is_empty()),
                 Err(error) => {
                     opened = true;
                     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
@@ -172,7 +180,7 @@ proptest! {
         match FileStore::open_on(disk.clone(), "run.store") {
             Ok(store) => {
                 // The meta value came last: its commit may be the one that rotted, and it may not.
-                prop_assert_eq!(numbers(&store.unsettled()), (0..300).collect::<Vec<_>>());
+                prop_assert_eq!(numbers(&unsettled(&store)), (0..300).collect::<Vec<_>>());
             }
             Err(_) => prop_assert!(disk.bytes() == bytes, "it was refused, and changed"),
         }
@@ -186,7 +194,7 @@ async fn a_full_disk_ends_the_store_and_loses_nothing_confirmed() {
     store.push(vec![transfer(1)], 10).await.unwrap();
     let lane = key(0);
     store.acquire(&lane, lease(0), TTL).await.unwrap();
-    let claim = store.claim(&lane, lease(0), 1).await.unwrap().unwrap();
+    let claim = store.claim(&lane, lease(0), &whole(1), 1).await.unwrap().unwrap();
     disk.fail_after(1, io::ErrorKind::StorageFull);
     let failure = store.push(vec![transfer(2)], 10).await.unwrap_err();
     let StoreError::File { file, cause } = &failure else { panic!("{failure}") };
@@ -204,7 +212,7 @@ async fn a_full_disk_ends_the_store_and_loses_nothing_confirmed() {
     store.wait_for_work().await;
     drop(store);
     let store = FileStore::open_on(Disk::holding(disk.bytes()), "run.store").unwrap();
-    assert_eq!(store.unsettled()[0], transfer(1));
+    assert_eq!(unsettled(&store)[0], transfer(1));
 }
 
 #[tokio::test]
@@ -230,7 +238,7 @@ async fn a_writer_that_panics_ends_the_store_instead_of_leaving_all_to_wait() {
     // Closing what panicked within panics again.
     std::mem::forget(store);
     let store = FileStore::open_on(disk.after_crash(Keep::Nothing), "run.store").unwrap();
-    assert_eq!(store.unsettled(), [transfer(1)]);
+    assert_eq!(unsettled(&store), [transfer(1)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,7 +273,7 @@ async fn what_comes_while_a_group_is_written_goes_with_the_next() {
     for other in &mut others {
         assert_eq!(poll_immediate(other).await, None, "confirmed before it is on disk");
     }
-    assert!(store.results(&mut |_| ()).is_ok(), "reading goes on meanwhile");
+    assert!(store.results(&mut |_| ()).await.is_ok(), "reading goes on meanwhile");
     disk.let_go();
     assert_eq!(first.await, Ok(1));
     assert!(join_all(others).await.iter().all(|taken| *taken == Ok(1)));
@@ -285,7 +293,7 @@ async fn what_came_and_went_within_a_group_leaves_its_result_alone() {
     // Its life is one group, since nothing is written meanwhile.
     let mut pushed = pin!(store.push(vec![transfer(0xabc)], 10));
     assert_eq!(poll_immediate(&mut pushed).await, None);
-    let claim = store.claim(&lane, lease(0), 10).await.unwrap().unwrap();
+    let claim = store.claim(&lane, lease(0), &whole(10), 10).await.unwrap().unwrap();
     let mut committed = pin!(store.commit(&lane, lease(0), Some(claim.id), attempt(1)));
     assert_eq!(poll_immediate(&mut committed).await, None);
     disk.let_go();
@@ -336,8 +344,8 @@ async fn values_and_results_outlive_the_process() {
         ResultRow::Cancelled { transfers } => cancelled.extend(transfers),
         ResultRow::Settled { .. } => panic!("nothing was settled"),
     };
-    store.results(&mut visit).unwrap();
+    store.results(&mut visit).await.unwrap();
     assert_eq!(cancelled, many.iter().map(Into::into).collect::<Vec<_>>());
-    assert_eq!(store.unsettled(), []);
+    assert_eq!(unsettled(&store), []);
     assert!(store.wait_for_work().now_or_never().is_none());
 }

@@ -32,6 +32,7 @@ pub(crate) fn transfer(n: u64) -> Transfer {
         id: TransferId::derive(&[7; 32], &n.to_le_bytes()),
         receiver: Account::new(&format!("user-{}.ft-benchmark.testnet", n % 100)).unwrap(),
         amount: Amount(1),
+        memo: None,
         sequence: n,
         phase: 0,
         intended_ns: 0,

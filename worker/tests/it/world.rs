@@ -22,7 +22,7 @@ use nearbench_near::{
     provision::{Desired, Provisioned, provision},
     transport::{Response, Transport, TransportError},
 };
-use nearbench_store::{FileStore, ResultRow, Store};
+use nearbench_store::{FileStore, Recall, ResultRow, Store};
 use nearbench_worker::{Drained, Engine, Finality, Setup, Tally};
 use std::{
     collections::BTreeMap,
@@ -343,6 +343,7 @@ impl World {
                 receiver: receiver(n)
                     .map_or_else(|| self.receivers[n as usize % 4].clone(), |name| name.parse().unwrap()),
                 amount: Amount(1),
+                memo: None,
                 sequence: n,
                 phase: 0,
                 intended_ns: 0,
@@ -409,7 +410,7 @@ impl World {
         };
         let results = Results::new(&tally.recorder(), ["all"], &observed).unwrap();
         deeds.errors.extend(results.errors);
-        store.results(&mut |row| deeds.saw(&row)).unwrap();
+        store.results(&mut |row| deeds.saw(&row)).await.unwrap();
         // The audit asks an endpoint that works.
         self.fail(|_| Fault::None);
         let chain_faults = self.hits();
