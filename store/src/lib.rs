@@ -234,3 +234,52 @@ pub trait Recall: Store {
     /// their places among them, then those in attempts.
     fn unsettled(&self) -> impl Future<Output = Result<Vec<Transfer>, StoreError>> + Send;
 }
+
+/// One worker of a fleet: random, chosen when its process starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub [u8; 16]);
+
+/// What all workers of a fleet are to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Carry transfers to the chain.
+    #[default]
+    Work,
+    /// Sign nothing more, and leave to a person what has no proof.
+    Abandon,
+}
+
+/// How a fleet stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// What is to be done.
+    pub order: Order,
+    /// The workers whose last word still holds.
+    pub workers: Vec<WorkerId>,
+    /// The lanes that somebody holds, and what is left of each lease.
+    pub leases: Vec<(LaneKey, Duration)>,
+}
+
+/// A store that the workers of a fleet share, each a process of its own.
+pub trait Fleet: Recall {
+    /// Says that a worker lives, for `ttl` from now, and leaves what it measured so far, in place of what it left
+    /// before; how the fleet stands.
+    fn beat(
+        &self,
+        worker: WorkerId,
+        ttl: Duration,
+        measured: Bytes,
+    ) -> impl Future<Output = Result<Standing, StoreError>> + Send;
+
+    /// Takes a worker that ends in order off the list. What it measured stays.
+    fn leave(&self, worker: WorkerId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Tells all workers what to do; each hears of it at its next beat.
+    fn order(&self, order: Order) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What every worker left, those too that are gone.
+    fn measured(&self) -> impl Future<Output = Result<Vec<(WorkerId, Bytes)>, StoreError>> + Send;
+
+    /// Lets the nonces of lanes that nobody holds yet go on above what the chain has seen of their keys; none is lowered.
+    fn seed(&self, lanes: &[(LaneKey, Nonce)]) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
