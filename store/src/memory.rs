@@ -1,25 +1,120 @@
 //! The backend that lives and dies with its process.
 
-use crate::{Attempt, AttemptId, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, Store, StoreError, state::State};
+use crate::{
+    Attempt, AttemptId, Claim, ClaimId, Depth, Fleet, Lane, LaneKey, LeaseId, Order, Recall, ResultRow, Standing, Store,
+    StoreError, TransferRecord, WorkerId,
+    state::{Journal, Open, State},
+};
+use bytes::Bytes;
 use nearbench_core::{Nonce, Transfer, plan::Batch, settle::Settled};
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// A store in this process's memory. Nothing is kept of a transfer once it is settled.
+/// A store in this process's memory. Nothing is kept of a transfer once it is settled, unless it is for a fleet.
 #[derive(Default)]
 pub struct MemoryStore {
-    state: Mutex<State<()>>,
+    state: Mutex<State<Results>>,
     /// Wakes one waiter for each batch of work; a waiter that leaves work behind wakes the next.
     work: Notify,
+    roll: Mutex<Roll>,
+}
+
+/// The results, where somebody is to read them.
+#[derive(Default)]
+struct Results(Option<Vec<ResultRow>>);
+
+impl Journal for Results {
+    fn attempt_settled(&mut self, _: AttemptId, open: Open, settled: &Settled) {
+        if let Some(rows) = &mut self.0 {
+            let Attempt { hash, nonce, .. } = open.attempt;
+            let transfers = open.transfers.iter().map(TransferRecord::from).collect();
+            rows.push(ResultRow::Settled { hash, nonce, settled: settled.clone(), transfers });
+        }
+    }
+
+    fn cancelled(&mut self, transfers: &[Transfer]) {
+        if let Some(rows) = &mut self.0 {
+            rows.push(ResultRow::Cancelled { transfers: transfers.iter().map(TransferRecord::from).collect() });
+        }
+    }
+}
+
+/// The workers of a fleet.
+#[derive(Default)]
+struct Roll {
+    order: Order,
+    /// Until when each one's last word holds, while it lives, and what it measured.
+    workers: BTreeMap<[u8; 16], (Option<Instant>, Bytes)>,
 }
 
 impl MemoryStore {
-    fn lock(&self) -> MutexGuard<'_, State<()>> {
+    /// A store for the workers of a fleet, all in this process: it keeps the results, and a lane's new holder puts back what
+    /// an earlier one claimed and did not sign.
+    pub fn of_a_fleet() -> Self {
+        let store = Self::default();
+        store.lock().journal = Results(Some(Vec::new()));
+        store
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<Results>> {
         // A panic elsewhere cannot leave a half-done step: every step checks first and then only moves values.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn roll(&self) -> MutexGuard<'_, Roll> {
+        self.roll.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recall for MemoryStore {
+    async fn results(&self, visit: &mut (dyn FnMut(ResultRow) + Send)) -> Result<(), StoreError> {
+        let rows = self.lock().journal.0.clone().unwrap_or_default();
+        rows.into_iter().for_each(visit);
+        Ok(())
+    }
+
+    async fn unsettled(&self) -> Result<Vec<Transfer>, StoreError> {
+        Ok(self.lock().unsettled().cloned().collect())
+    }
+}
+
+impl Fleet for MemoryStore {
+    async fn beat(&self, worker: WorkerId, ttl: Duration, measured: Bytes) -> Result<Standing, StoreError> {
+        let now = Instant::now();
+        let mut roll = self.roll();
+        roll.workers.insert(worker.0, (Some(now + ttl), measured));
+        let lives = |until: &Option<Instant>| until.is_some_and(|until| now < until);
+        let workers = roll.workers.iter().filter(|(_, (until, _))| lives(until)).map(|(id, _)| WorkerId(*id)).collect();
+        let state = self.lock();
+        let leases = state.leases().filter(|(.., until)| now < *until);
+        let leases = leases.map(|(lane, _, until)| (lane.clone(), until - now)).collect();
+        Ok(Standing { order: roll.order, workers, leases })
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<(), StoreError> {
+        if let Some((until, _)) = self.roll().workers.get_mut(&worker.0) {
+            *until = None;
+        }
+        Ok(())
+    }
+
+    async fn order(&self, order: Order) -> Result<(), StoreError> {
+        self.roll().order = order;
+        Ok(())
+    }
+
+    async fn measured(&self) -> Result<Vec<(WorkerId, Bytes)>, StoreError> {
+        Ok(self.roll().workers.iter().map(|(id, (_, measured))| (WorkerId(*id), measured.clone())).collect())
+    }
+
+    async fn seed(&self, lanes: &[(LaneKey, Nonce)]) -> Result<(), StoreError> {
+        let (mut state, now) = (self.lock(), Instant::now());
+        lanes.iter().for_each(|(lane, floor)| state.seed(lane, *floor, now));
+        Ok(())
     }
 }
 
@@ -33,7 +128,14 @@ impl Store for MemoryStore {
     }
 
     async fn acquire(&self, lane: &LaneKey, lease: LeaseId, ttl: Duration) -> Result<Lane, StoreError> {
-        self.lock().acquire(lane, lease, ttl, Instant::now())
+        let mut state = self.lock();
+        let before = state.leases().find(|(known, ..)| *known == lane).map(|(_, holder, _)| holder);
+        let taken = state.acquire(lane, lease, ttl, Instant::now())?;
+        if state.journal.0.is_some() && before != Some(lease) {
+            state.take_back(lane);
+            self.work.notify_one();
+        }
+        Ok(taken)
     }
 
     async fn renew(&self, lane: &LaneKey, lease: LeaseId, ttl: Duration) -> Result<(), StoreError> {

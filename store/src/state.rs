@@ -77,6 +77,7 @@ struct Place {
 }
 
 struct Claimed {
+    lane: LaneKey,
     transfers: Arc<[Transfer]>,
     places: Vec<Place>,
 }
@@ -311,6 +312,28 @@ impl<J: Journal> State<J> {
         Ok(())
     }
 
+    /// Every lease that was given, run out or not.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = (&LaneKey, LeaseId, Instant)> {
+        self.lanes.iter().filter_map(|(lane, held)| held.lease.map(|(lease, until)| (lane, lease, until)))
+    }
+
+    /// Lets the nonces of a lane that nobody holds go on above `floor`.
+    pub(crate) fn seed(&mut self, lane: &LaneKey, floor: Nonce, now: Instant) {
+        let held = self.lanes.entry(lane.clone()).or_default();
+        if held.lease.is_none_or(|(_, until)| until <= now) {
+            held.reserved = held.reserved.max(floor);
+        }
+    }
+
+    /// Puts back what an earlier holder of the lane claimed and did not sign: its claims are refused from now on.
+    pub(crate) fn take_back(&mut self, lane: &LaneKey) {
+        let left: Vec<_> = self.claims.iter().filter(|(_, claimed)| claimed.lane == *lane).map(|(id, _)| *id).collect();
+        for claim in left {
+            // It was there a moment ago.
+            let _ = self.release(claim);
+        }
+    }
+
     pub(crate) fn claim(
         &mut self,
         lane: &LaneKey,
@@ -345,7 +368,7 @@ impl<J: Journal> State<J> {
         self.claimed += transfers.len() as u64;
         let id = ClaimId(self.id());
         let transfers: Arc<[Transfer]> = transfers.into();
-        self.claims.insert(id, Claimed { transfers: transfers.clone(), places });
+        self.claims.insert(id, Claimed { lane: lane.clone(), transfers: transfers.clone(), places });
         Ok(Some(Claim { id, nonce, depth, transfers }))
     }
 
