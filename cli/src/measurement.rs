@@ -29,7 +29,7 @@ use nearbench_near::{
     provision::Provisioned,
 };
 use nearbench_store::{FileStore, Recall, ResultRow, StoreError};
-use nearbench_worker::{Engine, Finality, Setup, Tally};
+use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally};
 use rand::Rng;
 use std::{
     collections::HashMap,
@@ -174,6 +174,7 @@ impl Measurement<'_> {
             finality: finality.clone(),
             tally: tally.clone(),
             lanes: chain.signers.lanes.iter().cloned().zip(provisioned.lanes.iter().map(|lane| lane.nonce)).collect(),
+            lease: LEASE,
             token: plan.token.contract_id.clone(),
             engine: plan.engine,
             limits: provisioned.limits,

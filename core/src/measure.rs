@@ -4,6 +4,7 @@
 //! no clock: every time is in nanoseconds since the load's start. What it holds becomes numbers in `report`.
 
 use crate::{counts::Counts, histogram::Histogram, schedule::Schedule};
+use std::borrow::Cow;
 
 /// How long after the load's end things are still counted by the second. What comes later is in the totals only.
 const DRAIN_BOUND_S: u64 = 3_600;
@@ -24,7 +25,7 @@ pub struct Recorder {
     schedule: Schedule,
     phases: Vec<PhaseRecord>,
     seconds: Vec<Second>,
-    errors: Vec<(&'static str, u64)>,
+    errors: Vec<(Cow<'static, str>, u64)>,
     nonce_conflicts: u64,
     queue_depth: u64,
 }
@@ -247,7 +248,8 @@ impl Recorder {
     }
 
     /// Counts an error that happened so many times.
-    pub fn errors(&mut self, label: &'static str, times: u64) {
+    pub fn errors(&mut self, label: impl Into<Cow<'static, str>>, times: u64) {
+        let label = label.into();
         if let Some((_, count)) = self.errors.iter_mut().find(|(known, _)| *known == label) {
             *count += times;
         } else if self.errors.len() < MAX_LABELS {
@@ -255,13 +257,13 @@ impl Recorder {
         } else if let Some((_, count)) = self.errors.iter_mut().find(|(known, _)| *known == OTHER) {
             *count += times;
         } else {
-            self.errors.push((OTHER, times));
+            self.errors.push((OTHER.into(), times));
         }
     }
 
-    /// A node refused a transaction because of its nonce.
-    pub fn nonce_conflict(&mut self) {
-        self.nonce_conflicts += 1;
+    /// A node refused so many transactions because of their nonce.
+    pub fn nonce_conflicts(&mut self, times: u64) {
+        self.nonce_conflicts += times;
     }
 
     /// The queue was `depth` deep.
@@ -285,7 +287,7 @@ impl Recorder {
             mine.merge(theirs);
         }
         for (label, times) in &other.errors {
-            self.errors(label, *times);
+            self.errors(label.clone(), *times);
         }
         self.nonce_conflicts += other.nonce_conflicts;
         self.queue_depth = self.queue_depth.max(other.queue_depth);
@@ -341,11 +343,11 @@ impl Recorder {
         all
     }
 
-    pub(crate) fn error_counts(&self) -> &[(&'static str, u64)] {
+    pub(crate) fn error_counts(&self) -> &[(Cow<'static, str>, u64)] {
         &self.errors
     }
 
-    pub(crate) fn nonce_conflicts(&self) -> u64 {
+    pub(crate) fn nonce_conflict_count(&self) -> u64 {
         self.nonce_conflicts
     }
 

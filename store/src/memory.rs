@@ -1,8 +1,8 @@
 //! The backend that lives and dies with its process.
 
 use crate::{
-    Attempt, AttemptId, Claim, ClaimId, Depth, Fleet, Lane, LaneKey, LeaseId, Order, Recall, ResultRow, Standing, Store,
-    StoreError, TransferRecord, WorkerId,
+    Attempt, AttemptId, Claim, ClaimId, Depth, Fleet, Lane, LaneKey, LeaseId, Order, Recall, ResultRow, Standing,
+    Store, StoreError, TransferRecord, WorkerId,
     state::{Journal, Open, State},
 };
 use bytes::Bytes;

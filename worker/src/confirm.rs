@@ -43,11 +43,13 @@ enum Evidence {
 }
 
 /// Confirms in a task of its own. `place` is given back as soon as the execution is seen: waiting for finality
-/// occupies nothing on the chain. Gathering evidence can be broken off; settling cannot.
+/// occupies nothing on the chain. Gathering evidence can be broken off; settling cannot. Once the lane is gone, what has no
+/// evidence yet is its next holder's.
 pub(crate) fn spawn<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, open: Open, place: Option<Place>) {
-    let tracker = shared.tasks.clone();
+    let tracker = lane.tasks.clone();
     tracker.spawn(async move {
-        let evidence = shared.abandon.run_until_cancelled(gather(&shared, &lane, &open, place)).await;
+        let evidence = shared.abandon.run_until_cancelled(gather(&shared, &lane, &open, place));
+        let Some(evidence) = lane.gone.run_until_cancelled(evidence).await else { return };
         lane.open().remove(open.attempt.nonce);
         match evidence {
             Some(Evidence::Landed(landed, executed)) => settle_landed(&shared, &lane, &open, &landed, executed).await,
@@ -251,16 +253,15 @@ async fn outcome<S: Store>(
 /// No answer. What the endpoint is to blame for is counted where it is asked.
 fn unanswered<S: Store>(shared: &Shared<S>, open: &Open, error: &RpcError) {
     if !error.fault.is_endpoints() {
-        shared.tally.recorder().error(error.fault.label());
+        shared.tally.mishap(error.fault.label());
     }
     tracing::debug!(hash = %open.attempt.hash, %error, "no answer; trying again");
 }
 
 fn note<S: Store>(shared: &Shared<S>, refusal: &Refusal) {
-    let mut recorder = shared.tally.recorder();
-    recorder.error(refusal.label());
+    shared.tally.mishap(refusal.label());
     if matches!(refusal, Refusal::NonceTooLow { .. } | Refusal::NonceTooHigh { .. }) {
-        recorder.nonce_conflict();
+        shared.tally.nonce_conflict();
     }
 }
 

@@ -15,20 +15,25 @@ use nearbench_near::{
     Client, Signer,
     transaction::{MAX_ENVELOPE_BYTES, MAX_TRANSFER_ACTION_BYTES},
 };
-use nearbench_store::{LaneKey, LeaseId, Store, StoreError};
+use nearbench_store::{Lane as StoredLane, LaneKey, LeaseId, Store, StoreError};
 use rand::Rng;
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
     sync::{Notify, Semaphore},
+    task::AbortHandle,
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
-/// How long a lane is ours without a word from us.
-const LEASE: Duration = Duration::from_secs(30);
+/// How long a lane is ours without a word from us, where nobody waits for it.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// How long a store that does not answer is waited for when a lane is given back.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Between two looks at what a drain still waits for.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
@@ -43,8 +48,10 @@ pub struct Setup<S> {
     pub finality: Finality,
     /// Where results are counted.
     pub tally: Arc<Tally>,
-    /// One lane each, with its key's nonce on chain.
+    /// The lanes to begin with, with their keys' nonces on chain.
     pub lanes: Vec<(Signer, Nonce)>,
+    /// How long a lane is ours without a word from us.
+    pub lease: Duration,
     /// The token whose `ft_transfer` is called.
     pub token: Account,
     /// How to work.
@@ -72,7 +79,9 @@ pub(crate) struct Shared<S> {
     pub(crate) validity_period: u64,
     pub(crate) concurrency: Arc<Semaphore>,
     pacer: Mutex<Pacer>,
-    pub(crate) tasks: TaskTracker,
+    lease: Duration,
+    /// Cancelled to stop all lanes, and those that are still to come.
+    stop: CancellationToken,
     /// Cancelled when waiting for proof is to end.
     pub(crate) abandon: CancellationToken,
     /// Notified whenever an attempt was settled or a lane stopped.
@@ -93,7 +102,13 @@ impl<S> Shared<S> {
 /// A running engine.
 pub struct Engine<S> {
     shared: Arc<Shared<S>>,
-    lanes: Vec<Arc<Lane>>,
+    lanes: Mutex<BTreeMap<LaneKey, Held>>,
+}
+
+/// A lane that is ours, or was and is not given back yet.
+struct Held {
+    lane: Arc<Lane>,
+    keeper: AbortHandle,
 }
 
 /// How a drain ended.
@@ -117,7 +132,7 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// When a lane is held by another worker; no lane is kept then.
     pub async fn start(setup: Setup<S>) -> Result<Self, EngineError> {
-        let Setup { store, client, finality, tally, lanes, token, engine, limits } = setup;
+        let Setup { store, client, finality, tally, lanes, lease, token, engine, limits } = setup;
         let weight = batch::Weight {
             gas_per_transfer: engine.gas_per_transfer,
             bytes_per_action: MAX_TRANSFER_ACTION_BYTES as u64,
@@ -128,9 +143,10 @@ impl<S: Store> Engine<S> {
             validity_period: limits.transaction_validity_period,
             concurrency: Arc::new(Semaphore::new(engine.concurrency as usize)),
             pacer: Mutex::new(Pacer::new(engine.max_tps, engine.batch.max)),
-            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
             abandon: CancellationToken::new(),
             progress: Notify::new(),
+            lease,
             store,
             client,
             finality,
@@ -138,36 +154,85 @@ impl<S: Store> Engine<S> {
             token,
             engine,
         });
-        let stop = CancellationToken::new();
-        let mut held = Vec::with_capacity(lanes.len());
+        let started = Self { shared, lanes: Mutex::default() };
+        let mut acquired = Vec::with_capacity(lanes.len());
         for (signer, key_nonce) in lanes {
-            let key = LaneKey { account: signer.account().clone(), public_key: signer.public_key().into() };
-            let lease = LeaseId(rand::rng().random());
-            match shared.store.acquire(&key, lease, LEASE).await {
-                Ok(stored) => {
-                    let lane = Lane::new(key, signer, lease, shared.engine.max_in_flight_per_key, stop.child_token());
-                    held.push((Arc::new(lane), stored, key_nonce));
-                }
+            match started.acquire(signer).await {
+                Ok((lane, stored, asked)) => acquired.push((lane, stored, asked, key_nonce)),
                 Err(error) => {
-                    for (lane, ..) in held {
-                        shared.store.release_lane(&lane.key, lane.lease).await?;
+                    for (lane, ..) in acquired {
+                        started.shared.store.release_lane(&lane.key, lane.lease).await?;
                     }
                     return Err(error.into());
                 }
             }
         }
-        let lanes = held.iter().map(|(lane, ..)| lane.clone()).collect();
-        for (lane, stored, key_nonce) in held {
-            shared.tasks.spawn(lane::keep_lease(shared.clone(), lane.clone(), LEASE));
-            shared.tasks.spawn(lane::work(shared.clone(), lane, stored, key_nonce));
+        for (lane, stored, asked, key_nonce) in acquired {
+            started.hold(lane, stored, asked, key_nonce);
         }
-        Ok(Self { shared, lanes })
+        Ok(started)
+    }
+
+    /// Takes one lane more, and works it. What an earlier holder left open is adopted. A lane that is ours already stays as
+    /// it is.
+    ///
+    /// # Errors
+    /// When another holds it.
+    pub async fn take(&self, signer: Signer, key_nonce: Nonce) -> Result<(), StoreError> {
+        let key = key_of(&signer);
+        if self.held().contains_key(&key) {
+            return Ok(());
+        }
+        let (lane, stored, asked) = self.acquire(signer).await?;
+        self.hold(lane, stored, asked, key_nonce);
+        Ok(())
+    }
+
+    /// Gives a lane back: nothing more is claimed for it, its attempts under way have until `patience` is over to end, and
+    /// then another may have it. What is still open is the next holder's.
+    pub async fn give_back(&self, key: &LaneKey, patience: Duration) {
+        let Some(lane) = self.held().get(key).map(|held| held.lane.clone()) else { return };
+        let deadline = Instant::now() + patience;
+        lane.stop.cancel();
+        lane.tasks.close();
+        if tokio::time::timeout_at(deadline, lane.tasks.wait()).await.is_err() {
+            lane.gone.cancel();
+            // What settles just now comes to its end, unless the store does not answer.
+            let _ = tokio::time::timeout(FAREWELL, lane.tasks.wait()).await;
+        }
+        self.release(&lane).await;
+        self.held().remove(key);
+    }
+
+    /// The lanes that are ours.
+    pub fn lanes(&self) -> Vec<LaneKey> {
+        self.held().iter().filter(|(_, held)| !held.lane.is_broken()).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The lanes that stopped for no fault and by nobody's order, such as when a lease was lost. Given back, they can be
+    /// taken anew.
+    pub fn broken(&self) -> Vec<LaneKey> {
+        self.held().iter().filter(|(_, held)| held.lane.is_broken()).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What stopped a lane for good, where something did.
+    pub fn faults(&self) -> Vec<(LaneKey, FailureKind)> {
+        let held = self.held();
+        held.iter().filter_map(|(key, held)| Some((key.clone(), held.lane.fault.get()?.clone()))).collect()
+    }
+
+    /// Signs nothing more, and leaves what has no proof to a person: the attempts that are open, and those of lanes that are
+    /// still to come.
+    pub fn abandon(&self) {
+        self.shared.stop.cancel();
+        self.shared.abandon.cancel();
     }
 
     /// Why nothing more will be signed, once every lane has stopped for a fault.
     pub fn halted(&self) -> Option<FailureKind> {
-        if self.lanes.iter().all(|lane| lane.stop.is_cancelled()) {
-            self.lanes.iter().find_map(|lane| lane.fault.get().cloned())
+        let lanes = self.held();
+        if lanes.values().all(|held| held.lane.stop.is_cancelled()) {
+            lanes.values().find_map(|held| held.lane.fault.get().cloned())
         } else {
             None
         }
@@ -175,8 +240,9 @@ impl<S: Store> Engine<S> {
 
     /// Whether nothing more can be sent now: every lane, or the whole engine, has as many attempts under way as it may.
     pub fn lanes_full(&self) -> bool {
+        let lanes = self.held();
         self.shared.concurrency.available_permits() == 0
-            || self.lanes.iter().all(|lane| lane.in_flight.available_permits() == 0)
+            || (!lanes.is_empty() && lanes.values().all(|held| held.lane.in_flight.available_permits() == 0))
     }
 
     /// Works off what was accepted, for `patience` at most or until every lane has stopped; then withdraws what was
@@ -185,7 +251,7 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// The store's.
     pub async fn drain(self, patience: Duration) -> Result<Drained, StoreError> {
-        let Shared { store, tasks, abandon, progress, tally, .. } = &*self.shared;
+        let Shared { store, progress, tally, .. } = &*self.shared;
         let deadline = Instant::now() + patience;
         loop {
             let depth = store.depth().await?;
@@ -200,18 +266,16 @@ impl<S: Store> Engine<S> {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
         let fault = self.halted();
-        for lane in &self.lanes {
-            lane.stop.cancel();
-        }
+        self.shared.stop.cancel();
         let cancelled = store.cancel_queued().await?;
         tally.cancelled(&cancelled);
         let unknown = store.depth().await?;
-        abandon.cancel();
-        tasks.close();
-        tasks.wait().await;
-        for lane in &self.lanes {
-            // A lease that ran out meanwhile needs no release.
-            let _ = store.release_lane(&lane.key, lane.lease).await;
+        self.abandon();
+        let lanes: Vec<_> = self.held().values().map(|held| held.lane.clone()).collect();
+        for lane in lanes {
+            lane.tasks.close();
+            lane.tasks.wait().await;
+            self.release(&lane).await;
         }
         let expired = store.cancel_queued().await?;
         tally.expired(&expired);
@@ -219,4 +283,35 @@ impl<S: Store> Engine<S> {
         let unknown = (unknown.claimed + unknown.open).saturating_sub(expired);
         Ok(Drained { complete: cancelled + expired + unknown == 0, cancelled, expired, unknown, fault })
     }
+
+    async fn acquire(&self, signer: Signer) -> Result<(Arc<Lane>, StoredLane, Instant), StoreError> {
+        let Shared { store, engine, stop, lease: ttl, .. } = &*self.shared;
+        let (key, lease) = (key_of(&signer), LeaseId(rand::rng().random()));
+        let asked = Instant::now();
+        let stored = store.acquire(&key, lease, *ttl).await?;
+        let lane = Lane::new(key, signer, lease, engine.max_in_flight_per_key, stop.child_token());
+        Ok((Arc::new(lane), stored, asked))
+    }
+
+    fn hold(&self, lane: Arc<Lane>, stored: StoredLane, asked: Instant, key_nonce: Nonce) {
+        let keeper = tokio::spawn(lane::keep_lease(self.shared.clone(), lane.clone(), asked, self.shared.lease));
+        lane.tasks.spawn(lane::hold(self.shared.clone(), lane.clone(), stored, key_nonce));
+        self.held().insert(lane.key.clone(), Held { lane, keeper: keeper.abort_handle() });
+    }
+
+    async fn release(&self, lane: &Lane) {
+        if let Some(held) = self.held().get(&lane.key) {
+            held.keeper.abort();
+        }
+        // A lease that ran out meanwhile needs no release, and one that cannot be given back runs out.
+        let _ = tokio::time::timeout(FAREWELL, self.shared.store.release_lane(&lane.key, lane.lease)).await;
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<LaneKey, Held>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) fn key_of(signer: &Signer) -> LaneKey {
+    LaneKey { account: signer.account().clone(), public_key: signer.public_key().into() }
 }

@@ -16,14 +16,17 @@ use nearbench_near::{
 };
 use nearbench_store::{Attempt, ClaimId, Lane as StoredLane, LaneKey, LeaseId, Store, StoreError};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What a lane's task and the tasks that confirm its attempts share.
 pub(crate) struct Lane {
@@ -41,6 +44,12 @@ pub(crate) struct Lane {
     pub(crate) fault: OnceLock<FailureKind>,
     /// Cancelled to stop claiming.
     pub(crate) stop: CancellationToken,
+    /// Cancelled when the lane is not ours any more: nothing is sent for it, and its attempts are the next holder's.
+    pub(crate) gone: CancellationToken,
+    /// Set where the lane stopped for no fault and by nobody's order: it can be taken anew.
+    broken: AtomicBool,
+    /// The lane's own task, and those that confirm its attempts.
+    pub(crate) tasks: TaskTracker,
 }
 
 /// A place among the attempts under way, in this lane and in all; given back when dropped.
@@ -68,7 +77,20 @@ impl Lane {
             fence: Notify::new(),
             fault: OnceLock::new(),
             stop,
+            gone: CancellationToken::new(),
+            broken: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
         }
+    }
+
+    /// Whether it stopped for no fault and by nobody's order.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    fn breaks(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+        self.stop.cancel();
     }
 
     pub(crate) fn open(&self) -> MutexGuard<'_, OpenNonces> {
@@ -77,7 +99,7 @@ impl Lane {
 
     /// Signs no more: what failed would fail every transfer.
     pub(crate) fn halt<S: Store>(&self, shared: &Shared<S>, fault: FailureKind) {
-        shared.tally.recorder().error(fault.label());
+        shared.tally.mishap(fault.label());
         tracing::error!(lane = %self.key.public_key, ?fault, "a fault that is no transfer's own; the lane stops");
         // Whoever set it first said it all.
         let _ = self.fault.set(fault);
@@ -85,8 +107,14 @@ impl Lane {
     }
 }
 
-/// Works the lane until it is told to stop or its lease is lost.
-pub(crate) async fn work<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, stored: StoredLane, key_nonce: Nonce) {
+/// Works the lane until it is told to stop or is not ours any more. What is dropped then may be stored and not sent, which
+/// its next holder makes up for.
+pub(crate) async fn hold<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, stored: StoredLane, key_nonce: Nonce) {
+    let gone = lane.gone.clone();
+    gone.run_until_cancelled_owned(work(shared, lane, stored, key_nonce)).await;
+}
+
+async fn work<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, stored: StoredLane, key_nonce: Nonce) {
     let floor = first_nonce(key_nonce, stored.high_water, shared.finality.head().height) - 1;
     if adopt(&shared, &lane, stored).await.is_none() {
         return;
@@ -94,8 +122,9 @@ pub(crate) async fn work<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, stor
     if let Err(error) = shared.store.raise(&lane.key, lane.lease, floor).await {
         stopped(&lane, &error);
     }
-    while !lane.stop.is_cancelled() {
+    loop {
         let done = tokio::select! {
+            biased;
             () = lane.stop.cancelled() => return,
             () = lane.fence.notified() => fence(&shared, &lane).await,
             place = free_place(&shared, &lane) => match place {
@@ -116,7 +145,7 @@ fn stopped(lane: &Lane, error: &StoreError) {
         StoreError::File { .. } => tracing::debug!(lane = %lane.key.public_key, %error, "the lane stops"),
         _ => tracing::error!(lane = %lane.key.public_key, %error, "the lane stops"),
     }
-    lane.stop.cancel();
+    lane.breaks();
 }
 
 /// Hands over again what an earlier holder left open, lowest nonce first, before anything is signed: each of them may
@@ -228,7 +257,7 @@ async fn send<S: Store>(shared: &Shared<S>, signed: &SignedTx) -> bool {
         let Err(error) = shared.client.send(signed).await else { return true };
         // What the endpoint is to blame for is counted where it is asked.
         if !error.is_endpoints() {
-            shared.tally.recorder().error(error.label());
+            shared.tally.mishap(error.label());
         }
         if matches!(error, SendError::Refused(_)) {
             // A hint. What it means is found out by the confirmation.
@@ -247,26 +276,28 @@ fn expiry(base: Height, validity_period: u64) -> Height {
     base.saturating_add(validity_period)
 }
 
-/// Prolongs the lease until told to stop. A lease that cannot be renewed in time stops the lane: signing on would
-/// race the next holder.
-pub(crate) async fn keep_lease<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, ttl: Duration) {
-    let mut valid_until = Instant::now() + ttl;
+/// Prolongs the lease for as long as it is asked to. A lease that cannot be renewed in time stops the lane: signing on
+/// would race the next holder. `asked` is from before the lease was asked for: the store counts from later, so ours ends
+/// first.
+pub(crate) async fn keep_lease<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, asked: Instant, ttl: Duration) {
+    let mut valid_until = asked + ttl;
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(ttl / 3) => {}
-            () = lane.stop.cancelled() => return,
-        }
-        // Counted from before the request: the store counts from later, so ours ends first.
+        tokio::time::sleep(ttl / 3).await;
         let asked = Instant::now();
-        match shared.store.renew(&lane.key, lane.lease, ttl).await {
-            Ok(()) => valid_until = asked + ttl,
-            Err(error) if Instant::now() + ttl / 3 >= valid_until => {
-                tracing::error!(lane = %lane.key.public_key, %error, "the lease ends; the lane stops");
-                lane.stop.cancel();
-                return;
-            }
-            Err(error) => {
+        let renewed = tokio::time::timeout_at(valid_until, shared.store.renew(&lane.key, lane.lease, ttl)).await;
+        match renewed {
+            Ok(Ok(())) => valid_until = asked + ttl,
+            Ok(Err(error)) if !matches!(error, StoreError::LeaseLost(_)) && Instant::now() + ttl / 3 < valid_until => {
                 tracing::warn!(lane = %lane.key.public_key, %error, "the lease was not renewed; trying again")
+            }
+            Ok(Err(StoreError::File { .. })) => return lane.breaks(),
+            Ok(Err(error)) => {
+                tracing::error!(lane = %lane.key.public_key, %error, "the lease ends; the lane stops");
+                return lane.breaks();
+            }
+            Err(_) => {
+                tracing::error!(lane = %lane.key.public_key, "the lease ends without a word from the store; the lane stops");
+                return lane.breaks();
             }
         }
     }

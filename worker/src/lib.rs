@@ -8,11 +8,12 @@
 mod confirm;
 mod engine;
 mod finality;
+pub mod fleet;
 mod judge;
 mod lane;
 mod pacer;
 mod tally;
 
-pub use engine::{Drained, Engine, EngineError, Setup};
+pub use engine::{Drained, Engine, EngineError, LEASE, Setup};
 pub use finality::{Finality, FinalityError};
-pub use tally::Tally;
+pub use tally::{Mishaps, Tally};

@@ -8,7 +8,10 @@ use nearbench_core::{
     settle::{Fate, Proof, Settled},
 };
 use nearbench_store::{Recall, ResultRow, StoreError, TransferRecord};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 use tokio::time::Instant;
 
 /// The counts of a run and the final state of each of its transfers.
@@ -16,9 +19,19 @@ pub struct Tally {
     /// The counts, histograms and series.
     pub recorder: Mutex<Recorder>,
     ledger: Mutex<Ledger>,
+    mishaps: Mutex<Mishaps>,
     start: Instant,
     start_unix_ns: u64,
     timeout_ns: u64,
+}
+
+/// What went wrong on the way, and no result tells: whoever counts the results from the store needs it besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mishaps {
+    /// How often, by label.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Transactions that a node refused because of their nonce.
+    pub nonce_conflicts: u64,
 }
 
 impl Tally {
@@ -28,6 +41,7 @@ impl Tally {
         Self {
             recorder: Mutex::new(recorder),
             ledger: Mutex::new(Ledger::new(transfers)),
+            mishaps: Mutex::default(),
             start,
             start_unix_ns,
             timeout_ns,
@@ -42,6 +56,23 @@ impl Tally {
     /// The final states, locked.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What went wrong on the way so far.
+    pub fn mishaps(&self) -> Mishaps {
+        self.mishaps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Something went wrong that ends no transfer.
+    pub(crate) fn mishap(&self, label: &'static str) {
+        self.recorder().error(label);
+        *self.mishaps.lock().unwrap_or_else(PoisonError::into_inner).errors.entry(label).or_default() += 1;
+    }
+
+    /// A node refused a transaction because of its nonce.
+    pub(crate) fn nonce_conflict(&self) {
+        self.recorder().nonce_conflicts(1);
+        self.mishaps.lock().unwrap_or_else(PoisonError::into_inner).nonce_conflicts += 1;
     }
 
     /// Nanoseconds since the load's start; 0 before it.

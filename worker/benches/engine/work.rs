@@ -9,7 +9,7 @@ use nearbench_core::{
 };
 use nearbench_near::{Client, Endpoint, Signer, http::HttpTransport};
 use nearbench_store::Store;
-use nearbench_worker::{Engine, Finality, Setup, Tally};
+use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -70,6 +70,7 @@ pub(crate) fn run<S: Store>(chain: &Chain, store: S, batch: u32, transfers: u64)
             client,
             finality,
             tally: tally.clone(),
+            lease: LEASE,
             lanes,
             token: TOKEN.parse().unwrap(),
             engine: plan::Engine {

@@ -23,7 +23,7 @@ use nearbench_near::{
     transport::{Response, Transport, TransportError},
 };
 use nearbench_store::{FileStore, Recall, ResultRow, Store};
-use nearbench_worker::{Drained, Engine, Finality, Setup, Tally};
+use nearbench_worker::{Drained, Engine, Finality, LEASE, Setup, Tally};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -378,6 +378,7 @@ impl World {
             finality: finality.clone(),
             tally: tally.clone(),
             lanes: self.lanes.iter().cloned().zip(nonces).collect(),
+            lease: LEASE,
             token: self.token.clone(),
             engine: plan::Engine {
                 concurrency: 300,
