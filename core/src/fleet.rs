@@ -30,6 +30,12 @@ pub struct Moves<L> {
     pub give_back: Vec<L>,
 }
 
+impl<L> Default for Moves<L> {
+    fn default() -> Self {
+        Self { take: Vec::new(), give_back: Vec::new() }
+    }
+}
+
 /// How many lanes the worker of this rank holds when nothing is left to move: the shares of all differ by one at most, and
 /// their sum is `lanes`.
 pub fn share(lanes: usize, workers: usize, rank: usize) -> usize {

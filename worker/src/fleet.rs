@@ -16,13 +16,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Between two beats.
 pub const BEAT: Duration = Duration::from_secs(1);
 /// How long a worker that says nothing counts as alive: its lanes are shared out anew once their leases have ended too.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long a lane of a fleet is its holder's without a word: others wait for it.
 pub const LEASE: Duration = Duration::from_secs(15);
 /// How long attempts under way have to end before their lane goes to another.
@@ -42,6 +45,8 @@ pub struct Member<S> {
     leaving: Arc<Mutex<BTreeSet<LaneKey>>>,
     tasks: TaskTracker,
     state: watch::Sender<State>,
+    /// When the store last answered.
+    heard: Option<Instant>,
     looks: Looks,
 }
 
@@ -154,7 +159,20 @@ impl<S: Fleet> Member<S> {
         keys.sort();
         let (leaving, tasks, state) = (Arc::default(), TaskTracker::new(), watch::Sender::default());
         let id = WorkerId(rand::random());
-        Self { id, store, client, tally, engine, keys, signers, leaving, tasks, state, looks: Looks::default() }
+        Self {
+            id,
+            store,
+            client,
+            tally,
+            engine,
+            keys,
+            signers,
+            leaving,
+            tasks,
+            state,
+            heard: None,
+            looks: Looks::default(),
+        }
     }
 
     /// How it stands, from now on.
@@ -210,8 +228,10 @@ impl<S: Fleet> Member<S> {
         let mut workers = standing.workers.clone();
         workers.sort();
         let rank = workers.iter().position(|id| *id == self.id).unwrap_or(workers.len());
+        // After a silence the others may not be on the list yet: whoever took all that is free then would give it back next.
+        let fresh = self.heard.replace(Instant::now()).is_some_and(|heard| heard.elapsed() < SILENCE);
         let view = View { lanes: &self.keys, held: &held, mine: &mine, workers: workers.len().max(rank + 1), rank };
-        let Moves { take, give_back } = fleet::moves(&view);
+        let Moves { take, give_back } = if fresh { fleet::moves(&view) } else { Moves::default() };
         for key in give_back {
             tracing::info!(lane = %key.public_key, "giving the lane back: it is another's share now");
             self.give_back(key, HANDOVER);

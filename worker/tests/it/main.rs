@@ -3,6 +3,7 @@
 
 mod ends;
 mod faults;
+mod fleet;
 mod heard;
 mod settling;
 mod world;

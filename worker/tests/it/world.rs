@@ -355,13 +355,9 @@ impl World {
     /// Pushes the transfers, lets the engine work for `patience`, and audits when `audited`.
     pub(crate) async fn run(&self, transfers: Vec<Transfer>, batch: u32, patience: Duration, audited: bool) -> Outcome {
         let total = transfers.len() as u64;
-        let phases =
-            [Phase { name: "all".to_owned(), duration_ms: 1000, arrivals: Arrivals::Count(total), max_vusers: None }];
         let stop = CancellationToken::new();
         let finality = Finality::follow(self.client.clone(), stop.clone()).await.unwrap();
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-        let recorder = Recorder::new(&Schedule::new(&phases));
-        let tally = Arc::new(Tally::new(recorder, total, Instant::now(), unix, u64::MAX));
+        let tally = Self::tally(total);
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(FileStore::create(&folder.path().join("store.redb")).unwrap());
         let (resent, traffic) = (self.resent.load(Ordering::Relaxed), self.client.traffic());
@@ -372,27 +368,9 @@ impl World {
         assert_eq!(store.push(transfers.clone(), u64::MAX).await.unwrap() as u64, total);
         let early = if self.ahead == 0 { 0 } else { (self.devnet.height() + self.ahead) * 1_000_000 };
         let nonces = self.provisioned.lanes.iter().map(|lane| lane.nonce.max(early));
-        let engine = Engine::start(Setup {
-            store: store.clone(),
-            client: self.client.clone(),
-            finality: finality.clone(),
-            tally: tally.clone(),
-            lanes: self.lanes.iter().cloned().zip(nonces).collect(),
-            lease: LEASE,
-            token: self.token.clone(),
-            engine: plan::Engine {
-                concurrency: 300,
-                max_in_flight_per_key: 5,
-                max_tps: 0,
-                batch: plan::Batch { min: batch, max: batch, depth_divisor: 1 },
-                breaker: BREAKER,
-                gas_per_transfer: 3 * TGAS,
-                max_queue_depth: u64::MAX,
-            },
-            limits: self.provisioned.limits,
-        })
-        .await
-        .unwrap();
+        let lanes = self.lanes.iter().cloned().zip(nonces).collect();
+        let setup = Setup { lanes, lease: LEASE, ..self.setup(store.clone(), finality.clone(), tally.clone(), batch) };
+        let engine = Engine::start(setup).await.unwrap();
         let drained = engine.drain(patience).await.unwrap();
         stop.cancel();
         let mut deeds = Deeds {
@@ -421,7 +399,38 @@ impl World {
         Outcome { drained, counts, audit, chain_faults, deeds }
     }
 
-    async fn audit(&self, transfers: &[Transfer], tally: &Tally) -> Audit {
+    /// An engine without lanes.
+    pub(crate) fn setup<S>(&self, store: Arc<S>, finality: Finality, tally: Arc<Tally>, batch: u32) -> Setup<S> {
+        Setup {
+            store,
+            client: self.client.clone(),
+            finality,
+            tally,
+            lanes: Vec::new(),
+            lease: LEASE,
+            token: self.token.clone(),
+            engine: plan::Engine {
+                concurrency: 300,
+                max_in_flight_per_key: 5,
+                max_tps: 0,
+                batch: plan::Batch { min: batch, max: batch, depth_divisor: 1 },
+                breaker: BREAKER,
+                gas_per_transfer: 3 * TGAS,
+                max_queue_depth: u64::MAX,
+            },
+            limits: self.provisioned.limits,
+        }
+    }
+
+    /// A tally for `total` transfers that are all there at once.
+    pub(crate) fn tally(total: u64) -> Arc<Tally> {
+        let phases =
+            [Phase { name: "all".to_owned(), duration_ms: 1000, arrivals: Arrivals::Count(total), max_vusers: None }];
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        Arc::new(Tally::new(Recorder::new(&Schedule::new(&phases)), total, Instant::now(), unix, u64::MAX))
+    }
+
+    pub(crate) async fn audit(&self, transfers: &[Transfer], tally: &Tally) -> Audit {
         let ledger = tally.ledger().clone();
         let expected = |wanted: TransferId| {
             let transfer = transfers.iter().find(|transfer| transfer.id == wanted)?;
