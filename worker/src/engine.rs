@@ -7,7 +7,7 @@ use crate::{
     tally::Tally,
 };
 use nearbench_core::{
-    Account, Nonce, batch,
+    Account, Height, Nonce, batch,
     outcome::FailureKind,
     plan::{self, ChainLimits},
 };
@@ -226,6 +226,11 @@ impl<S: Store> Engine<S> {
     pub fn abandon(&self) {
         self.shared.stop.cancel();
         self.shared.abandon.cancel();
+    }
+
+    /// The highest block seen final.
+    pub fn head(&self) -> Height {
+        self.shared.finality.head().height
     }
 
     /// Why nothing more will be signed, once every lane has stopped for a fault.

@@ -5,6 +5,7 @@ use crate::{engine::Engine, tally::Tally};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use nearbench_core::{
+    Height,
     fleet::{self, Moves, View},
     outcome::FailureKind,
 };
@@ -78,6 +79,8 @@ pub struct Measured {
     pub unix_ms: u64,
     /// Lanes held.
     pub lanes: u64,
+    /// The highest block seen final.
+    pub final_height: Height,
     /// What stopped lanes for good, by public key.
     pub faults: BTreeMap<String, FailureKind>,
     /// What went wrong and ended no transfer, by label, the endpoints' failures included.
@@ -100,8 +103,6 @@ pub struct Measured {
     pub p95_settle_ms: Option<f64>,
     /// The most memory that the process held, in bytes.
     pub peak_rss_bytes: Option<u64>,
-    /// How long the process was kept from its CPUs by a quota, in milliseconds.
-    pub throttled_ms: Option<u64>,
 }
 
 impl Measured {
@@ -119,6 +120,7 @@ impl Measured {
     pub fn merge(&mut self, other: &Self) {
         self.unix_ms = self.unix_ms.max(other.unix_ms);
         self.lanes += other.lanes;
+        self.final_height = self.final_height.max(other.final_height);
         self.faults.extend(other.faults.clone());
         for (label, times) in &other.errors {
             *self.errors.entry(label.clone()).or_default() += times;
@@ -136,10 +138,6 @@ impl Measured {
             (mine, theirs) => mine.or(theirs),
         };
         self.peak_rss_bytes = self.peak_rss_bytes.max(other.peak_rss_bytes);
-        self.throttled_ms = match (self.throttled_ms, other.throttled_ms) {
-            (Some(mine), Some(theirs)) => Some(mine + theirs),
-            (mine, theirs) => mine.or(theirs),
-        };
     }
 }
 
@@ -312,6 +310,7 @@ impl<S: Fleet> Member<S> {
         let mut measured = Measured {
             unix_ms: unix_ms(),
             lanes: self.engine.lanes().len() as u64,
+            final_height: self.engine.head(),
             faults: faults.map(|(key, fault)| (key.public_key.to_string(), fault)).collect(),
             errors,
             nonce_conflicts: mishaps.nonce_conflicts,
@@ -323,7 +322,6 @@ impl<S: Fleet> Member<S> {
             failed: live.failed,
             p95_settle_ms: live.p95_settle_ms,
             peak_rss_bytes: None,
-            throttled_ms: None,
         };
         machine(&mut measured);
         measured

@@ -9,8 +9,8 @@ use nearbench_core::{
 };
 use nearbench_store::{Recall, ResultRow, StoreError, TransferRecord};
 use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, HashSet},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 use tokio::time::Instant;
 
@@ -20,8 +20,8 @@ pub struct Tally {
     pub recorder: Mutex<Recorder>,
     ledger: Mutex<Ledger>,
     mishaps: Mutex<Mishaps>,
-    start: Instant,
-    start_unix_ns: u64,
+    /// When the load starts, on this host's clock and as a Unix time.
+    start: OnceLock<(Instant, u64)>,
     timeout_ns: u64,
 }
 
@@ -38,14 +38,26 @@ impl Tally {
     /// A tally for a load that starts at `start`, which is `start_unix_ns` on the wall clock. Transfers that take
     /// longer than `timeout_ns` count as timed out, whatever becomes of them.
     pub fn new(recorder: Recorder, transfers: u64, start: Instant, start_unix_ns: u64, timeout_ns: u64) -> Self {
+        let tally = Self::waiting(recorder, transfers, timeout_ns);
+        tally.begin(start, start_unix_ns);
+        tally
+    }
+
+    /// A tally for a load of which it is not known yet when it starts.
+    pub fn waiting(recorder: Recorder, transfers: u64, timeout_ns: u64) -> Self {
         Self {
             recorder: Mutex::new(recorder),
             ledger: Mutex::new(Ledger::new(transfers)),
             mishaps: Mutex::default(),
-            start,
-            start_unix_ns,
+            start: OnceLock::new(),
             timeout_ns,
         }
+    }
+
+    /// The load starts at `start`, which is `start_unix_ns` on the wall clock. Said once.
+    pub fn begin(&self, start: Instant, start_unix_ns: u64) {
+        // Whoever said it first said it for all.
+        let _ = self.start.set((start, start_unix_ns));
     }
 
     /// The counts, locked.
@@ -77,7 +89,8 @@ impl Tally {
 
     /// Nanoseconds since the load's start; 0 before it.
     pub fn now_ns(&self) -> u64 {
-        u64::try_from(Instant::now().saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
+        let Some((start, _)) = self.start.get() else { return 0 };
+        u64::try_from(Instant::now().saturating_duration_since(*start).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Counts the end of an attempt that carried `transfers`.
@@ -124,27 +137,48 @@ impl Tally {
     /// # Errors
     /// The store's, when it cannot be read.
     pub async fn recall(&self, store: &impl Recall) -> Result<(), StoreError> {
-        let accepted = |transfer: &TransferRecord| {
-            self.recorder().recalled(transfer.phase, transfer.intended_ns, transfer.sent_ns);
+        self.recall_accepted(store).await?;
+        self.recall_ends(store).await
+    }
+
+    /// Counts every transfer that the store accepted, whatever became of it.
+    ///
+    /// # Errors
+    /// The store's, when it cannot be read.
+    pub async fn recall_accepted(&self, store: &impl Recall) -> Result<(), StoreError> {
+        // What ends while it is read may be met twice.
+        let mut met = HashSet::new();
+        let mut accepted = |transfer: &TransferRecord| {
+            if met.insert(transfer.id) {
+                self.recorder().recalled(transfer.phase, transfer.intended_ns, transfer.sent_ns);
+            }
         };
         store.unsettled().await?.iter().map(TransferRecord::from).for_each(|transfer| accepted(&transfer));
         let mut count = |row| match row {
             ResultRow::Settled { settled, transfers, .. } => {
                 let ended = |index: &usize| settled.settlement.fate(*index) != Fate::Requeue;
                 (0..transfers.len()).filter(ended).for_each(|index| accepted(&transfers[index]));
-                self.count(transfers.into_iter(), &settled);
             }
-            ResultRow::Cancelled { transfers } => {
-                transfers.iter().for_each(accepted);
-                self.withdrawn(transfers.into_iter(), Recorder::cancelled);
-            }
+            ResultRow::Cancelled { transfers } => transfers.iter().for_each(&mut accepted),
+        };
+        store.results(&mut count).await
+    }
+
+    /// Counts the ends that the store keeps.
+    ///
+    /// # Errors
+    /// The store's, when it cannot be read.
+    pub async fn recall_ends(&self, store: &impl Recall) -> Result<(), StoreError> {
+        let mut count = |row| match row {
+            ResultRow::Settled { settled, transfers, .. } => self.count(transfers.into_iter(), &settled),
+            ResultRow::Cancelled { transfers } => self.withdrawn(transfers.into_iter(), Recorder::cancelled),
         };
         store.results(&mut count).await
     }
 
     /// A wall-clock time as one of the load's; below zero where clocks differ.
     fn since_start_ns(&self, unix_ns: u64) -> i64 {
-        unix_ns.wrapping_sub(self.start_unix_ns) as i64
+        self.start.get().map_or(0, |(_, start_unix_ns)| unix_ns.wrapping_sub(*start_unix_ns) as i64)
     }
 
     /// Counts transfers that were withdrawn before they were signed.
