@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Provision(Provision),
     /// Print the result table of a report.
     Report(Report),
+    /// Carry transfers to the chain as one of the workers of a run, until SIGTERM: `run --workers` starts them.
+    Worker(Worker),
     /// Wait for a BenchmarkRun of the cluster, and end with the exit code that `run` would have.
     Wait(Wait),
     /// Print the CustomResourceDefinition of BenchmarkRun.
@@ -102,10 +104,41 @@ pub(crate) struct Run {
     /// Print the report as JSON on standard output instead of the result table.
     #[arg(long)]
     pub(crate) json: bool,
+    /// So many worker processes on a Redis that they share, in place of the manifest's workers.replicas.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) workers: Option<u32>,
+    /// The Redis that the workers share, where it asks for no password: redis://HOST:PORT.
+    #[arg(long, value_name = "URL", conflicts_with = "redis_url_file")]
+    pub(crate) redis_url: Option<String>,
+    /// The same, in a file of mode 0600.
+    #[arg(long, value_name = "FILE", env = "NEARBENCH_REDIS_URL_FILE")]
+    pub(crate) redis_url_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) references: References,
     #[command(flatten)]
     pub(crate) elsewhere: Elsewhere,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Worker {
+    /// The folder of the run's plan.json, or its plan.json.gz.
+    #[arg(long, value_name = "DIR", env = "NEARBENCH_PLAN")]
+    pub(crate) plan: PathBuf,
+    /// The folder of the run's nearbench-keys.json, mode 0600: the keys that transfers are signed with.
+    #[arg(long, value_name = "DIR", env = "NEARBENCH_KEYS")]
+    pub(crate) keys: PathBuf,
+    /// A folder with a folder for each Secret that the plan's endpoints name.
+    #[arg(long, value_name = "DIR", default_value = "secrets", env = "NEARBENCH_SECRETS")]
+    pub(crate) secrets: PathBuf,
+    /// A file of mode 0600 with the URL of the Redis that the workers share.
+    #[arg(long, value_name = "FILE", env = "NEARBENCH_REDIS_URL_FILE")]
+    pub(crate) redis_url_file: PathBuf,
+    /// Where /health and /ready are served; nowhere without it.
+    #[arg(long, value_name = "ADDR", env = "NEARBENCH_LISTEN")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// End in order once standard input does, which is when whoever started this process is gone.
+    #[arg(long, hide = true)]
+    pub(crate) while_stdin: bool,
 }
 
 #[derive(Args, Debug)]

@@ -18,6 +18,7 @@ use nearbench_near::{
     transport::{Response, Transport, TransportError},
 };
 use std::{path::Path, sync::Arc, time::Duration};
+use tokio::net::TcpListener;
 
 /// What the funding account of a chain of the run's own owns: a thousand million NEAR, as on nearcore's localnet.
 const GENESIS_BALANCE: u128 = 1_000_000_000 * nearbench_core::amount::NEAR;
@@ -84,19 +85,6 @@ impl Chain {
 
     /// The chain that the plan's endpoints lead to.
     pub(crate) fn through_endpoints(plan: &Plan, folder: &Path) -> Result<Self, Failure> {
-        let endpoints = plan
-            .network
-            .endpoints
-            .iter()
-            .map(|endpoint| {
-                Ok(Endpoint {
-                    name: endpoint.url.as_str().into(),
-                    priority: endpoint.priority,
-                    max_requests_per_second: endpoint.max_requests_per_second,
-                    transport: Arc::new(secrets::transport(folder, endpoint)?),
-                })
-            })
-            .collect::<Result<_, Failure>>()?;
         let account = &plan.account;
         let create_from = match &account.create_from {
             Some(plan::CreateFrom { account_id, secret: Some(secret), .. }) => {
@@ -114,9 +102,22 @@ impl Chain {
             Keys::Prepared { secret } => secrets::keys(folder, secret, &account.account_id)?,
             Keys::Generate { count } => generate(&account.account_id, *count),
         };
-        let client = Client::new(endpoints, &plan.engine.breaker);
-        client.watch();
+        let client = client(plan, folder)?;
         Ok(Self { client, signers: Signers { create_from, master, lanes }, devnet: None })
+    }
+
+    /// Where other processes reach the chain, if it is one of this process: from now on it is served on loopback.
+    pub(crate) async fn serve(&self) -> Result<Option<plan::Endpoint>, Failure> {
+        let Some(devnet) = self.devnet.clone() else { return Ok(None) };
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot serve the chain to the workers");
+        let listener = listener.map_err(Failure::run)?;
+        let url = format!("http://{}", listener.local_addr().map_err(Failure::run)?);
+        tokio::spawn(async move {
+            if let Err(error) = devnet.serve(listener, std::future::pending()).await {
+                tracing::error!(%error, "the workers cannot reach the chain any more");
+            }
+        });
+        Ok(Some(plan::Endpoint { url, priority: 0, max_requests_per_second: None, auth_secret: None }))
     }
 
     /// What runs the chain, by the version that its node states. devnet is never presented as NEAR.
@@ -132,6 +133,22 @@ impl Chain {
     pub(crate) fn is_own(&self) -> bool {
         self.devnet.is_some()
     }
+}
+
+/// A client of the plan's endpoints.
+pub(crate) fn client(plan: &Plan, folder: &Path) -> Result<Client, Failure> {
+    let endpoint = |endpoint: &plan::Endpoint| {
+        Ok(Endpoint {
+            name: endpoint.url.as_str().into(),
+            priority: endpoint.priority,
+            max_requests_per_second: endpoint.max_requests_per_second,
+            transport: Arc::new(secrets::transport(folder, endpoint)?),
+        })
+    };
+    let endpoints = plan.network.endpoints.iter().map(endpoint).collect::<Result<_, Failure>>()?;
+    let client = Client::new(endpoints, &plan.engine.breaker);
+    client.watch();
+    Ok(client)
 }
 
 fn lane_count(keys: &Keys) -> u32 {

@@ -1,7 +1,10 @@
 //! What a run keeps in its folder until it has ended, so that `--resume` can finish it: its store, and with a chain of
 //! its own that chain and its keys.
 
-use crate::exit::Failure;
+use crate::{
+    exit::Failure,
+    fleet::{self, Asked, Shared},
+};
 use anyhow::{Context, anyhow};
 use nearbench_core::{
     Account, Hash, Height, Nonce, Plan, TransferId, audit::Balances, plan::ChainLimits, settle::Fate,
@@ -10,12 +13,13 @@ use nearbench_near::{
     Signer,
     keyfile::{self, ACCOUNT_FILE, KEYS_FILE},
 };
-use nearbench_store::{FileStore, OpenError, Recall, ResultRow};
+use nearbench_store::{FileStore, OpenError, Recall, ResultRow, StoreError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// The store's file in a run's folder.
@@ -25,10 +29,14 @@ const CHAIN_FOLDER: &str = "chain";
 /// The chain itself, in that folder.
 const HOME_FOLDER: &str = "home";
 
+/// How long a Redis that does not answer is waited for when a run is over.
+const FAREWELL: Duration = Duration::from_secs(10);
+
 /// Names of the values that a run stores beside its transfers.
 const PLAN: &str = "plan";
 const OPENING: &str = "opening";
 const RESUMES: &str = "resumes";
+const FLEET: &str = "fleet";
 
 /// What was known when the load began.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,7 +69,10 @@ pub(crate) struct WithoutProof {
 /// A run's folder while the run is not over.
 pub(crate) struct Kept {
     folder: PathBuf,
+    /// Holds the transfers of a run in one process, and what there is to know of any.
     pub(crate) store: Arc<FileStore>,
+    /// Holds the transfers of a run with worker processes.
+    pub(crate) shared: Option<Shared>,
     /// Set when the load had begun before this process did.
     pub(crate) opening: Option<Opening>,
     /// How often the run was resumed.
@@ -83,6 +94,7 @@ impl Kept {
             Err(error) => return Err(Failure::input(error)),
         }
         // Whatever chain is there belonged to a run that is over, or that nothing was offered in.
+        fleet::forget(folder)?;
         match fs::remove_dir_all(folder.join(CHAIN_FOLDER)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Failure::run(anyhow!("cannot remove {}: {error}", folder.join(CHAIN_FOLDER).display())));
@@ -92,7 +104,7 @@ impl Kept {
         let store = FileStore::create(&path).map_err(Failure::run)?;
         let text = serde_json::to_vec(plan).map_err(Failure::run)?;
         store.put_meta(&[(PLAN, &text)]).await.map_err(Failure::run)?;
-        Ok(Self { folder: folder.to_owned(), store: Arc::new(store), opening: None, resumes: 0 })
+        Ok(Self { folder: folder.to_owned(), store: Arc::new(store), shared: None, opening: None, resumes: 0 })
     }
 
     /// Goes on with the run in `folder`, and says what its plan is.
@@ -114,13 +126,44 @@ impl Kept {
         let resumes = read::<u64>(&store, &path, RESUMES)?.unwrap_or(0) + 1;
         let text = resumes.to_string();
         store.put_meta(&[(RESUMES, text.as_bytes())]).await.map_err(Failure::run)?;
-        Ok((Self { folder: folder.to_owned(), store: Arc::new(store), opening, resumes }, plan))
+        Ok((Self { folder: folder.to_owned(), store: Arc::new(store), shared: None, opening, resumes }, plan))
+    }
+
+    /// The fleet that an earlier process of this run had.
+    pub(crate) fn fleet(&self) -> Result<Option<Asked>, Failure> {
+        read(&self.store, &self.folder.join(STORE_FILE), FLEET)
+    }
+
+    /// The run has worker processes: its transfers are in the store that they share.
+    pub(crate) async fn share(&mut self, asked: Asked, plan: &Plan) -> Result<(), Failure> {
+        let text = serde_json::to_vec(&asked).map_err(Failure::run)?;
+        self.store.put_meta(&[(FLEET, &text)]).await.map_err(Failure::run)?;
+        self.shared = Some(Shared::open(asked, plan, self.opening.is_some()).await?);
+        Ok(())
+    }
+
+    /// The run's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// How many accepted transfers have no end.
+    pub(crate) async fn unsettled(&self) -> Result<usize, StoreError> {
+        match &self.shared {
+            Some(shared) => Ok(shared.store.unsettled().await?.len()),
+            None => Ok(self.store.unsettled().await?.len()),
+        }
     }
 
     /// Stores what has to be known to finish the load. To be called before the first transfer is offered.
     pub(crate) async fn open_load(&self, opening: &Opening) -> Result<(), Failure> {
         let text = serde_json::to_vec(opening).map_err(Failure::run)?;
-        self.store.put_meta(&[(OPENING, &text)]).await.map_err(Failure::run)
+        self.store.put_meta(&[(OPENING, &text)]).await.map_err(Failure::run)?;
+        if let Some(shared) = &self.shared {
+            let start = opening.start_unix_ns.to_string();
+            shared.store.put_meta(&[(fleet::START, start.as_bytes())]).await.map_err(Failure::run)?;
+        }
+        Ok(())
     }
 
     /// Whether transfers may have been accepted.
@@ -139,7 +182,11 @@ impl Kept {
                 found.push(WithoutProof { transaction: hash, nonce, transfers });
             }
         };
-        self.store.results(visit).await.map_err(Failure::run)?;
+        match &self.shared {
+            Some(shared) => shared.store.results(visit).await,
+            None => self.store.results(visit).await,
+        }
+        .map_err(Failure::run)?;
         Ok(found)
     }
 
@@ -175,13 +222,21 @@ impl Kept {
     }
 
     /// The run is over: what it kept is removed, the chain of its own included.
-    pub(crate) fn forget(self) {
-        let Self { folder, store, .. } = self;
+    pub(crate) async fn forget(self) {
+        let Self { folder, store, shared, .. } = self;
+        if let Some(shared) = shared
+            && let Err(error) = shared.store.with_patience(FAREWELL).forget().await
+        {
+            tracing::warn!(%error, "the keys of a run that is over are left in Redis");
+        }
         drop(store);
         // The store first: without it, what else is left belongs to a run that is over.
         let left = remove(&folder.join(STORE_FILE)).err();
         if let Some(left) = left {
             tracing::warn!(error = %left.error, "a run that is over is left behind");
+        }
+        if let Err(left) = fleet::forget(&folder) {
+            tracing::warn!(error = %left.error, "what the workers of a run that is over read is left behind");
         }
         if let Err(error) = fs::remove_dir_all(folder.join(CHAIN_FOLDER))
             && error.kind() != io::ErrorKind::NotFound
@@ -204,6 +259,13 @@ pub(crate) fn way_out(folder: &Path) -> String {
 }
 
 async fn unfinished(folder: &Path, store: &FileStore) -> Failure {
+    if store.meta(FLEET).is_some() {
+        let name = folder.display();
+        return Failure::input(anyhow!(
+            "{name} holds a run with workers that did not come to its report: {}; or name another folder with --out",
+            way_out(folder)
+        ));
+    }
     let waiting = match store.unsettled().await {
         Ok(unsettled) => unsettled.len(),
         Err(error) => return Failure::run(error),

@@ -6,6 +6,7 @@ mod devnet;
 mod driver;
 mod environment;
 mod exit;
+mod fleet;
 mod follower;
 mod interrupt;
 mod kept;
@@ -23,6 +24,7 @@ mod signal;
 mod summary;
 mod validate;
 mod wait;
+mod worker;
 
 use args::{Cli, Command, LogFormat};
 use clap::Parser;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     if cli.log_format == LogFormat::Json {
         output::use_json();
     }
+    output::log_level(&cli.log);
     if let Err(error) = log_to_stderr(&cli) {
         return ended(Err(error));
     }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
             Command::Validate(args) => validate::run(&args),
             Command::Provision(args) => provision::run(args).await,
             Command::Report(args) => report::run(args).await,
+            Command::Worker(args) => worker::run(args).await,
             Command::Wait(args) => wait::run(args).await,
             Command::Operator(args) => operator::run(args).await,
             Command::Crds => {

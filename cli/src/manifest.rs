@@ -7,7 +7,7 @@ use crate::{
 use anyhow::{Context, anyhow};
 use nearbench_core::Plan;
 use nearbench_crds::{BenchmarkRun, Violation};
-use nearbench_operator::PLAN;
+pub(crate) use nearbench_operator::PLAN;
 use std::{fs, io::Read, path::Path};
 
 /// A manifest that is valid.
@@ -77,7 +77,9 @@ fn cluster_only(run: &BenchmarkRun, plan: &Plan) -> Vec<String> {
         (run.spec.suspend, "spec.suspend: it holds a run in a cluster; remove it"),
     ];
     let controls = controls.iter().filter(|(asked, _)| *asked).map(|(_, refusal)| (*refusal).to_owned());
-    controls.chain(nearbench_crds::one_process(plan).iter().map(ToString::to_string)).collect()
+    // Worker processes on a Redis are within reach of one machine.
+    let beyond = nearbench_crds::one_process(plan).into_iter().filter(|rule| rule.path != "spec.store");
+    controls.chain(beyond.map(|rule| rule.to_string())).collect()
 }
 
 /// The plan that was resolved elsewhere, in `folder`.

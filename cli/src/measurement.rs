@@ -4,6 +4,7 @@ use crate::{
     chain::Chain,
     environment::{self, CpuPressure},
     exit::Failure,
+    fleet::Crew,
     kept::{Kept, Opening},
     patience::patiently,
     progress::Progress,
@@ -15,7 +16,7 @@ use nearbench_core::{
     audit::{Audit, Expected},
     ensure,
     ledger::{Final, Ledger},
-    measure::Recorder,
+    measure::{Live, Recorder},
     report::{self, BenchmarkReport, Observed, Results, Signals},
     schedule::{self, Schedule},
     transfer::TransferState,
@@ -28,16 +29,17 @@ use nearbench_near::{
     chain::Block,
     provision::Provisioned,
 };
-use nearbench_store::{FileStore, Recall, ResultRow, StoreError};
-use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally};
+use nearbench_store::{Depth, FileStore, Recall, ResultRow, Store, StoreError};
+use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally, fleet::Measured};
 use rand::Rng;
 use std::{
     collections::HashMap,
+    path::Path,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Between two looks at a load under way.
@@ -50,20 +52,72 @@ const LEAD: Duration = Duration::from_millis(200);
 pub(crate) struct Measurement<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) chain: &'a Chain,
+    pub(crate) secrets: &'a Path,
     pub(crate) provisioned: &'a Provisioned,
     pub(crate) kept: &'a Kept,
 }
 
 /// A load that is over, its transfers still under way.
 pub(crate) struct Load {
-    engine: Engine<FileStore>,
+    carriers: Carriers,
     finality: Finality,
-    measured: Measured,
+    outcome: Outcome,
     _follower: DropGuard,
 }
 
+/// Who carries transfers to the chain.
+enum Carriers {
+    /// This process.
+    Engine(Engine<FileStore>),
+    /// Worker processes.
+    Crew(Crew),
+}
+
+/// How those stand.
+struct Look {
+    live: Live,
+    /// Nothing more can be sent now, though something waits.
+    full: bool,
+    halted: Option<String>,
+    workers: Option<(usize, usize)>,
+}
+
+impl Carriers {
+    fn look(&self, tally: &Tally) -> Look {
+        let mut live = tally.recorder().live(tally.now_ns());
+        match self {
+            Self::Engine(engine) => Look {
+                live,
+                full: engine.lanes_full() && live.queue_depth > 0,
+                halted: engine.halted().map(|fault| format!("{fault:?}")),
+                workers: None,
+            },
+            Self::Crew(crew) => {
+                let sight = crew.sight();
+                live.succeeded = sight.all.succeeded;
+                live.failed = sight.all.failed;
+                live.in_flight = sight.depth.unsettled();
+                live.p95_settle_ms = sight.all.p95_settle_ms;
+                live.tps_last_10s = sight.tps;
+                live.queue_depth = sight.depth.queued;
+                tally.recorder().queue_depth(tally.now_ns(), sight.depth.queued);
+                // How full the lanes were, the workers tell.
+                Look { live, full: false, halted: crew.halted(), workers: Some((sight.ready, crew.workers())) }
+            }
+        }
+    }
+
+    /// All that the workers measured.
+    fn measured(&self) -> Option<Measured> {
+        match self {
+            Self::Engine(_) => None,
+            Self::Crew(crew) => Some(crew.sight().all),
+        }
+    }
+}
+
 /// A load whose transfers all ended, or were given up.
-pub(crate) struct Measured {
+pub(crate) struct Outcome {
     tally: Arc<Tally>,
     offer: Offer,
     started: Timestamp,
@@ -78,6 +132,8 @@ pub(crate) struct Measured {
     steal_percent: Option<f64>,
     /// The highest block seen final.
     until: Height,
+    /// Worker processes that were started again.
+    restarts: u64,
 }
 
 /// What the walk over the run's blocks brought.
@@ -126,16 +182,23 @@ impl Measurement<'_> {
         cut: &CancellationToken,
         progress: &Progress,
     ) -> Result<Load, Failure> {
-        let Self { plan, chain, provisioned, kept } = self;
-        let store = &kept.store;
+        let Self { plan, chain, secrets, provisioned, kept } = self;
         let schedule = Schedule::new(&plan.load.phases);
         let stop_following = CancellationToken::new();
         let follower = stop_following.clone().drop_guard();
         let finality = Finality::follow(chain.client.clone(), stop_following).await.map_err(Failure::run)?;
+        let crew = match &kept.shared {
+            Some(shared) => Some(Crew::start(plan, chain, secrets, provisioned, kept, shared, progress).await?),
+            None => None,
+        };
         let now_unix_ns = unix_ns()?;
         let (opening, since_start_ns) = match &kept.opening {
             Some(opening) => {
-                let known_ns = latest_ns(&**store).await.map_err(Failure::run)?;
+                let known_ns = match &kept.shared {
+                    Some(shared) => latest_ns(&*shared.store).await,
+                    None => latest_ns(&*kept.store).await,
+                };
+                let known_ns = known_ns.map_err(Failure::run)?;
                 (opening.clone(), schedule::resumed_at(opening.start_unix_ns, now_unix_ns, known_ns))
             }
             None => {
@@ -165,22 +228,18 @@ impl Measurement<'_> {
             plan.load.timeout_ms * 1_000_000,
         ));
         if kept.opening.is_some() {
-            tally.recall(&**store).await.map_err(Failure::run)?;
+            match &kept.shared {
+                // The ends are counted when all have one.
+                Some(shared) => tally.recall_accepted(&*shared.store).await,
+                None => tally.recall(&*kept.store).await,
+            }
+            .map_err(Failure::run)?;
             progress.step(&resumed(&schedule, &tally, since_start_ns));
         }
-        let engine = Engine::start(Setup {
-            store: store.clone(),
-            client: chain.client.clone(),
-            finality: finality.clone(),
-            tally: tally.clone(),
-            lanes: chain.signers.lanes.iter().cloned().zip(provisioned.lanes.iter().map(|lane| lane.nonce)).collect(),
-            lease: LEASE,
-            token: plan.token.contract_id.clone(),
-            engine: plan.engine,
-            limits: provisioned.limits,
-        })
-        .await
-        .map_err(Failure::run)?;
+        let carriers = match crew {
+            Some(crew) => Carriers::Crew(crew),
+            None => Carriers::Engine(self.engine(finality.clone(), tally.clone()).await?),
+        };
         let offer = Offer {
             namespace: opening.namespace,
             receivers: plan.receivers.as_slice().into(),
@@ -189,17 +248,13 @@ impl Measurement<'_> {
             max_under_way: plan.load.phases.iter().map(|phase| phase.max_vusers).collect(),
         };
 
-        let traffic_before = chain.client.traffic();
+        let (traffic_before, measured_before) = (chain.client.traffic(), carriers.measured());
         let before = CpuPressure::now();
         let started = Timestamp::from_nanosecond(i128::from(opening.start_unix_ns)).map_err(Failure::run)?;
-        let mut driver = tokio::spawn({
-            let (schedule, offer, tally, cut) = (schedule.clone(), offer.clone(), tally.clone(), cut.clone());
-            let store = store.clone();
-            async move {
-                let arrivals = schedule.arrivals(0, 1).skip_while(|arrival| arrival.intended_ns < since_start_ns);
-                nearbench_load::drive(&*store, arrivals, &offer, start, &tally.recorder, &cut).await
-            }
-        });
+        let mut driver = match &kept.shared {
+            Some(shared) => drive(shared.store.clone(), &schedule, since_start_ns, &offer, start, &tally, cut),
+            None => drive(kept.store.clone(), &schedule, since_start_ns, &offer, start, &tally, cut),
+        };
         let (mut ticks, mut full) = (0u64, 0u64);
         let mut tick = tokio::time::interval_at(start.max(Instant::now()), TICK);
         let duration = Duration::from_nanos(schedule.duration_ns());
@@ -212,58 +267,132 @@ impl Measurement<'_> {
                 (&mut driver).await.map_err(Failure::run)?.map_err(Failure::run)?;
                 all_sent = true;
             }
-            let live = tally.recorder().live(tally.now_ns());
+            let Look { live, full: is_full, halted, workers } = carriers.look(&tally);
             ticks += 1;
-            full += u64::from(engine.lanes_full() && live.queue_depth > 0);
+            full += u64::from(is_full);
             let phase = plan.load.phases.get(live.phase).map_or("", |phase| &phase.name);
-            progress.load(&live, phase, duration.saturating_sub(start.elapsed()));
-            if let Some(fault) = engine.halted()
+            progress.load(&live, phase, duration.saturating_sub(start.elapsed()), workers);
+            if let Some(fault) = halted
                 && !cut.is_cancelled()
             {
-                progress.step(&format!("no transfer can succeed any more: {fault:?}"));
+                progress.step(&format!("no transfer can succeed any more: {fault}"));
                 cut.cancel();
             }
         }
         let after = CpuPressure::now();
-        let measured = Measured {
+        let percent = |part: u64, all: u64| (all > 0).then(|| part as f64 * 100.0 / all as f64);
+        let (lanes_full, endpoint_trouble) = match (measured_before, carriers.measured()) {
+            (Some(before), Some(after)) => (
+                percent(after.full.saturating_sub(before.full), after.looks.saturating_sub(before.looks)),
+                percent(
+                    after.failed_requests.saturating_sub(before.failed_requests),
+                    after.requests.saturating_sub(before.requests),
+                ),
+            ),
+            _ => (percent(full, ticks), chain.client.traffic().since(&traffic_before).trouble_percent()),
+        };
+        let outcome = Outcome {
             tally,
             offer,
             started,
             block_time: finality.block_interval(),
             polling_error: finality.polling_error(),
-            endpoint_trouble: chain.client.traffic().since(&traffic_before).trouble_percent(),
+            endpoint_trouble,
             traffic_before,
-            lanes_full: (ticks > 0).then(|| full as f64 * 100.0 / ticks as f64),
+            lanes_full,
             throttled_ms: after.throttled_ms_since(before),
             steal_percent: after.steal_percent_since(before),
             until: finality.head().height,
+            restarts: 0,
         };
-        Ok(Load { engine, finality, measured, _follower: follower })
+        Ok(Load { carriers, finality, outcome, _follower: follower })
+    }
+
+    /// The engine of a run in one process.
+    async fn engine(&self, finality: Finality, tally: Arc<Tally>) -> Result<Engine<FileStore>, Failure> {
+        let Self { plan, chain, provisioned, kept, .. } = self;
+        let nonces = provisioned.lanes.iter().map(|lane| lane.nonce);
+        Engine::start(Setup {
+            store: kept.store.clone(),
+            client: chain.client.clone(),
+            finality,
+            tally,
+            lanes: chain.signers.lanes.iter().cloned().zip(nonces).collect(),
+            lease: LEASE,
+            token: plan.token.contract_id.clone(),
+            engine: plan.engine,
+            limits: provisioned.limits,
+        })
+        .await
+        .map_err(Failure::run)
     }
 
     /// Works off what was accepted.
-    pub(crate) async fn drain(&self, load: Load, progress: &Progress) -> Result<Measured, Failure> {
-        let Load { engine, finality, mut measured, _follower } = load;
-        let mut drain = pin!(engine.drain(Duration::from_millis(self.plan.load.timeout_ms)));
-        let mut tick = tokio::time::interval(TICK);
-        let drained = loop {
-            tokio::select! {
-                drained = &mut drain => break drained,
-                _ = tick.tick() => progress.drain(&measured.tally.recorder().live(measured.tally.now_ns())),
+    pub(crate) async fn drain(&self, load: Load, progress: &Progress) -> Result<Outcome, Failure> {
+        let Load { carriers, finality, mut outcome, _follower } = load;
+        let patience = Duration::from_millis(self.plan.load.timeout_ms);
+        let tally = outcome.tally.clone();
+        match carriers {
+            Carriers::Engine(engine) => {
+                let mut drain = pin!(engine.drain(patience));
+                let mut tick = tokio::time::interval(TICK);
+                let drained = loop {
+                    tokio::select! {
+                        drained = &mut drain => break drained,
+                        _ = tick.tick() => progress.drain(&tally.recorder().live(tally.now_ns())),
+                    }
+                };
+                drained.map_err(Failure::run)?;
             }
-        };
-        drained.map_err(Failure::run)?;
-        let traffic = self.chain.client.traffic().since(&measured.traffic_before);
-        for (label, times) in traffic.errors {
-            measured.tally.recorder().errors(label, times);
+            Carriers::Crew(crew) => self.drain_crew(&crew, patience, &mut outcome, progress).await?,
         }
-        measured.block_time = finality.block_interval();
-        measured.until = finality.head().height;
-        Ok(measured)
+        let traffic = self.chain.client.traffic().since(&outcome.traffic_before);
+        for (label, times) in traffic.errors {
+            tally.recorder().errors(label, times);
+        }
+        outcome.block_time = finality.block_interval();
+        outcome.until = outcome.until.max(finality.head().height);
+        Ok(outcome)
+    }
+
+    /// The same by worker processes, and what they left is counted: their results, and what no result tells.
+    async fn drain_crew(
+        &self,
+        crew: &Crew,
+        patience: Duration,
+        outcome: &mut Outcome,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let tally = &outcome.tally;
+        let tell = |depth: &Depth| {
+            let sight = crew.sight();
+            let live = tally.recorder().live(tally.now_ns());
+            progress.drain(&Live {
+                succeeded: sight.all.succeeded,
+                failed: sight.all.failed,
+                in_flight: depth.unsettled(),
+                queue_depth: depth.queued,
+                ..live
+            });
+        };
+        crew.drain(patience, tell).await.map_err(Failure::run)?;
+        if let Some(shared) = &self.kept.shared {
+            tally.recall_ends(&*shared.store).await.map_err(Failure::run)?;
+        }
+        let measured = crew.measured().await.map_err(Failure::run)?;
+        let mut recorder = tally.recorder();
+        for (label, times) in measured.errors {
+            recorder.errors(label, times);
+        }
+        recorder.nonce_conflicts(measured.nonce_conflicts);
+        drop(recorder);
+        outcome.restarts = crew.restarts();
+        outcome.until = measured.final_height;
+        Ok(())
     }
 
     /// Looks for every transfer on chain.
-    pub(crate) async fn audit(&self, measured: &Measured, progress: &Progress) -> Result<Audited, Failure> {
+    pub(crate) async fn audit(&self, measured: &Outcome, progress: &Progress) -> Result<Audited, Failure> {
         let Self { plan, chain, provisioned, .. } = self;
         let ledger = measured.tally.ledger().clone();
         let numbers: HashMap<_, _> = (0..ledger.total()).map(|n| (measured.offer.id(n), n)).collect();
@@ -298,17 +427,17 @@ impl Measurement<'_> {
     /// Turns what was measured into a report.
     pub(crate) async fn report(
         &self,
-        measured: &Measured,
+        measured: &Outcome,
         audited: Option<Audited>,
         stopped_early: bool,
         run_started: &str,
     ) -> Result<BenchmarkReport, Failure> {
-        let Self { plan, chain, provisioned, kept } = self;
+        let Self { plan, chain, provisioned, kept, .. } = self;
         let node = chain.client.status().await.map_err(Failure::run)?;
         let block_time_ms = measured.block_time.as_secs_f64() * 1000.0;
         let observed = Observed {
             block_time_ms,
-            restarts: kept.resumes,
+            restarts: kept.resumes + measured.restarts,
             max_send_lag_ms: plan.load.max_send_lag_ms,
             signals: Signals {
                 lanes_full: measured.lanes_full,
@@ -360,6 +489,23 @@ impl Measurement<'_> {
             reasons: judgement.reasons,
         })
     }
+}
+
+/// Offers the schedule to the queue in a task of its own.
+fn drive<S: Store>(
+    store: Arc<S>,
+    schedule: &Schedule,
+    since_start_ns: u64,
+    offer: &Offer,
+    start: Instant,
+    tally: &Arc<Tally>,
+    cut: &CancellationToken,
+) -> JoinHandle<Result<(), StoreError>> {
+    let (schedule, offer, tally, cut) = (schedule.clone(), offer.clone(), tally.clone(), cut.clone());
+    tokio::spawn(async move {
+        let arrivals = schedule.arrivals(0, 1).skip_while(|arrival| arrival.intended_ns < since_start_ns);
+        nearbench_load::drive(&*store, arrivals, &offer, start, &tally.recorder, &cut).await
+    })
 }
 
 /// What there is to say of a load that goes on.

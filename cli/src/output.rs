@@ -6,11 +6,28 @@ use serde::Serialize;
 use std::{
     io::{ErrorKind, Write},
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Whether standard error is for machines.
 static JSON: AtomicBool = AtomicBool::new(false);
+
+/// What is logged.
+static LOG: OnceLock<String> = OnceLock::new();
+
+/// Notes what is logged, for processes that this one starts.
+pub(crate) fn log_level(level: &str) {
+    LOG.get_or_init(|| level.to_owned());
+}
+
+/// The arguments that make another process of nearbench say the same.
+pub(crate) fn as_arguments() -> [&'static str; 4] {
+    let format = if is_json() { "json" } else { "text" };
+    ["--log-format", format, "--log", LOG.get().map_or("warn", String::as_str)]
+}
 
 /// From now on each line on standard error is a JSON object, as the log's are.
 pub(crate) fn use_json() {

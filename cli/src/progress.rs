@@ -57,7 +57,8 @@ impl Progress {
     }
 
     /// How the load stands in `phase`. `remaining` is the time until its schedule ends.
-    pub(crate) fn load(&self, live: &Live, phase: &str, remaining: Duration) {
+    /// `workers` are how many of how many processes are at work, where the run has some.
+    pub(crate) fn load(&self, live: &Live, phase: &str, remaining: Duration, workers: Option<(usize, usize)>) {
         self.standing.send_modify(|standing| standing.under_load(phase, live));
         let left = humantime::format_duration(Duration::from_secs(remaining.as_secs()));
         let counts = format!(
@@ -70,6 +71,8 @@ impl Progress {
             live.p95_settle_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.2} s", ms / 1000.0)),
             live.queue_depth,
         );
+        let workers = workers.map_or_else(String::new, |(ready, all)| format!("  workers {ready}/{all}"));
+        let counts = counts + &workers;
         if let Some(bar) = &self.bar {
             bar.set_style(load_bar());
             bar.set_position(live.percent as u64);

@@ -25,7 +25,6 @@ use nearbench_near::{
     keyfile::{self, KEYS_FILE},
     provision::{self, Desired, Progress as Event, ProvisionError, Provisioned},
 };
-use nearbench_store::Recall;
 use std::{
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
@@ -126,7 +125,7 @@ impl KeptKeys {
             }
             chain.signers.lanes = left;
         } else if let Some(resumed) = resumed {
-            let unsettled = resumed.store.unsettled().await.map_err(Failure::run)?.len();
+            let unsettled = resumed.unsettled().await.map_err(Failure::run)?;
             if unsettled > 0 {
                 return Err(Failure::input(anyhow!(
                     "{} is missing: it holds the keys that {unsettled} transfers without an end are signed with; put it back",

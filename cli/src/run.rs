@@ -5,11 +5,12 @@ use crate::{
     chain::Chain,
     driver::Driver,
     exit::{self, Failure},
+    fleet::Asked,
     follower::{self, Delivery},
     interrupt,
     kept::{self, Kept, Opening},
     manifest::{self, Manifest},
-    measurement::{Load, Measured, Measurement},
+    measurement::{Load, Measurement, Outcome},
     output,
     patience::patiently,
     progress::Progress,
@@ -46,7 +47,16 @@ const KEYS_WAY_OUT: &str = "run again with the same --out, and they are used, an
 
 pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     output::is_folder("--out", &args.out)?;
-    let (plan, remarks, kept) = what(&args).await?;
+    let (mut plan, remarks, mut kept) = what(&args).await?;
+    if let Some(asked) = Asked::of(&args, &plan, kept.fleet()?)? {
+        plan.workers = asked.workers();
+        if let Err(failure) = kept.share(asked, &plan).await {
+            if !kept.load_began() {
+                kept.forget().await;
+            }
+            return Err(failure);
+        }
+    }
     let interrupt = interrupt::watch(args.out.join(KEYS_FILE), KEYS_WAY_OUT, None)?;
     let progress = Progress::new();
     let delivery = match args.report_to {
@@ -77,7 +87,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     let over = report.is_some() || !kept.load_began();
     let Some(report) = report else {
         match over {
-            true => kept.forget(),
+            true => kept.forget().await,
             false => output::note(&format!("{} is kept: {}", args.out.display(), kept::way_out(&args.out))),
         }
         let error =
@@ -101,7 +111,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
             path.display()
         ));
     }
-    kept.forget();
+    kept.forget().await;
     if let Some(delivery) = delivery {
         delivery.deliver(&text).await?;
     }
@@ -131,6 +141,8 @@ async fn what(args: &args::Run) -> Result<(Plan, Vec<String>, Kept), Failure> {
         return Ok((plan, Vec::new(), kept));
     }
     let (plan, remarks) = named.ok_or_else(|| Failure::input(anyhow!("name a manifest")))?;
+    // What is wrong with it is told before anything is made.
+    Asked::of(args, &plan, None)?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make --out {}", args.out.display()))
         .map_err(Failure::input)?;
@@ -164,7 +176,7 @@ impl Scene<'_> {
         let Self { plan, chain, secrets, progress, kept } = *self;
         let mut provisioned: Option<Provisioned> = None;
         let mut load: Option<Load> = None;
-        let mut measured: Option<Measured> = None;
+        let mut measured: Option<Outcome> = None;
         let (mut audit, mut report) = (None, None);
         let mut keys_are_known = false;
         let run_started =
@@ -173,7 +185,8 @@ impl Scene<'_> {
         let missing = || Failure::run(anyhow!("an earlier stage failed"));
         while let Some(action) = driver.action() {
             progress.enter(driver.stage());
-            let measurement = provisioned.as_ref().map(|provisioned| Measurement { plan, chain, provisioned, kept });
+            let measurement =
+                provisioned.as_ref().map(|provisioned| Measurement { plan, chain, secrets, provisioned, kept });
             match action {
                 Action::Provision if kept.opening.is_some() => {
                     progress.stage("Resuming");
