@@ -459,6 +459,7 @@ impl Worker {
                 }
             };
             let lifeline = child.stdin.take();
+            tracing::info!(number, pid = child.id(), "worker started");
             let status = tokio::select! {
                 status = child.wait() => status,
                 () = stop.cancelled() => {

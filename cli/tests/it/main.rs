@@ -4,6 +4,7 @@
 mod bad_input;
 mod bounds;
 mod devnet;
+mod fleet;
 mod harness;
 mod kills;
 mod runs;

@@ -1,0 +1,218 @@
+//! Runs with worker processes on a real Redis: workers that are killed, that are held up past their leases and wake, and a
+//! run that is killed with its workers, each ending in an audit that matches.
+
+use crate::harness::{Chain, Folder};
+use serde_json::Value;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longer than any of these takes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A Redis of the test's own.
+struct Redis {
+    port: u16,
+    server: Child,
+}
+
+impl Redis {
+    fn start(folder: &Folder) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let home = folder.path().join("redis");
+        fs::create_dir(&home).unwrap();
+        let server = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
+            .args(["--maxmemory-policy", "noeviction", "--dir"])
+            .arg(&home)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is needed for this test");
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < PATIENCE, "redis-server does not start");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Self { port, server }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// How many keys it holds.
+    fn keys(&self) -> String {
+        let port = self.port.to_string();
+        let output = Command::new("redis-cli").args(["-p", &port, "dbsize"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        _ = self.server.kill();
+        _ = self.server.wait();
+    }
+}
+
+fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+}
+
+fn is_alive(pid: u32) -> bool {
+    // One that ended and was not waited for is a zombie.
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// The process of a worker that the log tells of.
+fn worker_pid(line: &str) -> Option<u32> {
+    let (_, rest) = line.contains("worker started").then(|| line.split_once("pid="))??;
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+}
+
+fn manifest(network: &str, payer: &str, account: &str, more: &str, seconds: u32) -> String {
+    format!(
+        r#"
+apiVersion: nearbench.dev/v1alpha1
+kind: BenchmarkRun
+metadata: {{name: fleet}}
+spec:
+  network: {network}
+  account: {{accountId: {payer}, {account}keys: {{count: 8}}}}
+  token:
+    contractId: ft.{payer}
+    deploy: {{totalSupply: "1000000"}}
+  receivers: {{count: 20, prefix: user}}
+{more}  load:
+    timeout: 2m
+    phases:
+      - {{name: hold, duration: {seconds}, arrivalRate: 50}}
+"#
+    )
+}
+
+fn on(chain: &Chain, folder: &Folder, more: &str, seconds: u32) {
+    chain.secret(folder, "root", &chain.root);
+    let network = format!("{{profile: localnet, endpoints: [{{url: \"{}\"}}]}}", chain.url);
+    let account = "createFrom: {accountId: test.near, secretRef: {name: root}, initialBalance: \"100 NEAR\"}, ";
+    folder.write("run.yaml", &manifest(&network, "bench.test.near", account, more, seconds));
+}
+
+/// Every transfer that was accepted moved its tokens once, and nothing is left behind.
+fn examine(folder: &Folder, redis: &Redis) -> Value {
+    let report = folder.report();
+    let results = &report["results"];
+    let count = |name: &str| results[name].as_u64().unwrap();
+    assert!(count("accepted") > 0, "{results:#}");
+    assert_eq!(count("succeeded"), count("accepted"), "{results:#}");
+    assert_eq!(results["audit"]["matches"], true, "{results:#}");
+    assert_eq!(results["audit"]["transfersFound"], results["succeeded"]);
+    let left: Vec<_> = fs::read_dir(folder.path().join("out")).unwrap().flatten().map(|left| left.file_name()).collect();
+    assert_eq!(left, ["report.json"]);
+    assert_eq!(redis.keys(), "0", "keys are left in Redis");
+    report
+}
+
+#[test]
+fn workers_that_are_killed_or_held_up_past_their_leases_lose_nothing_and_pay_nothing_twice() {
+    let (chain, folder) = (Chain::start("localnet"), Folder::new());
+    let redis = Redis::start(&folder);
+    on(&chain, &folder, "", 26);
+    let mut pids = Vec::new();
+    let mut deeds = None;
+    let url = redis.url();
+    let arguments = ["--log", "info", "run", "run.yaml", "--workers", "4", "--redis-url", &url];
+    let mut said = String::new();
+    let ended = folder.listened(&arguments, |line| {
+        said += &format!("{line}\n");
+        pids.extend(worker_pid(line));
+        if line.contains("workers hold") {
+            let (killed, stopped) = (pids[0], pids[1]);
+            deeds = Some(thread::spawn(move || {
+                thread::sleep(Duration::from_secs(2));
+                signal("-KILL", killed);
+                thread::sleep(Duration::from_secs(1));
+                signal("-STOP", stopped);
+                thread::sleep(Duration::from_secs(18));
+                signal("-CONT", stopped);
+            }));
+        }
+    });
+    deeds.expect("the workers were at work").join().unwrap();
+    assert!(matches!(ended.code, 0 | 3), "{said}");
+    let report = examine(&folder, &redis);
+    assert_eq!(report["results"]["restarts"], 1, "{said}");
+    assert_eq!(report["plan"]["workers"], 4);
+    assert_eq!(report["results"]["offered"], 1300);
+    assert!(pids.len() == 5 && pids.iter().all(|pid| !is_alive(*pid)), "{pids:?}");
+    assert_eq!(chain.keys("bench.test.near").len(), 1, "the run's keys are removed");
+}
+
+#[test]
+fn a_run_that_is_killed_takes_its_workers_with_it_and_is_resumed_with_new_ones() {
+    let folder = Folder::new();
+    let redis = Redis::start(&folder);
+    let more = "  store: {redis: {secretRef: {name: redis}}}\n  workers: {replicas: 2}\n";
+    folder.write("secrets/redis/nearbench-redis-url", &redis.url());
+    folder.write("run.yaml", &manifest("{profile: devnet}", "bench.near", "", more, 10));
+    let mut child = folder
+        .command(&["--log", "info", "run", "run.yaml"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut pids, mut said) = (Vec::new(), String::new());
+    for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        pids.extend(worker_pid(&line));
+        said += &format!("{line}\n");
+        if line.contains("workers hold") {
+            thread::sleep(Duration::from_secs(3));
+            child.kill().unwrap();
+            break;
+        }
+    }
+    assert!(!child.wait().unwrap().success(), "{said}");
+    assert_eq!(pids.len(), 2, "{said}");
+    let began = Instant::now();
+    while pids.iter().any(|pid| is_alive(*pid)) {
+        assert!(began.elapsed() < PATIENCE, "the workers outlive their run");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let again = folder.nearbench(&["run", "run.yaml"]);
+    assert!(again.code == 2 && again.stderr.contains("--resume"), "{again:?}");
+    let ended = folder.nearbench(&["run", "--resume"]);
+    assert!(matches!(ended.code, 0 | 1 | 3), "{ended:?}");
+    let report = examine(&folder, &redis);
+    assert_eq!(report["results"]["restarts"], 1, "{ended:?}");
+}
+
+#[test]
+fn a_fleet_that_cannot_be_is_refused_before_anything_is_made() {
+    let folder = Folder::new();
+    folder.write("run.yaml", &manifest("{profile: devnet}", "bench.near", "", "", 5));
+    folder.write("open", "redis://127.0.0.1:1");
+    fs::set_permissions(folder.path().join("open"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    for (arguments, told) in [
+        (&["--workers", "4"][..], "--redis-url"),
+        (&["--redis-url", "redis://user:hidden@127.0.0.1:1"], "--redis-url-file"),
+        (&["--redis-url", "http://127.0.0.1:1"], "scheme"),
+        (&["--redis-url-file", "open"], "chmod 600"),
+        (&["--redis-url-file", "nowhere"], "nowhere"),
+        (&["--workers", "0", "--redis-url", "redis://127.0.0.1:1"], "--workers"),
+    ] {
+        let ended = folder.nearbench(&[&["run", "run.yaml"], arguments].concat());
+        assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains(told) && !ended.stderr.contains("hidden"), "{arguments:?}: {}", ended.stderr);
+        assert!(!folder.path().join("out").exists(), "{arguments:?}: nothing was made");
+    }
+    let more = "  store: {redis: {secretRef: {name: redis}}}\n";
+    folder.write("run.yaml", &manifest("{profile: devnet}", "bench.near", "", more, 5));
+    let ended = folder.nearbench(&["run", "run.yaml"]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("spec.store.redis.secretRef"), "{}", ended.stderr);
+}
