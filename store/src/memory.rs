@@ -1,23 +1,93 @@
 //! The backend that lives and dies with its process.
 
-use crate::{Attempt, AttemptId, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, Store, StoreError, state::State};
-use nearbench_core::{Nonce, Transfer, plan::Batch, settle::Settled};
+use crate::{
+    Accepted, Attempt, AttemptId, Census, Changed, Claim, ClaimId, Cursor, Depth, Filter, Lane, LaneKey, LeaseId, Page,
+    Record, Records, Store, StoreError, Submission, Windows,
+    book::Clock,
+    records::is_final,
+    state::{Journal, State},
+};
+use nearbench_core::{Hash, Nonce, Transfer, TransferId, plan::Batch, settle::Settled};
 use std::{
+    collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// A store in this process's memory. Nothing is kept of a transfer once it is settled.
+/// Records that a step looks at, at most, to find those that are asked for.
+pub(crate) const LOOKS: usize = 10_000;
+
+/// A store in this process's memory. Of a transfer that is settled it keeps the record, if it has one.
 #[derive(Default)]
 pub struct MemoryStore {
-    state: Mutex<State<()>>,
+    state: Mutex<State<Diary>>,
+    clock: Clock,
     /// Wakes one waiter for each batch of work; a waiter that leaves work behind wakes the next.
     work: Notify,
 }
 
+/// The records in the order of their births, and the transactions that carried them.
+#[derive(Default)]
+struct Diary {
+    births: VecDeque<(TransferId, u64)>,
+    /// The number of the first of them, and of the first with details.
+    first: u64,
+    first_with_details: u64,
+    transactions: HashMap<Hash, Vec<TransferId>>,
+}
+
+impl Journal for Diary {
+    fn record_born(&mut self, id: TransferId, unix_ms: u64) {
+        self.births.push_back((id, unix_ms));
+    }
+
+    fn recorded(&mut self, hash: Hash, transfers: &[Transfer]) {
+        self.transactions.insert(hash, transfers.iter().map(|transfer| transfer.id).collect());
+    }
+}
+
+/// Forgets records whose windows are over, `most` at once. What is not in a final state then is forgotten with its end.
+fn forget(state: &mut State<Diary>, now: u64, most: usize) {
+    let State { journal: diary, book, .. } = state;
+    let windows = book.windows;
+    for _ in 0..most {
+        let at = (diary.first_with_details - diary.first) as usize;
+        let Some((id, born)) = diary.births.get(at) else { break };
+        if !Windows::is_over(windows.details, *born, now) {
+            break;
+        }
+        diary.first_with_details += 1;
+        if let Some(entry) = book.entries.get_mut(id)
+            && is_final(entry.state)
+        {
+            for event in entry.details.take().into_iter().flat_map(|details| details.events) {
+                event.tx_hash.map(|hash| diary.transactions.remove(&hash));
+            }
+        }
+    }
+    for _ in 0..most {
+        let Some((id, born)) = diary.births.front().copied() else { break };
+        if diary.first == diary.first_with_details || !Windows::is_over(windows.idempotency, born, now) {
+            break;
+        }
+        diary.births.pop_front();
+        diary.first += 1;
+        if book.entries.get(&id).is_some_and(|entry| is_final(entry.state)) {
+            book.entries.remove(&id);
+        }
+    }
+}
+
 impl MemoryStore {
-    fn lock(&self) -> MutexGuard<'_, State<()>> {
+    /// Keeps records for these windows instead of the default ones.
+    #[must_use]
+    pub fn keeping(self, windows: Windows) -> Self {
+        self.lock().book.windows = windows;
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<Diary>> {
         // A panic elsewhere cannot leave a half-done step: every step checks first and then only moves values.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -25,7 +95,7 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     async fn push(&self, transfers: Vec<Transfer>, max_depth: u64) -> Result<usize, StoreError> {
-        let taken = self.lock().push(transfers, max_depth);
+        let taken = self.lock().push(transfers, max_depth, self.clock.now());
         if taken > 0 {
             self.work.notify_one();
         }
@@ -80,18 +150,23 @@ impl Store for MemoryStore {
         claim: Option<ClaimId>,
         attempt: Attempt,
     ) -> Result<AttemptId, StoreError> {
-        self.lock().commit(lane, lease, claim, attempt, Instant::now())
+        self.lock().commit(lane, lease, claim, attempt, self.clock.now())
+    }
+
+    async fn sent(&self, attempts: &[AttemptId]) -> Result<(), StoreError> {
+        self.lock().sent(attempts, self.clock.now());
+        Ok(())
     }
 
     async fn settle(&self, attempt: AttemptId, settled: &Settled) -> Result<(), StoreError> {
-        if self.lock().settle(attempt, settled)? {
+        if self.lock().settle(attempt, settled, self.clock.now())? {
             self.work.notify_one();
         }
         Ok(())
     }
 
     async fn cancel_queued(&self) -> Result<Vec<Transfer>, StoreError> {
-        Ok(self.lock().cancel_queued())
+        Ok(self.lock().cancel_queued(self.clock.now()))
     }
 
     async fn depth(&self) -> Result<Depth, StoreError> {
@@ -106,5 +181,64 @@ impl Store for MemoryStore {
             }
             notified.await;
         }
+    }
+}
+
+impl Records for MemoryStore {
+    async fn accept(&self, submissions: Vec<Submission>, max_depth: u64) -> Result<Vec<Accepted>, StoreError> {
+        let mut state = self.lock();
+        let now = self.clock.now();
+        forget(&mut state, now.unix_ms, 16 + 2 * submissions.len());
+        let accepted = state.accept(submissions, max_depth, now);
+        drop(state);
+        if accepted.iter().any(|answer| matches!(answer, Accepted::New { .. })) {
+            self.work.notify_one();
+        }
+        Ok(accepted)
+    }
+
+    async fn find(&self, ids: &[TransferId]) -> Result<Vec<Option<Record>>, StoreError> {
+        let state = self.lock();
+        Ok(ids.iter().map(|id| state.book.record(*id)).collect())
+    }
+
+    async fn list(&self, filter: &Filter, before: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
+        let state = self.lock();
+        let diary = &state.journal;
+        let end = before.map_or(u64::MAX, |cursor| cursor.0).min(diary.first + diary.births.len() as u64);
+        let mut page = Page::default();
+        let from = diary.first_with_details;
+        for (looks, birth) in (from..end).rev().enumerate() {
+            if page.records.len() == limit || looks == LOOKS {
+                page.next = Some(Cursor(birth + 1));
+                break;
+            }
+            let Some((id, _)) = diary.births.get((birth - diary.first) as usize) else { break };
+            let record = state.book.entries.get(id).filter(|entry| entry.birth == birth);
+            page.records.extend(record.map(|entry| entry.record(*id)).filter(|record| filter.takes(record)));
+        }
+        Ok(page)
+    }
+
+    async fn transaction(&self, hash: Hash) -> Result<Vec<TransferId>, StoreError> {
+        let state = self.lock();
+        let open = state.transaction(hash);
+        Ok(open.or_else(|| state.journal.transactions.get(&hash).cloned()).unwrap_or_default())
+    }
+
+    async fn cancel(&self, id: TransferId) -> Result<Changed, StoreError> {
+        Ok(self.lock().cancel(id, self.clock.now()))
+    }
+
+    async fn retry(&self, id: TransferId, now_ns: u64) -> Result<Changed, StoreError> {
+        let changed = self.lock().retry(id, now_ns, self.clock.now());
+        if matches!(changed, Changed::Done(_)) {
+            self.work.notify_one();
+        }
+        Ok(changed)
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        Ok(self.lock().census(self.clock.now()))
     }
 }
