@@ -145,7 +145,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    pub(crate) fn takes(&self, record: &Record) -> bool {
+    /// Whether it takes `record`.
+    pub fn takes(&self, record: &Record) -> bool {
         self.receiver
             .as_ref()
             .is_none_or(|receiver| record.details.as_ref().is_some_and(|details| details.receiver == *receiver))

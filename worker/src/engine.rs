@@ -4,6 +4,7 @@ use crate::{
     finality::Finality,
     lane::{self, Lane},
     pacer::Pacer,
+    sent::{self, Sent},
     tally::Tally,
 };
 use nearbench_core::{
@@ -72,6 +73,7 @@ pub(crate) struct Shared<S> {
     pub(crate) validity_period: u64,
     pub(crate) concurrency: Arc<Semaphore>,
     pacer: Mutex<Pacer>,
+    pub(crate) sent: Sent,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when waiting for proof is to end.
     pub(crate) abandon: CancellationToken,
@@ -128,6 +130,7 @@ impl<S: Store> Engine<S> {
             validity_period: limits.transaction_validity_period,
             concurrency: Arc::new(Semaphore::new(engine.concurrency as usize)),
             pacer: Mutex::new(Pacer::new(engine.max_tps, engine.batch.max)),
+            sent: Sent::default(),
             tasks: TaskTracker::new(),
             abandon: CancellationToken::new(),
             progress: Notify::new(),
@@ -157,6 +160,7 @@ impl<S: Store> Engine<S> {
             }
         }
         let lanes = held.iter().map(|(lane, ..)| lane.clone()).collect();
+        shared.tasks.spawn(sent::tell(shared.clone()));
         for (lane, stored, key_nonce) in held {
             shared.tasks.spawn(lane::keep_lease(shared.clone(), lane.clone(), LEASE));
             shared.tasks.spawn(lane::work(shared.clone(), lane, stored, key_nonce));

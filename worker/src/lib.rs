@@ -5,14 +5,20 @@
 //! chain says, `nearbench-near` reads; this room is the shell between them. It reads the resolved plan, never a
 //! manifest.
 
+mod api;
 mod confirm;
 mod engine;
 mod finality;
 mod judge;
 mod lane;
 mod pacer;
+mod sent;
 mod tally;
 
+pub use api::{
+    Api, Grant, Keys, ListenError, MAX_BATCH, Scope, ServeError, Settings, Stamp, Tokens, TokensError, may_listen,
+    openapi, serve,
+};
 pub use engine::{Drained, Engine, EngineError, Setup};
 pub use finality::{Finality, FinalityError};
 pub use tally::Tally;
