@@ -21,6 +21,7 @@ pub mod lifecycle;
 pub mod measure;
 pub mod outcome;
 pub mod plan;
+pub mod quota;
 pub mod report;
 pub mod schedule;
 pub mod settle;

@@ -23,6 +23,6 @@ mod views;
 
 pub use client::Client;
 pub use pool::{Endpoint, Traffic};
-pub use secret::SecretText;
+pub use secret::{SecretError, SecretText};
 pub use signer::Signer;
 pub use transaction::SignedTx;

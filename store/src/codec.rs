@@ -1,10 +1,15 @@
 //! The bytes of the file's rows. By hand, because a transfer passes through here several times: integers are LEB128,
 //! texts and lists carry their length, hashes and ids are raw. A change of any of it is a new version of the file.
 
-use crate::{Attempt, AttemptId, LaneKey, state::Open};
+use crate::{
+    Attempt, AttemptId, Details, Digest, Event, LaneKey,
+    book::Entry,
+    records::{MAX_EVENTS, STATES, is_final},
+    state::{FAILED, NO_PROOF, Open},
+};
 use bytes::Bytes;
 use nearbench_core::{
-    Account, Amount, Hash, Memo, Nonce, Transfer, TransferId,
+    Account, Amount, Hash, Memo, Nonce, Transfer, TransferId, TransferState,
     outcome::FailureKind,
     settle::{DeathCertificate, Executed, Fate, Proof, Settled, Settlement},
 };
@@ -123,7 +128,7 @@ pub(crate) fn queue_row<'a>(transfers: impl Iterator<Item = &'a Transfer> + Clon
 
 /// An open attempt.
 pub(crate) fn attempt(open: &Open) -> Vec<u8> {
-    let Open { lane, attempt, transfers, .. } = open;
+    let Open { lane, attempt, transfers, unix_ms, .. } = open;
     let mut out = Vec::with_capacity(256 + attempt.bytes.len() + transfers.len() * 96);
     put_bytes(&mut out, lane.account.as_bytes());
     put_bytes(&mut out, lane.public_key.as_bytes());
@@ -131,6 +136,7 @@ pub(crate) fn attempt(open: &Open) -> Vec<u8> {
     put_u64(&mut out, attempt.nonce);
     put_u64(&mut out, attempt.base_height);
     put_u64(&mut out, attempt.expiry_height);
+    put_u64(&mut out, *unix_ms);
     put_bytes(&mut out, &attempt.bytes);
     put_transfers(&mut out, transfers.len(), transfers.iter());
     out
@@ -222,6 +228,72 @@ pub(crate) fn cancelled(transfers: &[Transfer]) -> Vec<u8> {
     out
 }
 
+/// What a record may have failed of; a number's meaning never changes.
+const ERRORS: [&str; 12] = [
+    FAILED,
+    NO_PROOF,
+    "unregistered",
+    "bad_amount",
+    "self_transfer",
+    "sender_balance",
+    "sender_unregistered",
+    "out_of_gas",
+    "contract",
+    "panic",
+    "action",
+    "key_gone",
+];
+
+fn put_hash(out: &mut Vec<u8>, hash: Option<Hash>) {
+    out.push(hash.is_some().into());
+    out.extend_from_slice(hash.as_ref().map_or(&[][..], |hash| &hash.0));
+}
+
+/// What makes a replay of a record safe: its first byte is its state. At most 82 bytes until the year 2527.
+pub(crate) fn record(entry: &Entry) -> Vec<u8> {
+    let Entry { digest, state, tx_hash, attempts, error, created, updated, birth, .. } = entry;
+    let mut out = Vec::with_capacity(96);
+    out.push(*state as u8);
+    out.extend_from_slice(&digest.0);
+    put_hash(&mut out, *tx_hash);
+    put_u64(&mut out, (*attempts).into());
+    let error = error.map_or(0, |error| 1 + ERRORS.iter().position(|known| *known == error).unwrap_or(0));
+    put_u64(&mut out, error as u64);
+    put_u64(&mut out, *created);
+    put_u64(&mut out, updated.wrapping_sub(*created));
+    put_u64(&mut out, *birth);
+    out
+}
+
+/// The rest of a record.
+pub(crate) fn details(details: &Details) -> Vec<u8> {
+    let Details { receiver, amount, memo, events } = details;
+    let mut out = Vec::with_capacity(96 + events.len() * 40);
+    put_bytes(&mut out, receiver.as_bytes());
+    put_u128(&mut out, amount.0);
+    put_bytes(&mut out, memo.as_ref().map_or("", |memo| memo).as_bytes());
+    put_u64(&mut out, events.len() as u64);
+    for Event { state, at, tx_hash } in events {
+        out.push(*state as u8);
+        put_u64(&mut out, *at);
+        put_hash(&mut out, *tx_hash);
+    }
+    out
+}
+
+/// Ids, one behind the other.
+pub(crate) fn ids<'a>(ids: impl Iterator<Item = &'a TransferId>) -> Vec<u8> {
+    ids.flat_map(|id| id.0).collect()
+}
+
+/// Records that were accepted at one time.
+pub(crate) fn births(unix_ms: u64, born: &[TransferId]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8 + born.len() * 16);
+    put_u64(&mut out, unix_ms);
+    out.extend_from_slice(&ids(born.iter()));
+    out
+}
+
 // Reading.
 
 /// Account ids that were read, so that equal ones share their text.
@@ -303,6 +375,13 @@ impl<'a> Input<'a> {
         Ok(TransferRecord { id, sequence, phase, intended_ns, sent_ns })
     }
 
+    fn memo(&mut self) -> Result<Option<Memo>, Malformed> {
+        match self.text()? {
+            "" => Ok(None),
+            text => Memo::new(text).map(Some).map_err(|_| Malformed("a memo is none")),
+        }
+    }
+
     fn list<T>(&mut self, mut one: impl FnMut(&mut Self) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
         let count = self.u64()?;
         (0..count).map(|_| one(self)).collect()
@@ -313,10 +392,7 @@ impl<'a> Input<'a> {
             let TransferRecord { id, sequence, phase, intended_ns, sent_ns } = input.record()?;
             let receiver = input.account(names)?;
             let amount = Amount(input.u128()?);
-            let memo = match input.text()? {
-                "" => None,
-                text => Some(Memo::new(text).map_err(|_| Malformed("a memo is none"))?),
-            };
+            let memo = input.memo()?;
             Ok(Transfer { id, receiver, amount, memo, sequence, phase, intended_ns, sent_ns })
         })
     }
@@ -364,6 +440,24 @@ impl<'a> Input<'a> {
         Ok(Settled { settlement, proof, failure, at_ns: self.u64()? })
     }
 
+    fn state(&mut self) -> Result<TransferState, Malformed> {
+        STATES.get(usize::from(self.u8()?)).copied().ok_or(Malformed("a state is unknown"))
+    }
+
+    fn maybe_hash(&mut self) -> Result<Option<Hash>, Malformed> {
+        match self.u8()? {
+            0 => Ok(None),
+            1 => self.hash().map(Some),
+            _ => Err(Malformed("a hash is neither there nor not")),
+        }
+    }
+
+    fn ids(&mut self) -> Result<Vec<TransferId>, Malformed> {
+        let (ids, rest) = std::mem::take(&mut self.0).as_chunks::<16>();
+        self.0 = rest;
+        Ok(ids.iter().map(|id| TransferId(*id)).collect())
+    }
+
     fn end<T>(self, value: T) -> Result<T, Malformed> {
         if self.0.is_empty() { Ok(value) } else { Err(Malformed("a row goes on after its end")) }
     }
@@ -388,10 +482,12 @@ pub(crate) fn read_attempt(id: u64, row: &[u8], names: &mut Names) -> Result<(At
         nonce: input.u64()?,
         base_height: input.u64()?,
         expiry_height: input.u64()?,
-        bytes: Bytes::copy_from_slice(input.bytes()?),
+        bytes: Bytes::new(),
     };
+    let unix_ms = input.u64()?;
+    let attempt = Attempt { bytes: Bytes::copy_from_slice(input.bytes()?), ..attempt };
     let transfers: Arc<[Transfer]> = input.transfers(names)?.into();
-    input.end((AttemptId(id), Open { lane, attempt, transfers, stored: true }))
+    input.end((AttemptId(id), Open { lane, attempt, transfers, unix_ms, stored: true }))
 }
 
 /// What [`settled`] and [`cancelled`] wrote.
@@ -408,6 +504,61 @@ pub(crate) fn read_result(row: &[u8]) -> Result<ResultRow, Malformed> {
         _ => return Err(Malformed("a result is of no known kind")),
     };
     input.end(result)
+}
+
+/// Whether the record in this row is in a final state.
+pub(crate) fn is_final_row(row: &[u8]) -> bool {
+    row.first().and_then(|state| STATES.get(usize::from(*state))).is_some_and(|state| is_final(*state))
+}
+
+/// What [`record`] and [`details`] wrote.
+pub(crate) fn read_record(row: &[u8], rest: Option<&[u8]>, names: &mut Names) -> Result<Entry, Malformed> {
+    let mut input = Input(row);
+    let state = input.state()?;
+    let digest = Digest(input.array()?);
+    let tx_hash = input.maybe_hash()?;
+    let attempts = u32::try_from(input.u64()?).map_err(|_| Malformed("a record has too many attempts"))?;
+    let error = match input.u64()? {
+        0 => None,
+        number => {
+            let known = ERRORS.get(usize::try_from(number - 1).unwrap_or(usize::MAX));
+            Some(*known.ok_or(Malformed("an error is unknown"))?)
+        }
+    };
+    let created = input.u64()?;
+    let updated = created.wrapping_add(input.u64()?);
+    let birth = input.u64()?;
+    let details = rest.map(|rest| read_details(rest, names)).transpose()?.map(Box::new);
+    input.end(Entry { digest, state, tx_hash, attempts, error, created, updated, birth, details, row: 0 })
+}
+
+/// What [`details`] wrote.
+pub(crate) fn read_details(row: &[u8], names: &mut Names) -> Result<Details, Malformed> {
+    let mut input = Input(row);
+    let receiver = input.account(names)?;
+    let amount = Amount(input.u128()?);
+    let memo = input.memo()?;
+    let events =
+        input.list(|input| Ok(Event { state: input.state()?, at: input.u64()?, tx_hash: input.maybe_hash()? }))?;
+    if events.len() > MAX_EVENTS {
+        return Err(Malformed("a record has too many events"));
+    }
+    input.end(Details { receiver, amount, memo, events })
+}
+
+/// What [`ids`] wrote.
+pub(crate) fn read_ids(row: &[u8]) -> Result<Vec<TransferId>, Malformed> {
+    let mut input = Input(row);
+    let ids = input.ids()?;
+    input.end(ids)
+}
+
+/// What [`births`] wrote.
+pub(crate) fn read_births(row: &[u8]) -> Result<(u64, Vec<TransferId>), Malformed> {
+    let mut input = Input(row);
+    let at = input.u64()?;
+    let ids = input.ids()?;
+    input.end((at, ids))
 }
 
 #[cfg(test)]
@@ -496,13 +647,14 @@ mod tests {
                     expiry_height: numbers[2],
                 },
                 transfers: transfers.clone().into(),
+                unix_ms: numbers[1],
                 stored: false,
             };
             let row = attempt(&open);
             let (id, read) = read_attempt(numbers[3], &row, names).expect("read");
             prop_assert_eq!(id, AttemptId(numbers[3]));
-            prop_assert_eq!((read.lane, read.attempt, read.transfers),
-                (open.lane.clone(), open.attempt.clone(), open.transfers.clone()));
+            prop_assert_eq!((read.lane, read.attempt, read.transfers, read.unix_ms),
+                (open.lane.clone(), open.attempt.clone(), open.transfers.clone(), open.unix_ms));
 
             let records: Vec<TransferRecord> = transfers.iter().map(Into::into).collect();
             let row = super::settled(&open, &settled);
@@ -514,12 +666,52 @@ mod tests {
             prop_assert_eq!(cancelled, ResultRow::Cancelled { transfers: records });
         }
 
+        #[test]
+        fn records_are_read_back(
+            transfers in transfers(), states in prop::collection::vec((0usize..7, any::<u64>(), any::<Option<[u8; 32]>>()), 1..32),
+            error in prop::option::of(0usize..ERRORS.len()), attempts in any::<u32>(), times in any::<[u64; 3]>(),
+        ) {
+            let ids: Vec<TransferId> = transfers.iter().map(|transfer| transfer.id).collect();
+            prop_assert_eq!(read_ids(&super::ids(ids.iter())).expect("read"), ids.clone());
+            prop_assert_eq!(read_births(&births(times[0], &ids)).expect("read"), (times[0], ids));
+            for transfer in transfers {
+                let events: Vec<_> = states
+                    .iter()
+                    .map(|(state, at, hash)| Event { state: STATES[*state], at: *at, tx_hash: hash.map(Hash) })
+                    .collect();
+                let entry = Entry {
+                    digest: Digest(transfer.id.0),
+                    state: STATES[states[0].0],
+                    tx_hash: states[0].2.map(Hash),
+                    attempts,
+                    error: error.map(|error| ERRORS[error]),
+                    created: times[0],
+                    updated: times[1],
+                    birth: times[2],
+                    details: Some(Box::new(Details {
+                        receiver: transfer.receiver, amount: transfer.amount, memo: transfer.memo, events,
+                    })),
+                    row: 0,
+                };
+                let row = record(&entry);
+                let rest = entry.details.as_deref().map(super::details);
+                let names = &mut Names::default();
+                prop_assert_eq!(read_record(&row, rest.as_deref(), names).expect("read"), entry.clone());
+                prop_assert_eq!(is_final_row(&row), is_final(entry.state));
+                prop_assert_eq!(read_record(&row, None, names).expect("read"), Entry { details: None, ..entry });
+            }
+        }
+
         /// Whatever a row was made into, reading it ends, and takes no more memory than the row's own size warrants.
         #[test]
         fn no_bytes_make_reading_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             _ = read_queue_row(&bytes, &mut Names::default());
             _ = read_attempt(1, &bytes, &mut Names::default());
             _ = read_result(&bytes);
+            _ = read_record(&bytes, Some(&bytes), &mut Names::default());
+            _ = read_details(&bytes, &mut Names::default());
+            _ = read_births(&bytes);
+            _ = read_ids(&bytes);
         }
     }
 }

@@ -9,23 +9,28 @@
 //! and of the others a beginning, each of them whole.
 //!
 //! Claims and leases end with the process, since the file is locked by it: after a crash claimed transfers are back in
-//! the queue at their places, and `acquire` succeeds at once. Results are on disk only; in memory is what is not
-//! settled.
+//! the queue at their places, and `acquire` succeeds at once. Results are on disk only, and so are the records of
+//! transfers in a final state; in memory is what is not settled. A record is written when it is accepted and when an
+//! attempt with it ends; that it is signed, its attempt's row says, and that it was sent, nothing does after a crash.
 //!
 //! When writing fails, the step and all later ones fail. What was not confirmed may be on disk or not; whoever opens
 //! the file again finds which.
 
 use crate::{
-    Attempt, AttemptId, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, Recall, ResultRow, Store, StoreError,
+    Accepted, Attempt, AttemptId, Census, Changed, Claim, ClaimId, Cursor, Depth, Filter, Lane, LaneKey, LeaseId, Page,
+    Recall, Record, Records, ResultRow, Store, StoreError, Submission, Windows,
+    book::{Clock, Entry},
     codec::{self, Malformed, Names},
+    memory::LOOKS,
+    records::{STATES, is_final},
     staged::{Shared as StagedStorage, Staged},
     state::{Journal, Open, State},
 };
 use bytes::Bytes;
-use nearbench_core::{Account, Nonce, Transfer, plan::Batch, settle::Settled};
+use nearbench_core::{Account, Amount, Hash, Nonce, Transfer, TransferId, plan::Batch, quota::Spent, settle::Settled};
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
-    backends::FileBackend,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, TableError, WriteTransaction, backends::FileBackend,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,7 +49,8 @@ use tokio::{
 /// The version of the tables and of [`crate::codec`].
 const VERSION: u64 = 2;
 
-/// `version`, and `life`: how often the file was opened.
+/// `version`; `life`: how often the file was opened; of each final state, how many records came into it; and the number
+/// of the first record whose details are kept.
 const ABOUT: TableDefinition<&str, u64> = TableDefinition::new("about");
 /// The caller's named values.
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -53,6 +59,22 @@ const QUEUE: TableDefinition<i64, &[u8]> = TableDefinition::new("queue");
 const LANES: TableDefinition<(&str, &str), u64> = TableDefinition::new("lanes");
 const ATTEMPTS: TableDefinition<u64, &[u8]> = TableDefinition::new("attempts");
 const RESULTS: TableDefinition<u64, &[u8]> = TableDefinition::new("results");
+/// Records by transfer id, and their details.
+const RECORDS: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("records");
+const DETAILS: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("details");
+/// When records were accepted and their ids, by the number of the first of them.
+const BORN: TableDefinition<u64, &[u8]> = TableDefinition::new("born");
+/// The transfers of settled transactions, by hash.
+const TRANSACTIONS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("transactions");
+/// What clients spent: the day, and how much on it.
+const SPENT: TableDefinition<&str, (u32, u128)> = TableDefinition::new("spent");
+
+/// The row of [`ABOUT`] that says from where on details are kept.
+const DETAILS_FROM: &str = "details_from";
+/// Records in a row of [`BORN`], at most.
+const BORN_ROW: usize = 1024;
+/// Rows of [`BORN`] whose windows a group ends, at most: more than a group adds.
+const EXPIRE: usize = 4;
 
 /// Ids given out in one life of the file lie apart from those of every other: what is stale stays so.
 const IDS_A_LIFE: u64 = 1 << 40;
@@ -130,6 +152,7 @@ struct Shared {
     database: Database,
     inner: Mutex<Inner>,
     writers: Arc<Writers>,
+    clock: Clock,
     /// Wakes one waiter for each batch of work; a waiter that leaves work behind wakes the next.
     work: Notify,
     /// Ends the lingering of a group.
@@ -159,6 +182,8 @@ struct Inner {
     hurried: bool,
     failure: Option<StoreError>,
     next_result: u64,
+    /// Records of the last group, which is written once there is a next: the final ones need not be here any more.
+    written: Vec<TransferId>,
 }
 
 /// What the steps since the last group changed.
@@ -169,6 +194,10 @@ struct Changes {
     attempts: BTreeSet<AttemptId>,
     results: Vec<Ended>,
     meta: BTreeSet<Box<str>>,
+    records: BTreeSet<TransferId>,
+    births: Vec<(TransferId, u64)>,
+    transactions: Vec<(Hash, Vec<TransferId>)>,
+    spent: BTreeSet<Arc<str>>,
 }
 
 /// A result that is not encoded yet.
@@ -184,6 +213,7 @@ impl Changes {
             && self.attempts.is_empty()
             && self.results.is_empty()
             && self.meta.is_empty()
+            && self.records.is_empty()
     }
 }
 
@@ -222,6 +252,25 @@ impl Journal for Changes {
     fn cancelled(&mut self, transfers: &[Transfer]) {
         self.results.extend(transfers.chunks(CANCELLED_ROW).map(|chunk| Ended::Cancelled(chunk.to_vec())));
     }
+
+    // The rest goes with a changed record.
+    fn record_changed(&mut self, id: TransferId) {
+        self.records.insert(id);
+    }
+
+    fn record_born(&mut self, id: TransferId, unix_ms: u64) {
+        self.births.push((id, unix_ms));
+    }
+
+    fn recorded(&mut self, hash: Hash, transfers: &[Transfer]) {
+        self.transactions.push((hash, transfers.iter().map(|transfer| transfer.id).collect()));
+    }
+
+    fn spent(&mut self, client: &Arc<str>) {
+        if !self.spent.contains(client) {
+            self.spent.insert(client.clone());
+        }
+    }
 }
 
 /// One transaction's worth: new values, or `None` where a row is gone.
@@ -232,17 +281,54 @@ struct Group {
     first_result: u64,
     results: Vec<Ended>,
     meta: Vec<(Box<str>, Bytes)>,
+    /// What goes with changed records, if there are any.
+    records: Option<RecordGroup>,
     outcome: watch::Sender<Outcome>,
+}
+
+/// A record, and its details.
+type RecordRow = (Vec<u8>, Option<Vec<u8>>);
+
+struct RecordGroup {
+    rows: Vec<(TransferId, Option<RecordRow>)>,
+    first_birth: u64,
+    births: Vec<(TransferId, u64)>,
+    transactions: Vec<(Hash, Vec<TransferId>)>,
+    spent: Vec<(Arc<str>, Spent)>,
+    counts: [u64; STATES.len()],
+    windows: Windows,
+    unix_ms: u64,
 }
 
 impl Inner {
     /// Takes what has changed, as it is now: at the end of a step.
-    fn take_group(&mut self) -> Option<Group> {
+    fn take_group(&mut self, unix_ms: u64) -> Option<Group> {
+        self.let_go();
         if self.state.journal.is_empty() {
             return None;
         }
         self.hurried = false;
-        let Changes { rows, lanes, attempts, results, meta } = std::mem::take(&mut self.state.journal);
+        let Changes { rows, lanes, attempts, results, meta, records, births, transactions, spent } =
+            std::mem::take(&mut self.state.journal);
+        let book = &self.state.book;
+        let record_rows = records.iter().map(|id| {
+            let entry = book.entries.get(id);
+            (*id, entry.map(|entry| (codec::record(entry), entry.details.as_deref().map(codec::details))))
+        });
+        let record_group = (!records.is_empty()).then(|| RecordGroup {
+            rows: record_rows.collect(),
+            first_birth: book.next_birth - births.len() as u64,
+            births,
+            transactions,
+            spent: spent
+                .into_iter()
+                .filter_map(|name| book.spent.get(&name).map(|spent| (name.clone(), *spent)))
+                .collect(),
+            counts: book.counts.0,
+            windows: book.windows,
+            unix_ms,
+        });
+        self.written = records.into_iter().collect();
         // Those who wait for the group hold receivers of the sender that goes with it.
         let outcome = std::mem::replace(&mut self.next, watch::Sender::new(None));
         self.under_way = outcome.subscribe();
@@ -277,9 +363,118 @@ impl Inner {
                 .into_iter()
                 .filter_map(|name| self.meta.get(&name).cloned().map(|value| (name, value)))
                 .collect(),
+            records: record_group,
             outcome,
         })
     }
+
+    /// Drops the records of the last group that are in a final state: it is written. One that changed since is in the
+    /// next.
+    fn let_go(&mut self) {
+        let State { journal, book, .. } = &mut self.state;
+        for id in std::mem::take(&mut self.written) {
+            if !journal.records.contains(&id) && book.entries.get(&id).is_some_and(|entry| is_final(entry.state)) {
+                book.entries.remove(&id);
+            }
+        }
+    }
+}
+
+impl RecordGroup {
+    fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        let mut records = transaction.open_table(RECORDS)?;
+        let mut details = transaction.open_table(DETAILS)?;
+        for (id, row) in &self.rows {
+            match row {
+                Some((record, _)) => drop(records.insert(&id.0, record.as_slice())?),
+                None => drop(records.remove(&id.0)?),
+            }
+            match row {
+                Some((_, Some(rest))) => drop(details.insert(&id.0, rest.as_slice())?),
+                _ => drop(details.remove(&id.0)?),
+            }
+        }
+        let mut born = transaction.open_table(BORN)?;
+        for (number, births) in (self.first_birth..).step_by(BORN_ROW).zip(self.births.chunks(BORN_ROW)) {
+            let ids: Vec<_> = births.iter().map(|(id, _)| *id).collect();
+            let unix_ms = births.last().map_or(0, |(_, unix_ms)| *unix_ms);
+            born.insert(number, codec::births(unix_ms, &ids).as_slice())?;
+        }
+        let mut transactions = transaction.open_table(TRANSACTIONS)?;
+        for (hash, ids) in &self.transactions {
+            transactions.insert(&hash.0, codec::ids(ids.iter()).as_slice())?;
+        }
+        let mut spent = transaction.open_table(SPENT)?;
+        for (client, Spent { day, amount }) in &self.spent {
+            spent.insert(&**client, (*day, amount.0))?;
+        }
+        let mut about = transaction.open_table(ABOUT)?;
+        for (state, count) in STATES.into_iter().zip(self.counts).filter(|(state, _)| is_final(*state)) {
+            about.insert(count_name(state as usize).as_str(), count)?;
+        }
+
+        // What is over, from the oldest on. What is not in a final state then is removed with its end.
+        let over = |row: &[u8], window| match codec::read_births(row) {
+            Ok((unix_ms, ids)) if Windows::is_over(window, unix_ms, self.unix_ms) => Some(ids),
+            _ => None,
+        };
+        let mut from = about.get(DETAILS_FROM)?.map_or(0, |from| from.value());
+        let mut ended = Vec::new();
+        for row in born.range(from..)?.take(EXPIRE) {
+            let (number, row) = row?;
+            let Some(ids) = over(row.value(), self.windows.details) else { break };
+            from = number.value() + ids.len() as u64;
+            ended.extend(ids);
+        }
+        for id in &ended {
+            if !records.get(&id.0)?.is_some_and(|row| codec::is_final_row(row.value())) {
+                continue;
+            }
+            let Some(row) = details.remove(&id.0)? else { continue };
+            if let Ok(details) = codec::read_details(row.value(), &mut Names::default()) {
+                for hash in details.events.iter().filter_map(|event| event.tx_hash) {
+                    transactions.remove(&hash.0)?;
+                }
+            }
+        }
+        if !ended.is_empty() {
+            about.insert(DETAILS_FROM, from)?;
+        }
+        for _ in 0..EXPIRE {
+            let Some((number, ids)) = born
+                .first()?
+                .and_then(|(number, row)| over(row.value(), self.windows.idempotency).map(|ids| (number.value(), ids)))
+            else {
+                break;
+            };
+            if number >= from {
+                break;
+            }
+            born.remove(number)?;
+            for id in ids {
+                if records.get(&id.0)?.is_some_and(|row| codec::is_final_row(row.value())) {
+                    records.remove(&id.0)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The row of [`ABOUT`] that counts the records that came into a state.
+fn count_name(state: usize) -> String {
+    format!("count/{state}")
+}
+
+/// A record as it is on disk.
+fn stored_record(
+    transaction: &ReadTransaction,
+    id: TransferId,
+    names: &mut Names,
+) -> Result<Option<Entry>, Unreadable> {
+    let Some(record) = transaction.open_table(RECORDS)?.get(&id.0)? else { return Ok(None) };
+    let details = transaction.open_table(DETAILS)?.get(&id.0)?;
+    Ok(Some(codec::read_record(record.value(), details.as_ref().map(|details| details.value()), names)?))
 }
 
 impl Group {
@@ -325,6 +520,9 @@ impl Group {
                 table.insert(&**name, &**value)?;
             }
         }
+        if let Some(records) = &self.records {
+            records.write(&transaction)?;
+        }
         transaction.commit()?;
         Ok(())
     }
@@ -360,7 +558,7 @@ impl Writer {
                 !inner.hurried && !inner.state.journal.is_empty() && inner.failure.is_none()
             });
             let (mut inner, _) = lingered.unwrap_or_else(PoisonError::into_inner);
-            let group = if inner.failure.is_none() { inner.take_group() } else { None };
+            let group = if inner.failure.is_none() { inner.take_group(shared.clock.now().unix_ms) } else { None };
             let Some(group) = group else {
                 // Under the lock, so that no step finds a writer that has looked already.
                 inner.writing = false;
@@ -467,6 +665,78 @@ impl Shared {
     }
 }
 
+/// Records.
+impl Shared {
+    fn unreadable<T>(&self, read: Result<T, Unreadable>) -> Result<T, StoreError> {
+        read.map_err(|error| self.failed(&error))
+    }
+
+    /// Takes a step for which the records of `ids` are here. Those that it leaves as they are go again.
+    fn with_records<T>(
+        &self,
+        inner: &mut Inner,
+        ids: impl Iterator<Item = TransferId>,
+        step: impl FnOnce(&mut Inner) -> T,
+    ) -> Result<T, StoreError> {
+        let missing: Vec<_> = ids.filter(|id| !inner.state.book.entries.contains_key(id)).collect();
+        let mut loaded = Vec::new();
+        if !missing.is_empty() {
+            let read = || -> Result<Vec<_>, Unreadable> {
+                let transaction = self.database.begin_read()?;
+                let names = &mut Names::default();
+                let (records, details) = (transaction.open_table(RECORDS)?, transaction.open_table(DETAILS)?);
+                let mut found = Vec::new();
+                for id in missing {
+                    let Some(record) = records.get(&id.0)? else { continue };
+                    let rest = details.get(&id.0)?;
+                    found
+                        .push((id, codec::read_record(record.value(), rest.as_ref().map(|rest| rest.value()), names)?));
+                }
+                Ok(found)
+            };
+            for (id, entry) in self.unreadable(read())? {
+                inner.state.book.entries.insert(id, entry);
+                loaded.push(id);
+            }
+        }
+        let value = step(inner);
+        for id in loaded {
+            if !inner.state.journal.records.contains(&id) {
+                inner.state.book.entries.remove(&id);
+            }
+        }
+        Ok(value)
+    }
+
+    fn list(&self, filter: &Filter, before: Option<Cursor>, limit: usize) -> Result<Page, Unreadable> {
+        let transaction = self.database.begin_read()?;
+        let names = &mut Names::default();
+        let from = transaction.open_table(ABOUT)?.get(DETAILS_FROM)?.map_or(0, |from| from.value());
+        let end = before.map_or(u64::MAX, |cursor| cursor.0);
+        let mut page = Page::default();
+        let mut looks = 0;
+        for row in transaction.open_table(BORN)?.range(from..end.max(from))?.rev() {
+            let (first, row) = row?;
+            let (_, ids) = codec::read_births(row.value())?;
+            for (birth, id) in (first.value()..end).zip(ids).collect::<Vec<_>>().into_iter().rev() {
+                if page.records.len() == limit || looks == LOOKS {
+                    page.next = Some(Cursor(birth + 1));
+                    return Ok(page);
+                }
+                looks += 1;
+                let here = self.lock().state.book.entries.get(&id).cloned();
+                let entry = match here {
+                    Some(entry) => Some(entry),
+                    None => stored_record(&transaction, id, names)?,
+                };
+                let record = entry.filter(|entry| entry.birth == birth).map(|entry| entry.record(id));
+                page.records.extend(record.filter(|record| filter.takes(record)));
+            }
+        }
+        Ok(page)
+    }
+}
+
 /// What the file holds, read back.
 struct Contents {
     state: State<Changes>,
@@ -508,7 +778,7 @@ impl Contents {
             TableError::Storage(error) => error.into(),
             _ => Unreadable::Foreign,
         })?;
-        let number = |name| Ok::<_, Unreadable>(about.get(name)?.map(|value| value.value()));
+        let number = |name: &str| Ok::<_, Unreadable>(about.get(name)?.map(|value| value.value()));
         match number("version")? {
             Some(VERSION) => {}
             Some(other) => return Err(Unreadable::Version(other)),
@@ -538,6 +808,24 @@ impl Contents {
             .iter()?
             .map(|row| row.map(|(name, value)| (name.value().into(), Bytes::copy_from_slice(value.value()))))
             .collect::<Result<_, _>>()?;
+        let unsettled: Vec<_> = state.unsettled().map(|transfer| transfer.id).collect();
+        for id in unsettled {
+            if let Some(entry) = stored_record(&transaction, id, &mut names)? {
+                state.restore_record(id, entry);
+            }
+        }
+        for state_number in 0..STATES.len() {
+            state.book.counts.0[state_number] = number(count_name(state_number).as_str())?.unwrap_or_default();
+        }
+        state.place_records();
+        if let Some((number, row)) = transaction.open_table(BORN)?.last()? {
+            state.book.next_birth = number.value() + codec::read_births(row.value())?.1.len() as u64;
+        }
+        for row in transaction.open_table(SPENT)?.iter()? {
+            let (client, spent) = row?;
+            let (day, amount) = spent.value();
+            state.book.spent.insert(client.value().into(), Spent { day, amount: Amount(amount) });
+        }
         Ok(Self { state, meta, life, next_result })
     }
 }
@@ -615,6 +903,11 @@ impl FileStore {
             transaction.open_table(LANES)?;
             transaction.open_table(ATTEMPTS)?;
             transaction.open_table(RESULTS)?;
+            transaction.open_table(RECORDS)?;
+            transaction.open_table(DETAILS)?;
+            transaction.open_table(BORN)?;
+            transaction.open_table(TRANSACTIONS)?;
+            transaction.open_table(SPENT)?;
             {
                 let mut about = transaction.open_table(ABOUT)?;
                 about.insert("version", VERSION)?;
@@ -667,10 +960,19 @@ impl FileStore {
             hurried: false,
             failure: None,
             next_result,
+            written: Vec::new(),
         };
         let (writers, work, hurry) = (Arc::default(), Notify::new(), Condvar::new());
         let inner = Mutex::new(inner);
-        Self { shared: Arc::new(Shared { file, database, inner, writers, work, hurry, linger }) }
+        let clock = Clock::default();
+        Self { shared: Arc::new(Shared { file, database, inner, writers, clock, work, hurry, linger }) }
+    }
+
+    /// Keeps records for these windows instead of the default ones.
+    #[must_use]
+    pub fn keeping(self, windows: Windows) -> Self {
+        self.shared.lock().state.book.windows = windows;
+        self
     }
 
     /// Stores small values of the caller's by name, all of them or none. What stood there before is replaced.
@@ -744,7 +1046,7 @@ impl Store for FileStore {
     async fn push(&self, transfers: Vec<Transfer>, max_depth: u64) -> Result<usize, StoreError> {
         // What is claimed before it is on disk gets there with its attempt.
         let push = |inner: &mut Inner| {
-            let taken = inner.state.push(transfers, max_depth);
+            let taken = inner.state.push(transfers, max_depth, self.shared.clock.now());
             if taken > 0 {
                 self.shared.work.notify_one();
             }
@@ -804,12 +1106,20 @@ impl Store for FileStore {
         claim: Option<ClaimId>,
         attempt: Attempt,
     ) -> Result<AttemptId, StoreError> {
-        self.shared.durable(Pace::AtOnce, |inner| inner.state.commit(lane, lease, claim, attempt, Instant::now())).await
+        let commit = |inner: &mut Inner| inner.state.commit(lane, lease, claim, attempt, self.shared.clock.now());
+        self.shared.durable(Pace::AtOnce, commit).await
+    }
+
+    async fn sent(&self, attempts: &[AttemptId]) -> Result<(), StoreError> {
+        self.shared.step(|inner| {
+            inner.state.sent(attempts, self.shared.clock.now());
+            Ok(())
+        })
     }
 
     async fn settle(&self, attempt: AttemptId, settled: &Settled) -> Result<(), StoreError> {
         let settle = |inner: &mut Inner| {
-            if inner.state.settle(attempt, settled)? {
+            if inner.state.settle(attempt, settled, self.shared.clock.now())? {
                 self.shared.work.notify_one();
             }
             Ok(())
@@ -818,7 +1128,7 @@ impl Store for FileStore {
     }
 
     async fn cancel_queued(&self) -> Result<Vec<Transfer>, StoreError> {
-        self.shared.durable(Pace::AtOnce, |inner| Ok(inner.state.cancel_queued())).await
+        self.shared.durable(Pace::AtOnce, |inner| Ok(inner.state.cancel_queued(self.shared.clock.now()))).await
     }
 
     async fn depth(&self) -> Result<Depth, StoreError> {
@@ -834,5 +1144,88 @@ impl Store for FileStore {
             }
             notified.await;
         }
+    }
+}
+
+impl Records for FileStore {
+    async fn accept(&self, submissions: Vec<Submission>, max_depth: u64) -> Result<Vec<Accepted>, StoreError> {
+        let accept = |inner: &mut Inner| {
+            let ids: Vec<_> = submissions.iter().map(|submission| submission.transfer.id).collect();
+            let now = self.shared.clock.now();
+            let accepted = self
+                .shared
+                .with_records(inner, ids.into_iter(), |inner| inner.state.accept(submissions, max_depth, now))?;
+            if accepted.iter().any(|answer| matches!(answer, Accepted::New { .. })) {
+                self.shared.work.notify_one();
+            }
+            Ok(accepted)
+        };
+        // What is replayed is on disk too before this returns, or on its way there in a group that is waited for.
+        self.shared.durable(Pace::Soon, accept).await
+    }
+
+    async fn find(&self, ids: &[TransferId]) -> Result<Vec<Option<Record>>, StoreError> {
+        let mut found =
+            self.shared.step(|inner| Ok(ids.iter().map(|id| inner.state.book.record(*id)).collect::<Vec<_>>()))?;
+        if found.iter().any(Option::is_none) {
+            // What left the memory meanwhile is on disk.
+            let mut read = || -> Result<(), Unreadable> {
+                let transaction = self.shared.database.begin_read()?;
+                let names = &mut Names::default();
+                for (id, found) in ids.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+                    *found = stored_record(&transaction, *id, names)?.map(|entry| entry.record(*id));
+                }
+                Ok(())
+            };
+            self.shared.unreadable(read())?;
+        }
+        Ok(found)
+    }
+
+    async fn list(&self, filter: &Filter, before: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
+        // What is numbered is on disk.
+        self.shared.durable(Pace::AtOnce, |_| Ok(())).await?;
+        let (shared, filter) = (self.shared.clone(), filter.clone());
+        let list = tokio::task::spawn_blocking(move || shared.unreadable(shared.list(&filter, before, limit)));
+        list.await.map_err(|error| self.shared.failed(&error))?
+    }
+
+    async fn transaction(&self, hash: Hash) -> Result<Vec<TransferId>, StoreError> {
+        let settled = |inner: &mut Inner| {
+            let unwritten = inner.state.journal.transactions.iter().find(|(settled, _)| *settled == hash);
+            Ok(inner.state.transaction(hash).or_else(|| unwritten.map(|(_, ids)| ids.clone())))
+        };
+        if let Some(ids) = self.shared.durable(Pace::AtOnce, settled).await? {
+            return Ok(ids);
+        }
+        let read = || -> Result<Vec<TransferId>, Unreadable> {
+            let transaction = self.shared.database.begin_read()?;
+            let ids = transaction.open_table(TRANSACTIONS)?.get(&hash.0)?;
+            Ok(ids.map(|ids| codec::read_ids(ids.value())).transpose()?.unwrap_or_default())
+        };
+        self.shared.unreadable(read())
+    }
+
+    async fn cancel(&self, id: TransferId) -> Result<Changed, StoreError> {
+        let now = self.shared.clock.now();
+        let cancel =
+            |inner: &mut Inner| self.shared.with_records(inner, [id].into_iter(), |inner| inner.state.cancel(id, now));
+        self.shared.durable(Pace::AtOnce, cancel).await
+    }
+
+    async fn retry(&self, id: TransferId, now_ns: u64) -> Result<Changed, StoreError> {
+        let now = self.shared.clock.now();
+        let retry = |inner: &mut Inner| {
+            self.shared.with_records(inner, [id].into_iter(), |inner| inner.state.retry(id, now_ns, now))
+        };
+        let changed = self.shared.durable(Pace::AtOnce, retry).await?;
+        if matches!(changed, Changed::Done(_)) {
+            self.shared.work.notify_one();
+        }
+        Ok(changed)
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        self.shared.step(|inner| Ok(inner.state.census(self.shared.clock.now())))
     }
 }

@@ -4,15 +4,23 @@
 //! believes to hold (a lease, a claim, an attempt) and is refused when that is no longer so: a worker that wakes
 //! late changes nothing. This room knows no chain and decides no transfer's fate.
 
+mod book;
 mod codec;
 mod file;
 mod memory;
+mod recent;
+mod records;
 mod staged;
 mod state;
 
 pub use codec::{ResultRow, TransferRecord};
 pub use file::{FileStore, OpenError};
 pub use memory::MemoryStore;
+pub use recent::Recent;
+pub use records::{
+    Accepted, Budget, Census, Changed, Counts, Cursor, Details, Digest, Event, Filter, Page, Record, Records,
+    Submission, Windows, is_final,
+};
 /// What a [`FileStore`] is tested on: any storage that takes writes and syncs.
 #[doc(hidden)]
 pub use redb::{BackendError, StorageBackend, backends::FileBackend};
@@ -209,6 +217,13 @@ pub trait Store: Send + Sync + 'static {
         claim: Option<ClaimId>,
         attempt: Attempt,
     ) -> impl Future<Output = Result<AttemptId, StoreError>> + Send;
+
+    /// Says that attempts were handed to an endpoint, for those who follow their transfers. It is a hint, needs no
+    /// durability, and is told for many at once; of attempts that are not open it means nothing.
+    fn sent(&self, attempts: &[AttemptId]) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let _ = attempts;
+        async { Ok(()) }
+    }
 
     /// Ends an attempt: gives every transfer of it its fate, and keeps what proves it. What is put back keeps its place
     /// before newer ones.

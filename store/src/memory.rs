@@ -1,46 +1,34 @@
 //! The backend that lives and dies with its process.
 
 use crate::{
-    Attempt, AttemptId, Claim, ClaimId, Depth, Fleet, Lane, LaneKey, LeaseId, Order, Recall, ResultRow, Standing,
-    Store, StoreError, TransferRecord, WorkerId,
+    Accepted, Attempt, AttemptId, Census, Changed, Claim, ClaimId, Cursor, Depth, Filter, Fleet, Lane, LaneKey, LeaseId,
+    Order, Page, Recall, Record, Records, ResultRow, Standing, Store, StoreError, Submission, TransferRecord, Windows,
+    WorkerId,
+    book::Clock,
+    records::is_final,
     state::{Journal, Open, State},
 };
 use bytes::Bytes;
-use nearbench_core::{Nonce, Transfer, plan::Batch, settle::Settled};
+use nearbench_core::{Hash, Nonce, Transfer, TransferId, plan::Batch, settle::Settled};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// A store in this process's memory. Nothing is kept of a transfer once it is settled, unless it is for a fleet.
+/// Records that a step looks at, at most, to find those that are asked for.
+pub(crate) const LOOKS: usize = 10_000;
+
+/// A store in this process's memory. Of a transfer that is settled it keeps the record, if it has one, and for a fleet the
+/// result.
 #[derive(Default)]
 pub struct MemoryStore {
-    state: Mutex<State<Results>>,
+    state: Mutex<State<Diary>>,
+    clock: Clock,
     /// Wakes one waiter for each batch of work; a waiter that leaves work behind wakes the next.
     work: Notify,
     roll: Mutex<Roll>,
-}
-
-/// The results, where somebody is to read them.
-#[derive(Default)]
-struct Results(Option<Vec<ResultRow>>);
-
-impl Journal for Results {
-    fn attempt_settled(&mut self, _: AttemptId, open: Open, settled: &Settled) {
-        if let Some(rows) = &mut self.0 {
-            let Attempt { hash, nonce, .. } = open.attempt;
-            let transfers = open.transfers.iter().map(TransferRecord::from).collect();
-            rows.push(ResultRow::Settled { hash, nonce, settled: settled.clone(), transfers });
-        }
-    }
-
-    fn cancelled(&mut self, transfers: &[Transfer]) {
-        if let Some(rows) = &mut self.0 {
-            rows.push(ResultRow::Cancelled { transfers: transfers.iter().map(TransferRecord::from).collect() });
-        }
-    }
 }
 
 /// The workers of a fleet.
@@ -51,16 +39,91 @@ struct Roll {
     workers: BTreeMap<[u8; 16], (Option<Instant>, Bytes)>,
 }
 
+/// The records in the order of their births, and the transactions that carried them.
+#[derive(Default)]
+struct Diary {
+    births: VecDeque<(TransferId, u64)>,
+    /// The number of the first of them, and of the first with details.
+    first: u64,
+    first_with_details: u64,
+    transactions: HashMap<Hash, Vec<TransferId>>,
+    /// What became of all that was settled, where somebody is to read it.
+    results: Option<Vec<ResultRow>>,
+}
+
+impl Journal for Diary {
+    fn record_born(&mut self, id: TransferId, unix_ms: u64) {
+        self.births.push_back((id, unix_ms));
+    }
+
+    fn recorded(&mut self, hash: Hash, transfers: &[Transfer]) {
+        self.transactions.insert(hash, transfers.iter().map(|transfer| transfer.id).collect());
+    }
+
+    fn attempt_settled(&mut self, _: AttemptId, open: Open, settled: &Settled) {
+        if let Some(rows) = &mut self.results {
+            let Attempt { hash, nonce, .. } = open.attempt;
+            let transfers = open.transfers.iter().map(TransferRecord::from).collect();
+            rows.push(ResultRow::Settled { hash, nonce, settled: settled.clone(), transfers });
+        }
+    }
+
+    fn cancelled(&mut self, transfers: &[Transfer]) {
+        if let Some(rows) = &mut self.results {
+            rows.push(ResultRow::Cancelled { transfers: transfers.iter().map(TransferRecord::from).collect() });
+        }
+    }
+}
+
+/// Forgets records whose windows are over, `most` at once. What is not in a final state then is forgotten with its end.
+fn forget(state: &mut State<Diary>, now: u64, most: usize) {
+    let State { journal: diary, book, .. } = state;
+    let windows = book.windows;
+    for _ in 0..most {
+        let at = (diary.first_with_details - diary.first) as usize;
+        let Some((id, born)) = diary.births.get(at) else { break };
+        if !Windows::is_over(windows.details, *born, now) {
+            break;
+        }
+        diary.first_with_details += 1;
+        if let Some(entry) = book.entries.get_mut(id)
+            && is_final(entry.state)
+        {
+            for event in entry.details.take().into_iter().flat_map(|details| details.events) {
+                event.tx_hash.map(|hash| diary.transactions.remove(&hash));
+            }
+        }
+    }
+    for _ in 0..most {
+        let Some((id, born)) = diary.births.front().copied() else { break };
+        if diary.first == diary.first_with_details || !Windows::is_over(windows.idempotency, born, now) {
+            break;
+        }
+        diary.births.pop_front();
+        diary.first += 1;
+        if book.entries.get(&id).is_some_and(|entry| is_final(entry.state)) {
+            book.entries.remove(&id);
+        }
+    }
+}
+
 impl MemoryStore {
     /// A store for the workers of a fleet, all in this process: it keeps the results, and a lane's new holder puts back what
     /// an earlier one claimed and did not sign.
     pub fn of_a_fleet() -> Self {
         let store = Self::default();
-        store.lock().journal = Results(Some(Vec::new()));
+        store.lock().journal.results = Some(Vec::new());
         store
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<Results>> {
+    /// Keeps records for these windows instead of the default ones.
+    #[must_use]
+    pub fn keeping(self, windows: Windows) -> Self {
+        self.lock().book.windows = windows;
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<Diary>> {
         // A panic elsewhere cannot leave a half-done step: every step checks first and then only moves values.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,7 +135,7 @@ impl MemoryStore {
 
 impl Recall for MemoryStore {
     async fn results(&self, visit: &mut (dyn FnMut(ResultRow) + Send)) -> Result<(), StoreError> {
-        let rows = self.lock().journal.0.clone().unwrap_or_default();
+        let rows = self.lock().journal.results.clone().unwrap_or_default();
         rows.into_iter().for_each(visit);
         Ok(())
     }
@@ -120,7 +183,7 @@ impl Fleet for MemoryStore {
 
 impl Store for MemoryStore {
     async fn push(&self, transfers: Vec<Transfer>, max_depth: u64) -> Result<usize, StoreError> {
-        let taken = self.lock().push(transfers, max_depth);
+        let taken = self.lock().push(transfers, max_depth, self.clock.now());
         if taken > 0 {
             self.work.notify_one();
         }
@@ -131,7 +194,7 @@ impl Store for MemoryStore {
         let mut state = self.lock();
         let before = state.leases().find(|(known, ..)| *known == lane).map(|(_, holder, _)| holder);
         let taken = state.acquire(lane, lease, ttl, Instant::now())?;
-        if state.journal.0.is_some() && before != Some(lease) {
+        if state.journal.results.is_some() && before != Some(lease) {
             state.take_back(lane);
             self.work.notify_one();
         }
@@ -182,18 +245,23 @@ impl Store for MemoryStore {
         claim: Option<ClaimId>,
         attempt: Attempt,
     ) -> Result<AttemptId, StoreError> {
-        self.lock().commit(lane, lease, claim, attempt, Instant::now())
+        self.lock().commit(lane, lease, claim, attempt, self.clock.now())
+    }
+
+    async fn sent(&self, attempts: &[AttemptId]) -> Result<(), StoreError> {
+        self.lock().sent(attempts, self.clock.now());
+        Ok(())
     }
 
     async fn settle(&self, attempt: AttemptId, settled: &Settled) -> Result<(), StoreError> {
-        if self.lock().settle(attempt, settled)? {
+        if self.lock().settle(attempt, settled, self.clock.now())? {
             self.work.notify_one();
         }
         Ok(())
     }
 
     async fn cancel_queued(&self) -> Result<Vec<Transfer>, StoreError> {
-        Ok(self.lock().cancel_queued())
+        Ok(self.lock().cancel_queued(self.clock.now()))
     }
 
     async fn depth(&self) -> Result<Depth, StoreError> {
@@ -208,5 +276,64 @@ impl Store for MemoryStore {
             }
             notified.await;
         }
+    }
+}
+
+impl Records for MemoryStore {
+    async fn accept(&self, submissions: Vec<Submission>, max_depth: u64) -> Result<Vec<Accepted>, StoreError> {
+        let mut state = self.lock();
+        let now = self.clock.now();
+        forget(&mut state, now.unix_ms, 16 + 2 * submissions.len());
+        let accepted = state.accept(submissions, max_depth, now);
+        drop(state);
+        if accepted.iter().any(|answer| matches!(answer, Accepted::New { .. })) {
+            self.work.notify_one();
+        }
+        Ok(accepted)
+    }
+
+    async fn find(&self, ids: &[TransferId]) -> Result<Vec<Option<Record>>, StoreError> {
+        let state = self.lock();
+        Ok(ids.iter().map(|id| state.book.record(*id)).collect())
+    }
+
+    async fn list(&self, filter: &Filter, before: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
+        let state = self.lock();
+        let diary = &state.journal;
+        let end = before.map_or(u64::MAX, |cursor| cursor.0).min(diary.first + diary.births.len() as u64);
+        let mut page = Page::default();
+        let from = diary.first_with_details;
+        for (looks, birth) in (from..end).rev().enumerate() {
+            if page.records.len() == limit || looks == LOOKS {
+                page.next = Some(Cursor(birth + 1));
+                break;
+            }
+            let Some((id, _)) = diary.births.get((birth - diary.first) as usize) else { break };
+            let record = state.book.entries.get(id).filter(|entry| entry.birth == birth);
+            page.records.extend(record.map(|entry| entry.record(*id)).filter(|record| filter.takes(record)));
+        }
+        Ok(page)
+    }
+
+    async fn transaction(&self, hash: Hash) -> Result<Vec<TransferId>, StoreError> {
+        let state = self.lock();
+        let open = state.transaction(hash);
+        Ok(open.or_else(|| state.journal.transactions.get(&hash).cloned()).unwrap_or_default())
+    }
+
+    async fn cancel(&self, id: TransferId) -> Result<Changed, StoreError> {
+        Ok(self.lock().cancel(id, self.clock.now()))
+    }
+
+    async fn retry(&self, id: TransferId, now_ns: u64) -> Result<Changed, StoreError> {
+        let changed = self.lock().retry(id, now_ns, self.clock.now());
+        if matches!(changed, Changed::Done(_)) {
+            self.work.notify_one();
+        }
+        Ok(changed)
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        Ok(self.lock().census(self.clock.now()))
     }
 }

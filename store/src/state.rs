@@ -6,11 +6,16 @@
 //! The queue is packed into rows. A claimed transfer stays in its row until it is in an attempt, so that what is kept of
 //! the queue says where a claim's transfers belong when the claim is lost with its holder.
 
-use crate::{Attempt, AttemptId, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, StoreError};
+use crate::{
+    Accepted, Attempt, AttemptId, Census, Changed, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, Record, StoreError,
+    Submission,
+    book::{Book, Entry, Moment},
+};
 use nearbench_core::{
-    Nonce, Transfer, batch,
+    Hash, Nonce, Transfer, TransferId, TransferState, batch,
+    outcome::FailureKind,
     plan::Batch,
-    settle::{Fate, Settled},
+    settle::{Fate, Settled, Settlement},
 };
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -21,6 +26,10 @@ use tokio::time::Instant;
 
 /// Transfers in a row of the queue, at most: the bits of [`Row::gone`].
 pub(crate) const ROW: usize = 128;
+
+/// Labels beside those of failures.
+pub(crate) const FAILED: &str = "failed";
+pub(crate) const NO_PROOF: &str = "no_proof";
 
 /// Hears which rows a step changed. What [`State`] holds of a row after the step is the row's new value; a row that it
 /// no longer holds is gone. `stored`: whether the backend had written the row.
@@ -37,6 +46,14 @@ pub(crate) trait Journal {
     fn attempt_settled(&mut self, _id: AttemptId, _open: Open, _settled: &Settled) {}
     /// Transfers were withdrawn.
     fn cancelled(&mut self, _transfers: &[Transfer]) {}
+    /// A record is new, and has the next number.
+    fn record_born(&mut self, _id: TransferId, _unix_ms: u64) {}
+    /// A record changed, or is gone. What an attempt says of its transfers (that they are signed, or sent) is none.
+    fn record_changed(&mut self, _id: TransferId) {}
+    /// A transaction was settled that carried transfers with records.
+    fn recorded(&mut self, _hash: Hash, _transfers: &[Transfer]) {}
+    /// A client spent.
+    fn spent(&mut self, _client: &Arc<str>) {}
 }
 
 /// Nothing is kept elsewhere.
@@ -105,6 +122,8 @@ pub(crate) struct Open {
     pub(crate) lane: LaneKey,
     pub(crate) attempt: Attempt,
     pub(crate) transfers: Arc<[Transfer]>,
+    /// When it was stored.
+    pub(crate) unix_ms: u64,
     /// Whether the backend wrote it.
     pub(crate) stored: bool,
 }
@@ -126,6 +145,8 @@ pub(crate) struct State<J> {
     claimed: u64,
     open: u64,
     next_id: u64,
+    /// The records of what is here; a backend may keep others elsewhere.
+    pub(crate) book: Book,
 }
 
 impl<J: Journal + Default> Default for State<J> {
@@ -150,6 +171,7 @@ impl<J: Journal + Default> State<J> {
             claimed: 0,
             open: 0,
             next_id: last_id,
+            book: Book::default(),
         }
     }
 }
@@ -174,6 +196,35 @@ impl<J: Journal> State<J> {
     pub(crate) fn restore_attempt(&mut self, id: AttemptId, open: Open) {
         self.open += open.transfers.len() as u64;
         self.attempts.insert(id, open);
+    }
+
+    /// The record of a transfer that is in the queue or in an attempt: after all of these.
+    pub(crate) fn restore_record(&mut self, id: TransferId, entry: Entry) {
+        self.book.entries.insert(id, entry);
+    }
+
+    /// Where the restored records' transfers are: what was not written to the records themselves.
+    pub(crate) fn place_records(&mut self) {
+        let entries = &mut self.book.entries;
+        for (key, row) in &self.rows {
+            for transfer in row.transfers() {
+                if let Some(entry) = entries.get_mut(&transfer.id) {
+                    entry.row = *key;
+                }
+            }
+        }
+        for Open { attempt, transfers, unix_ms, .. } in self.attempts.values() {
+            for transfer in transfers.iter() {
+                if let Some(entry) = entries.get_mut(&transfer.id)
+                    && (entry.state == TransferState::Queued || entry.tx_hash != Some(attempt.hash))
+                {
+                    entry.sign(attempt.hash, *unix_ms);
+                }
+            }
+        }
+        for entry in entries.values() {
+            self.book.counts.0[entry.state as usize] += 1;
+        }
     }
 
     pub(crate) fn row(&mut self, key: i64) -> Option<&mut Row> {
@@ -210,10 +261,23 @@ impl<J: Journal> State<J> {
             .ok_or_else(|| StoreError::LeaseLost(lane.public_key.clone()))
     }
 
+    /// Lets the records of `transfers` know their row.
+    fn note_row(&mut self, key: i64, transfers: &[Transfer]) {
+        if self.book.is_empty() {
+            return;
+        }
+        for transfer in transfers {
+            if let Some(entry) = self.book.entries.get_mut(&transfer.id) {
+                entry.row = key;
+            }
+        }
+    }
+
     fn put_back(&mut self, transfers: Vec<Transfer>) {
         self.queued += transfers.len() as u64;
         for chunk in transfers.chunks(ROW).rev() {
             self.head -= 1;
+            self.note_row(self.head, chunk);
             self.rows.insert(self.head, Row { transfers: chunk.to_vec(), ..Row::default() });
             self.ready.push_front(self.head);
             self.journal.row_changed(self.head);
@@ -245,11 +309,21 @@ impl<J: Journal> State<J> {
         self.queued > 0
     }
 
-    pub(crate) fn push(&mut self, mut transfers: Vec<Transfer>, max_depth: u64) -> usize {
-        let room = usize::try_from(max_depth.saturating_sub(self.queued)).unwrap_or(usize::MAX);
-        transfers.truncate(room);
+    fn room(&self, max_depth: u64) -> usize {
+        usize::try_from(max_depth.saturating_sub(self.queued)).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn push(&mut self, mut transfers: Vec<Transfer>, max_depth: u64, now: Moment) -> usize {
+        transfers.truncate(self.room(max_depth));
         let taken = transfers.len();
-        self.queued += taken as u64;
+        self.book.minute.accepted(now.unix_ms, taken as u64);
+        self.append(transfers, false);
+        taken
+    }
+
+    /// Puts transfers at the end of the queue; `recorded`: whether they have records.
+    fn append(&mut self, transfers: Vec<Transfer>, recorded: bool) {
+        self.queued += transfers.len() as u64;
         let mut transfers = transfers.into_iter();
         while transfers.len() > 0 {
             // The last row is added to while it has room and something of it is queued.
@@ -264,10 +338,17 @@ impl<J: Journal> State<J> {
                 }
             };
             let row = self.rows.entry(key).or_default();
-            row.transfers.extend(transfers.by_ref().take(ROW - row.transfers.len()));
+            let from = row.transfers.len();
+            row.transfers.extend(transfers.by_ref().take(ROW - from));
+            if recorded {
+                for transfer in &row.transfers[from..] {
+                    if let Some(entry) = self.book.entries.get_mut(&transfer.id) {
+                        entry.row = key;
+                    }
+                }
+            }
             self.journal.row_changed(key);
         }
-        taken
     }
 
     pub(crate) fn acquire(
@@ -408,9 +489,9 @@ impl<J: Journal> State<J> {
         lease: LeaseId,
         claim: Option<ClaimId>,
         attempt: Attempt,
-        now: Instant,
+        now: Moment,
     ) -> Result<AttemptId, StoreError> {
-        let high_water = self.held(lane, lease, now)?.used;
+        let high_water = self.held(lane, lease, now.at)?.used;
         if attempt.nonce <= high_water {
             return Err(StoreError::NonceReused { lane: lane.public_key.clone(), nonce: attempt.nonce, high_water });
         }
@@ -422,22 +503,46 @@ impl<J: Journal> State<J> {
             }
             None => Arc::default(),
         };
-        let held = self.held(lane, lease, now)?;
+        let held = self.held(lane, lease, now.at)?;
         held.used = attempt.nonce;
         held.reserved = held.reserved.max(attempt.nonce);
         self.journal.lane_rose(lane);
         self.claimed -= transfers.len() as u64;
         self.open += transfers.len() as u64;
+        if !self.book.is_empty() {
+            for transfer in transfers.iter() {
+                self.book.change(transfer.id, now.unix_ms, |entry| entry.sign(attempt.hash, now.unix_ms));
+            }
+        }
         let id = AttemptId(self.id());
-        self.attempts.insert(id, Open { lane: lane.clone(), attempt, transfers, stored: false });
+        let unix_ms = now.unix_ms;
+        self.attempts.insert(id, Open { lane: lane.clone(), attempt, transfers, unix_ms, stored: false });
         self.journal.attempt_opened(id);
         Ok(id)
     }
 
+    pub(crate) fn sent(&mut self, attempts: &[AttemptId], now: Moment) {
+        if self.book.is_empty() {
+            return;
+        }
+        for Open { attempt, transfers, .. } in attempts.iter().filter_map(|id| self.attempts.get(id)) {
+            for transfer in transfers.iter() {
+                self.book.change(transfer.id, now.unix_ms, |entry| match entry.state {
+                    TransferState::Signed => entry.move_to(TransferState::Submitted, Some(attempt.hash), now.unix_ms),
+                    other => other,
+                });
+            }
+        }
+    }
+
     /// Returns whether something went back to the queue.
-    pub(crate) fn settle(&mut self, attempt: AttemptId, settled: &Settled) -> Result<bool, StoreError> {
+    pub(crate) fn settle(&mut self, attempt: AttemptId, settled: &Settled, now: Moment) -> Result<bool, StoreError> {
         let open = self.attempts.remove(&attempt).ok_or(StoreError::NotOpen(attempt))?;
         self.open -= open.transfers.len() as u64;
+        self.count_ends(&open, settled, now);
+        if !self.book.is_empty() {
+            self.settle_records(&open, settled, now);
+        }
         let back: Vec<_> = open
             .transfers
             .iter()
@@ -451,7 +556,155 @@ impl<J: Journal> State<J> {
         Ok(woken)
     }
 
-    pub(crate) fn cancel_queued(&mut self) -> Vec<Transfer> {
+    fn count_ends(&mut self, open: &Open, settled: &Settled, now: Moment) {
+        let count = open.transfers.len() as u64;
+        let (finalized, failed) = match settled.settlement {
+            Settlement::All(Fate::Finalized) => (count, 0),
+            Settlement::All(Fate::Failed) => (0, count),
+            Settlement::Poisoned { index } => (0, u64::from((index as u64) < count)),
+            Settlement::All(Fate::Requeue | Fate::NeedsReview) => return,
+        };
+        self.book.minute.ended(now.unix_ms, finalized, failed);
+    }
+
+    fn settle_records(&mut self, open: &Open, settled: &Settled, now: Moment) {
+        let hash = open.attempt.hash;
+        let mut recorded = false;
+        for (index, transfer) in open.transfers.iter().enumerate() {
+            let (state, error) = match settled.settlement.fate(index) {
+                Fate::Finalized => (TransferState::Finalized, None),
+                Fate::Failed => {
+                    (TransferState::Failed, Some(settled.failure.as_ref().map_or(FAILED, FailureKind::label)))
+                }
+                Fate::Requeue => (TransferState::Queued, None),
+                Fate::NeedsReview => (TransferState::NeedsReview, Some(NO_PROOF)),
+            };
+            let changed = self.book.change(transfer.id, now.unix_ms, |entry| {
+                entry.error = error;
+                entry.move_to(state, Some(hash), now.unix_ms)
+            });
+            if changed {
+                self.journal.record_changed(transfer.id);
+            }
+            recorded |= changed;
+        }
+        if recorded {
+            self.journal.recorded(hash, &open.transfers);
+        }
+    }
+
+    /// The records of withdrawn transfers.
+    fn cancel_records(&mut self, transfers: &[Transfer], now: Moment) {
+        if self.book.is_empty() {
+            return;
+        }
+        for transfer in transfers {
+            let to = |entry: &mut Entry| entry.move_to(TransferState::Cancelled, None, now.unix_ms);
+            if self.book.change(transfer.id, now.unix_ms, to) {
+                self.journal.record_changed(transfer.id);
+            }
+        }
+    }
+
+    pub(crate) fn accept(&mut self, submissions: Vec<Submission>, max_depth: u64, now: Moment) -> Vec<Accepted> {
+        let mut room = self.room(max_depth);
+        let mut new = Vec::with_capacity(submissions.len());
+        let accepted = submissions
+            .into_iter()
+            .map(|submission| {
+                let answer = self.book.enter(&submission, room > 0, now.unix_ms);
+                if let Accepted::New { .. } = answer {
+                    room -= 1;
+                    self.journal.record_born(submission.transfer.id, now.unix_ms);
+                    self.journal.record_changed(submission.transfer.id);
+                    if let Some(budget) = &submission.budget {
+                        self.journal.spent(&budget.client);
+                    }
+                    new.push(submission.transfer);
+                }
+                answer
+            })
+            .collect();
+        self.book.minute.accepted(now.unix_ms, new.len() as u64);
+        self.append(new, true);
+        accepted
+    }
+
+    pub(crate) fn cancel(&mut self, id: TransferId, now: Moment) -> Changed {
+        let Some(entry) = self.book.entries.get(&id) else { return Changed::Unknown };
+        let key = entry.row;
+        let refused = Changed::Refused(Box::new(entry.record(id)));
+        if entry.state != TransferState::Queued {
+            return refused;
+        }
+        // What is claimed is not queued, though its record says nothing of it.
+        let Some(row) = self.rows.get_mut(&key) else { return refused };
+        let Some(at) = row.transfers[row.queued_from..].iter().position(|transfer| transfer.id == id) else {
+            return refused;
+        };
+        let transfer = row.transfers.remove(row.queued_from + at);
+        if row.queued_from == row.transfers.len()
+            && let Ok(at) = self.ready.binary_search(&key)
+        {
+            self.ready.remove(at);
+        }
+        self.queued -= 1;
+        self.tell(key);
+        let transfers = [transfer];
+        let before = self.book.record(id);
+        self.cancel_records(&transfers, now);
+        self.journal.cancelled(&transfers);
+        // One whose windows are over is gone with its end.
+        let gone = before.map(|record| Record { state: TransferState::Cancelled, ..record });
+        self.book.record(id).or(gone).map_or(Changed::Unknown, |record| Changed::Done(Box::new(record)))
+    }
+
+    /// `now_ns` is on the load's clock.
+    pub(crate) fn retry(&mut self, id: TransferId, now_ns: u64, now: Moment) -> Changed {
+        let Some(entry) = self.book.entries.get_mut(&id) else { return Changed::Unknown };
+        let Some(details) = entry.details.as_ref().filter(|_| entry.state == TransferState::Failed) else {
+            return Changed::Refused(Box::new(entry.record(id)));
+        };
+        let transfer = Transfer {
+            id,
+            receiver: details.receiver.clone(),
+            amount: details.amount,
+            memo: details.memo.clone(),
+            sequence: u64::MAX,
+            phase: 0,
+            intended_ns: now_ns,
+            sent_ns: now_ns,
+        };
+        self.book.change(id, now.unix_ms, |entry| {
+            entry.error = None;
+            entry.move_to(TransferState::Queued, None, now.unix_ms)
+        });
+        self.journal.record_changed(id);
+        self.append(vec![transfer], true);
+        self.book.record(id).map_or(Changed::Unknown, |record| Changed::Done(Box::new(record)))
+    }
+
+    /// The open attempt with this hash, if its transfers have records.
+    pub(crate) fn transaction(&self, hash: Hash) -> Option<Vec<TransferId>> {
+        let open = self.attempts.values().find(|open| open.attempt.hash == hash)?;
+        let ids: Vec<_> = open.transfers.iter().map(|transfer| transfer.id).collect();
+        ids.iter().any(|id| self.book.entries.contains_key(id)).then_some(ids)
+    }
+
+    pub(crate) fn census(&self, now: Moment) -> Census {
+        let oldest = self.ready.front().and_then(|key| self.rows.get(key));
+        let oldest = oldest.and_then(|row| row.transfers.get(row.queued_from));
+        let oldest = oldest.and_then(|transfer| self.book.entries.get(&transfer.id));
+        Census {
+            counts: self.book.counts,
+            depth: self.depth(),
+            oldest_queued: oldest.map(|entry| entry.created),
+            now: now.unix_ms,
+            recent: self.book.minute.look(now.unix_ms),
+        }
+    }
+
+    pub(crate) fn cancel_queued(&mut self, now: Moment) -> Vec<Transfer> {
         let mut cancelled = Vec::with_capacity(usize::try_from(self.queued).unwrap_or_default());
         for key in std::mem::take(&mut self.ready) {
             if let Some(row) = self.rows.get_mut(&key) {
@@ -460,6 +713,7 @@ impl<J: Journal> State<J> {
             }
         }
         self.queued = 0;
+        self.cancel_records(&cancelled, now);
         self.journal.cancelled(&cancelled);
         cancelled
     }

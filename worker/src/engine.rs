@@ -4,6 +4,7 @@ use crate::{
     finality::Finality,
     lane::{self, Lane},
     pacer::Pacer,
+    sent::{self, Sent},
     tally::Tally,
 };
 use nearbench_core::{
@@ -79,6 +80,7 @@ pub(crate) struct Shared<S> {
     pub(crate) validity_period: u64,
     pub(crate) concurrency: Arc<Semaphore>,
     pacer: Mutex<Pacer>,
+    pub(crate) sent: Sent,
     lease: Duration,
     /// Cancelled to stop all lanes, and those that are still to come.
     stop: CancellationToken,
@@ -143,6 +145,7 @@ impl<S: Store> Engine<S> {
             validity_period: limits.transaction_validity_period,
             concurrency: Arc::new(Semaphore::new(engine.concurrency as usize)),
             pacer: Mutex::new(Pacer::new(engine.max_tps, engine.batch.max)),
+            sent: Sent::default(),
             stop: CancellationToken::new(),
             abandon: CancellationToken::new(),
             progress: Notify::new(),
@@ -167,6 +170,7 @@ impl<S: Store> Engine<S> {
                 }
             }
         }
+        tokio::spawn(sent::tell(started.shared.clone()));
         for (lane, stored, asked, key_nonce) in acquired {
             started.hold(lane, stored, asked, key_nonce);
         }

@@ -14,7 +14,7 @@ use nearbench_near::{
     chain::SendError,
     transaction::{sign_fence, sign_transfers},
 };
-use nearbench_store::{Attempt, ClaimId, Lane as StoredLane, LaneKey, LeaseId, Store, StoreError};
+use nearbench_store::{Attempt, AttemptId, ClaimId, Lane as StoredLane, LaneKey, LeaseId, Store, StoreError};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -156,7 +156,7 @@ async fn adopt<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>, stored: Stor
     }
     for (id, attempt, transfers) in stored.open {
         let place = place(shared, &lane.in_flight).await?;
-        let resend_first = !send(shared, &SignedTx { hash: attempt.hash, bytes: attempt.bytes.clone() }).await;
+        let resend_first = !send(shared, id, &SignedTx { hash: attempt.hash, bytes: attempt.bytes.clone() }).await;
         confirm::spawn(
             shared.clone(),
             lane.clone(),
@@ -244,17 +244,20 @@ async fn store_and_send<S: Store>(
             return Err(error);
         }
     };
-    let resend_first = !send(shared, &signed).await;
+    let resend_first = !send(shared, id, &signed).await;
     confirm::spawn(shared.clone(), lane.clone(), confirm::Open { id, attempt, transfers, resend_first }, place);
     Ok(())
 }
 
 /// Hands the bytes over until the endpoint has them: the next nonce goes out only after this one, since a higher one
 /// that lands first kills it. False when the run ended before that.
-async fn send<S: Store>(shared: &Shared<S>, signed: &SignedTx) -> bool {
+async fn send<S: Store>(shared: &Shared<S>, id: AttemptId, signed: &SignedTx) -> bool {
     let mut backoff = BACKOFF;
     loop {
-        let Err(error) = shared.client.send(signed).await else { return true };
+        let Err(error) = shared.client.send(signed).await else {
+            shared.sent.note(id);
+            return true;
+        };
         // What the endpoint is to blame for is counted where it is asked.
         if !error.is_endpoints() {
             shared.tally.mishap(error.label());

@@ -5,6 +5,7 @@
 //! chain says, `nearbench-near` reads; this room is the shell between them. It reads the resolved plan, never a
 //! manifest.
 
+mod api;
 mod confirm;
 mod engine;
 mod finality;
@@ -12,8 +13,13 @@ pub mod fleet;
 mod judge;
 mod lane;
 mod pacer;
+mod sent;
 mod tally;
 
+pub use api::{
+    Api, Grant, Keys, ListenError, MAX_BATCH, Scope, ServeError, Settings, Stamp, Tokens, TokensError, may_listen,
+    openapi, serve,
+};
 pub use engine::{Drained, Engine, EngineError, LEASE, Setup};
 pub use finality::{Finality, FinalityError};
 pub use tally::{Mishaps, Tally};

@@ -5,16 +5,17 @@ use crate::disk::{Disk, Keep};
 use bytes::Bytes;
 use futures_util::{FutureExt, future::join_all};
 use nearbench_core::{
-    Account, Amount, Hash, Memo, Nonce, Transfer, TransferId,
+    Account, Amount, Hash, Memo, Nonce, Transfer, TransferId, TransferState,
     plan::Batch,
     settle::{DeathCertificate, Fate, Proof, Settled, Settlement},
 };
 use nearbench_store::{
-    Attempt, AttemptId, ClaimId, FileStore, LaneKey, LeaseId, MemoryStore, Recall, ResultRow, Store, StoreError,
+    Accepted, Attempt, AttemptId, Changed, ClaimId, Details, Digest, FileStore, Filter, LaneKey, LeaseId, MemoryStore,
+    Recall, Record, Records, ResultRow, Store, StoreError, Submission,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     time::Duration,
 };
@@ -86,6 +87,20 @@ enum Step {
         nth: u8,
     },
     Cancel,
+    /// New ones, and some that were submitted before, with the same body or another.
+    Accept {
+        new: u8,
+        again: Vec<(u8, bool)>,
+    },
+    Sent {
+        nth: u8,
+    },
+    CancelOne {
+        nth: u8,
+    },
+    Retry {
+        nth: u8,
+    },
     Wait(u8),
     /// Now, or within the step that makes the disk's nth write from here.
     Crash {
@@ -130,6 +145,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (any::<u8>(), settlement()).prop_map(|(nth, settlement)| Step::Settle { nth, settlement }),
         1 => (who(), any::<u8>()).prop_map(|((worker, lane), nth)| Step::Stale { worker, lane, nth }),
         1 => Just(Step::Cancel),
+        3 => (count(), prop::collection::vec(any::<(u8, bool)>(), 0..3)).prop_map(|(new, again)| Step::Accept { new, again }),
+        2 => any::<u8>().prop_map(|nth| Step::Sent { nth }),
+        1 => any::<u8>().prop_map(|nth| Step::CancelOne { nth }),
+        2 => any::<u8>().prop_map(|nth| Step::Retry { nth }),
         1 => (1u8..8).prop_map(Step::Wait),
         2 => (prop::option::of(0u8..40), keep).prop_map(|(within, keep)| Step::Crash { within, keep }),
     ];
@@ -145,10 +164,68 @@ struct Open {
     transfers: Vec<u64>,
 }
 
+/// What is known of a transfer that was submitted under a key.
+#[derive(Clone, Debug, PartialEq)]
+struct Known {
+    state: TransferState,
+    /// Of the last attempt.
+    nonce: Option<u64>,
+    attempts: u32,
+    error: Option<&'static str>,
+    /// States, and the attempts that brought them.
+    events: Vec<(TransferState, Option<u64>)>,
+}
+
+impl Known {
+    fn new() -> Self {
+        let state = TransferState::Queued;
+        Self { state, nonce: None, attempts: 0, error: None, events: vec![(state, None)] }
+    }
+
+    fn move_to(&mut self, state: TransferState, nonce: Option<u64>, error: Option<&'static str>) {
+        self.state = state;
+        self.error = error;
+        self.events.push((state, nonce));
+    }
+
+    fn is(&self, record: &Record, n: u64) -> bool {
+        let Details { receiver, amount, memo, events } = &**record.details.as_ref().unwrap();
+        let hash = |nonce: Option<u64>| nonce.map(|nonce| attempt(nonce).hash);
+        let Transfer { id, receiver: to, amount: much, memo: about, .. } = transfer(n);
+        let times: Vec<_> = events.iter().map(|event| event.at).collect();
+        (record.id, receiver, amount, memo) == (id, &to, &much, &about)
+            && (record.state, record.attempts, record.error) == (self.state, self.attempts, self.error)
+            && record.tx_hash == hash(self.nonce)
+            && events
+                .iter()
+                .map(|event| (event.state, event.tx_hash))
+                .eq(self.events.iter().map(|(s, n)| (*s, hash(*n))))
+            && times.first() == Some(&record.created)
+            && record.created <= record.updated
+            && record.finalized == nearbench_store::is_final(self.state).then_some(record.updated)
+    }
+
+    /// That it was sent is a hint: a crash may lose it.
+    fn without_hints(&self) -> Self {
+        let mut known = self.clone();
+        if known.state == TransferState::Submitted {
+            known.state = TransferState::Signed;
+        }
+        // What was sent before it was put back is written with that.
+        if known.events.last().is_some_and(|(state, _)| *state == TransferState::Submitted) {
+            known.events.pop();
+        }
+        known
+    }
+}
+
 /// Where every transfer is, and who holds which lane.
 #[derive(Clone, Debug, Default)]
 struct Model {
-    accepted: BTreeSet<u64>,
+    accepted: Vec<u64>,
+    /// Those that have records.
+    records: BTreeMap<u64, Known>,
+    retried: BTreeSet<u64>,
     queue: VecDeque<u64>,
     /// The queue with the claimed ones at their places: what it is after a crash.
     places: VecDeque<u64>,
@@ -165,7 +242,7 @@ struct Model {
 impl Model {
     fn push(&mut self, ids: impl IntoIterator<Item = u64>) {
         for id in ids {
-            self.accepted.insert(id);
+            self.accepted.push(id);
             self.queue.push_back(id);
             self.places.push_back(id);
         }
@@ -189,9 +266,26 @@ impl Model {
         id
     }
 
+    fn transfer(&self, n: u64) -> Transfer {
+        if self.retried.contains(&n) { again(n) } else { transfer(n) }
+    }
+
+    fn known(&mut self, ids: &[u64], change: impl Fn(usize, &mut Known)) {
+        for (index, id) in ids.iter().enumerate() {
+            if let Some(known) = self.records.get_mut(id) {
+                change(index, known);
+            }
+        }
+    }
+
     fn commit(&mut self, lane: u8, nonce: u64, claim: Option<usize>) {
         let transfers = claim.map(|nth| self.claims.remove(nth).1).unwrap_or_default();
         self.leave(&transfers);
+        self.known(&transfers, |_, known| {
+            known.nonce = Some(nonce);
+            known.attempts += 1;
+            known.move_to(TransferState::Signed, Some(nonce), known.error);
+        });
         self.open.push(Open { id: None, lane, nonce, transfers });
         self.used[lane as usize] = nonce;
         self.reserved[lane as usize] = self.reserved[lane as usize].max(nonce);
@@ -207,22 +301,65 @@ impl Model {
         let open = self.open.remove(nth);
         let back = open.transfers.iter().enumerate().filter(|(index, _)| settlement.fate(*index) == Fate::Requeue);
         self.put_back(back.map(|(_, id)| *id).collect::<Vec<_>>().into_iter());
+        self.known(&open.transfers, |index, known| {
+            let (state, error) = match settlement.fate(index) {
+                Fate::Finalized => (TransferState::Finalized, None),
+                Fate::Failed => (TransferState::Failed, Some("failed")),
+                Fate::Requeue => (TransferState::Queued, None),
+                Fate::NeedsReview => (TransferState::NeedsReview, Some("no_proof")),
+            };
+            known.move_to(state, Some(open.nonce), error);
+        });
         self.results.push(ResultRow::Settled {
             hash: attempt(open.nonce).hash,
             nonce: open.nonce,
             settled: settled(settlement),
-            transfers: open.transfers.iter().map(|id| (&transfer(*id)).into()).collect(),
+            transfers: open.transfers.iter().map(|id| (&self.transfer(*id)).into()).collect(),
         });
     }
 
     fn cancel(&mut self) -> Vec<u64> {
         let cancelled = Vec::from(std::mem::take(&mut self.queue));
-        self.leave(&cancelled);
+        self.cancelled(&cancelled);
+        cancelled
+    }
+
+    fn cancelled(&mut self, cancelled: &[u64]) {
+        self.leave(cancelled);
+        self.queue.retain(|id| !cancelled.contains(id));
+        self.known(cancelled, |_, known| known.move_to(TransferState::Cancelled, None, known.error));
         if !cancelled.is_empty() {
-            let transfers = cancelled.iter().map(|id| (&transfer(*id)).into()).collect();
+            let transfers = cancelled.iter().map(|id| (&self.transfer(*id)).into()).collect();
             self.results.push(ResultRow::Cancelled { transfers });
         }
-        cancelled
+    }
+
+    /// What the store is to answer to each, in order.
+    fn accept(&mut self, submissions: &[(u64, bool)]) -> Vec<Answer> {
+        let mut new = Vec::new();
+        let answers = submissions
+            .iter()
+            .map(|(n, same)| match self.records.get(n) {
+                Some(_) if !same => Answer::Conflict,
+                Some(known) => Answer::Replayed(known.clone()),
+                None if (self.queue.len() + new.len()) as u64 >= MAX_DEPTH => Answer::Full,
+                None => {
+                    self.records.insert(*n, Known::new());
+                    new.push(*n);
+                    Answer::New
+                }
+            })
+            .collect();
+        self.push(new);
+        answers
+    }
+
+    fn retry(&mut self, n: u64) {
+        if let Some(known) = self.records.get_mut(&n) {
+            known.move_to(TransferState::Queued, None, None);
+        }
+        self.retried.insert(n);
+        self.push([n]);
     }
 
     /// What a crash leaves of it.
@@ -236,7 +373,7 @@ impl Model {
 
     fn unsettled(&self) -> Vec<Transfer> {
         let open = self.open.iter().flat_map(|open| &open.transfers);
-        self.places.iter().chain(open).map(|id| transfer(*id)).collect()
+        self.places.iter().chain(open).map(|id| self.transfer(*id)).collect()
     }
 
     /// Everything accepted is in exactly one place.
@@ -245,24 +382,62 @@ impl Model {
         all.extend(self.open.iter().flat_map(|open| &open.transfers));
         for result in &self.results {
             match result {
-                ResultRow::Cancelled { transfers } => all.extend(transfers.iter().map(|transfer| transfer.sequence)),
+                ResultRow::Cancelled { transfers } => all.extend(transfers.iter().map(|transfer| number(transfer.id))),
                 ResultRow::Settled { settled, transfers, .. } => all.extend(
                     transfers
                         .iter()
                         .enumerate()
                         .filter(|(index, _)| settled.settlement.fate(*index) != Fate::Requeue)
-                        .map(|(_, transfer)| transfer.sequence),
+                        .map(|(_, transfer)| number(transfer.id)),
                 ),
             }
         }
         all.sort_unstable();
-        assert_eq!(all, self.accepted.iter().copied().collect::<Vec<_>>());
+        let mut accepted = self.accepted.clone();
+        accepted.sort_unstable();
+        assert_eq!(all, accepted);
     }
+}
+
+#[derive(Debug)]
+enum Answer {
+    New,
+    Replayed(Known),
+    Conflict,
+    Full,
+}
+
+impl Answer {
+    fn is(&self, accepted: &Accepted, n: u64) -> bool {
+        match (self, accepted) {
+            (Self::New, Accepted::New { .. }) | (Self::Conflict, Accepted::Conflict) | (Self::Full, Accepted::Full) => {
+                true
+            }
+            (Self::Replayed(known), Accepted::Replayed(record)) => known.is(record, n),
+            _ => false,
+        }
+    }
+}
+
+fn submission(n: u64, same: bool) -> Submission {
+    Submission { transfer: transfer(n), digest: Digest([u8::from(same); 16]), budget: None }
+}
+
+/// The time at which transfers are tried again.
+const AGAIN_NS: u64 = 77;
+
+/// A transfer that failed and is tried again.
+fn again(n: u64) -> Transfer {
+    Transfer { sequence: u64::MAX, phase: 0, intended_ns: AGAIN_NS, sent_ns: AGAIN_NS, ..transfer(n) }
+}
+
+fn number(id: TransferId) -> u64 {
+    u64::from_le_bytes(id.0[..8].try_into().unwrap())
 }
 
 /// A backend under test.
 pub(crate) trait Backend {
-    type Store: Store;
+    type Store: Records;
     fn store(&self) -> &Self::Store;
     /// Results and unsettled transfers, where the backend keeps them.
     fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)>;
@@ -374,7 +549,7 @@ pub(crate) fn settled(settlement: Settlement) -> Settled {
 }
 
 pub(crate) fn numbers(transfers: &[Transfer]) -> Vec<u64> {
-    transfers.iter().map(|transfer| transfer.sequence).collect()
+    transfers.iter().map(|transfer| number(transfer.id)).collect()
 }
 
 /// Runs random histories against backends that `make` makes. Time is paused and moves only by `Step::Wait`.
@@ -409,6 +584,7 @@ async fn history<B: Backend>(backend: B, steps: Vec<Step>) {
     world.keep = Keep::Nothing;
     world.crash().await;
     world.check().await;
+    world.check_list().await;
     assert_eq!(world.claim_all().await, Vec::from(world.model.queue));
 }
 
@@ -466,9 +642,53 @@ impl<B: Backend> World<B> {
         assert_eq!(depth.queued, self.model.queue.len() as u64);
         assert_eq!(depth.claimed, self.model.claims.iter().map(|(_, ids)| ids.len() as u64).sum::<u64>());
         assert_eq!(depth.open, self.model.open.iter().map(|open| open.transfers.len() as u64).sum::<u64>());
+        let ids: Vec<_> = self.model.records.keys().map(|n| transfer(*n).id).collect();
+        let found = or_crash!(self, self.model.clone(), self.store().find(&ids).await).unwrap();
+        for ((n, known), record) in self.model.records.iter().zip(found) {
+            let record = record.unwrap_or_else(|| panic!("{n}: no record, and {known:?} is known"));
+            assert!(known.is(&record, *n), "{n}: {record:?}, and {known:?} is known");
+        }
+        let census = or_crash!(self, self.model.clone(), self.store().census().await).unwrap();
+        for (state, count) in census.counts.iter() {
+            let known = self.model.records.values();
+            let came = known.filter(|known| known.state == state).count() as u64;
+            assert_eq!(count, came, "{state:?}");
+        }
         if let Some((results, unsettled)) = self.backend.kept() {
             assert_eq!(results, self.model.results);
             assert_eq!(unsettled, self.model.unsettled());
+        }
+    }
+
+    /// Pages hold what the filter takes, newest first, and all of it.
+    async fn check_list(&self) {
+        let user: Account = "user.near".parse().unwrap();
+        let filters = [
+            Filter::default(),
+            Filter { receiver: Some(user.clone()), ..Filter::default() },
+            Filter { state: Some(TransferState::Finalized), ..Filter::default() },
+        ];
+        for filter in filters {
+            let (mut listed, mut before) = (Vec::new(), None);
+            loop {
+                let page = self.store().list(&filter, before, 7).await.unwrap();
+                assert!(page.records.len() <= 7);
+                for record in &page.records {
+                    let n = number(record.id);
+                    assert!(self.model.records[&n].is(record, n));
+                    listed.push(n);
+                }
+                before = page.next;
+                if before.is_none() {
+                    break;
+                }
+            }
+            let takes = |(n, known): &(&u64, &Known)| {
+                filter.receiver.as_ref().is_none_or(|receiver| transfer(**n).receiver == *receiver)
+                    && filter.state.is_none_or(|state| known.state == state)
+            };
+            let expected: Vec<u64> = self.model.records.iter().filter(takes).map(|(n, _)| *n).rev().collect();
+            assert_eq!(listed, expected, "{filter:?}");
         }
     }
 
@@ -501,11 +721,21 @@ impl<B: Backend> World<B> {
         }
         open.sort_by_key(|open| open.id);
         assert_eq!(depth.claimed, 0);
+        let numbers: BTreeSet<u64> = self.since.iter().flat_map(|model| model.records.keys().copied()).collect();
+        let ids: Vec<_> = numbers.iter().map(|n| transfer(*n).id).collect();
+        let records = self.store().find(&ids).await.unwrap();
+        let records: BTreeMap<u64, Record> =
+            numbers.into_iter().zip(records).filter_map(|(n, record)| record.map(|record| (n, record))).collect();
+        let same = |(n, known): (&u64, &Known)| {
+            records.get(n).is_some_and(|record| known.is(record, *n) || known.without_hints().is(record, *n))
+        };
         let found = |model: &Model| {
             let opened = |a: &Open, b: &Open| {
                 (a.lane, a.nonce, &a.transfers) == (b.lane, b.nonce, &b.transfers) && (a.id.is_none() || a.id == b.id)
             };
-            model.results == results
+            model.records.len() == records.len()
+                && model.records.iter().all(same)
+                && model.results == results
                 && model.unsettled() == unsettled
                 && model.used == used
                 && model.open.len() == open.len()
@@ -517,7 +747,34 @@ impl<B: Backend> World<B> {
         };
         let mut model = self.since.swap_remove(at).after_crash();
         model.open = open;
+        for (n, known) in &mut model.records {
+            if !known.is(&records[n], *n) {
+                *known = known.without_hints();
+            }
+        }
         self.confirmed(model);
+    }
+
+    /// A record, more often one of those that failed.
+    fn nth_record(&self, nth: u8) -> Option<u64> {
+        let failed = self.model.records.iter().filter(|(_, known)| known.state == TransferState::Failed);
+        let failed: Vec<_> = failed.map(|(n, _)| *n).collect();
+        let all: Vec<_> = if nth.is_multiple_of(2) && !failed.is_empty() {
+            failed
+        } else {
+            self.model.records.keys().copied().collect()
+        };
+        (nth as usize).checked_rem(all.len()).map(|nth| all[nth])
+    }
+
+    fn is_changed(&mut self, answer: Changed, done: bool, n: u64, after: Model) {
+        let known = &after.records[&n];
+        match answer {
+            Changed::Done(record) if done => assert!(known.is(&record, n), "{record:?} for {known:?}"),
+            Changed::Refused(record) if !done => assert!(known.is(&record, n), "{record:?} for {known:?}"),
+            other => panic!("{other:?} for {known:?}"),
+        }
+        self.confirmed(after);
     }
 
     fn new_ids(&mut self, count: u8) -> Vec<u64> {
@@ -748,6 +1005,59 @@ impl<B: Backend> World<B> {
                 let answer = or_crash!(self, after, self.store().cancel_queued().await).unwrap();
                 assert_eq!(numbers(&answer), cancelled);
                 self.confirmed(after);
+            }
+            Step::Accept { new, again } => {
+                let known: Vec<u64> = after.records.keys().copied().collect();
+                let mut submissions: Vec<_> = self.new_ids(new).into_iter().map(|n| (n, true)).collect();
+                // Some of the old ones come between the new ones, and may be new ones too.
+                for (nth, same) in again {
+                    let all = known.len() + submissions.len();
+                    if let Some(at) = (nth as usize).checked_rem(all) {
+                        let n = known.get(at).copied().unwrap_or_else(|| submissions[at - known.len()].0);
+                        submissions.push((n, same));
+                    }
+                }
+                let answers = after.accept(&submissions);
+                let asked = submissions.iter().map(|(n, same)| submission(*n, *same)).collect();
+                let accepted = or_crash!(self, after, self.store().accept(asked, MAX_DEPTH).await).unwrap();
+                assert_eq!(accepted.len(), answers.len());
+                for ((answer, accepted), (n, _)) in answers.iter().zip(&accepted).zip(&submissions) {
+                    assert!(answer.is(accepted, *n), "{n}: {accepted:?} for {answer:?}");
+                }
+                self.confirmed(after);
+            }
+            Step::Sent { nth } => {
+                let open = (nth as usize).checked_rem(after.open.len()).map(|nth| after.open[nth].clone());
+                // Those that are over mean nothing.
+                let mut ids = self.over.1.clone();
+                if let Some(open) = open {
+                    ids.extend(open.id);
+                    after.known(&open.transfers, |_, known| {
+                        if known.state == TransferState::Signed {
+                            known.move_to(TransferState::Submitted, Some(open.nonce), known.error);
+                        }
+                    });
+                }
+                or_crash!(self, after, self.store().sent(&ids).await).unwrap();
+                self.done(after);
+            }
+            Step::CancelOne { nth } => {
+                let Some(n) = self.nth_record(nth) else { return };
+                let queued = after.queue.contains(&n);
+                if queued {
+                    after.cancelled(&[n]);
+                }
+                let answer = or_crash!(self, after, self.store().cancel(transfer(n).id).await).unwrap();
+                self.is_changed(answer, queued, n, after);
+            }
+            Step::Retry { nth } => {
+                let Some(n) = self.nth_record(nth) else { return };
+                let failed = after.records[&n].state == TransferState::Failed;
+                if failed {
+                    after.retry(n);
+                }
+                let answer = or_crash!(self, after, self.store().retry(transfer(n).id, AGAIN_NS).await).unwrap();
+                self.is_changed(answer, failed, n, after);
             }
             Step::Wait(seconds) => {
                 self.now += u64::from(seconds);

@@ -4,6 +4,7 @@
 mod conformance;
 mod disk;
 mod file;
+mod records;
 
 #[test]
 fn the_memory_store_conforms() {
