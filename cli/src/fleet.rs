@@ -12,7 +12,7 @@ use crate::{
 use anyhow::{Context, anyhow};
 use nearbench_core::{
     Plan,
-    plan::{ChainLimits, Store as StorePlan},
+    plan::{ChainLimits, Store as StorePlan, Via},
 };
 use nearbench_near::{
     SecretText,
@@ -119,6 +119,11 @@ impl Asked {
                 None => Ok(None),
             };
         };
+        if plan.load.via != Via::Queue {
+            return Err(Failure::input(anyhow!(
+                "spec.load.via: worker processes are offered their load through the queue that they share; use queue"
+            )));
+        }
         let workers = args.workers.or(workers_before).unwrap_or(plan.workers).max(1);
         let asked = Self { workers, redis };
         asked.url().map_err(|failure| {

@@ -1,5 +1,6 @@
 //! nearbench, the command. One binary for every role; a role is a subcommand.
 
+mod api;
 mod args;
 mod chain;
 mod devnet;

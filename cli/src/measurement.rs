@@ -1,6 +1,7 @@
 //! The stages that measure: load, drain, audit, report. Each takes what the one before it left behind.
 
 use crate::{
+    api,
     chain::Chain,
     environment::{self, CpuPressure},
     exit::Failure,
@@ -17,19 +18,20 @@ use nearbench_core::{
     ensure,
     ledger::{Final, Ledger},
     measure::{Live, Recorder},
+    plan::Via,
     report::{self, BenchmarkReport, Observed, Results, Signals},
-    schedule::{self, Schedule},
+    schedule::{self, Arrival, Schedule},
     transfer::TransferState,
     verdict::{self, Conduct},
 };
-use nearbench_load::Offer;
+use nearbench_load::{Offer, Target};
 use nearbench_near::{
     Traffic,
     audit::{self, AuditError, Scope},
     chain::Block,
     provision::Provisioned,
 };
-use nearbench_store::{Depth, FileStore, Recall, ResultRow, Store, StoreError};
+use nearbench_store::{Depth, FileStore, Recall, RedisStore, ResultRow, StoreError};
 use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally, fleet::Measured};
 use rand::Rng;
 use std::{
@@ -39,7 +41,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Between two looks at a load under way.
@@ -134,6 +136,8 @@ pub(crate) struct Outcome {
     until: Height,
     /// Worker processes that were started again.
     restarts: u64,
+    /// Sent over HTTP, and nobody said whether they were accepted.
+    unanswered: Vec<Arrival>,
 }
 
 /// What the walk over the run's blocks brought.
@@ -251,10 +255,23 @@ impl Measurement<'_> {
         let (traffic_before, measured_before) = (chain.client.traffic(), carriers.measured());
         let before = CpuPressure::now();
         let started = Timestamp::from_nanosecond(i128::from(opening.start_unix_ns)).map_err(Failure::run)?;
-        let mut driver = match &kept.shared {
-            Some(shared) => drive(shared.store.clone(), &schedule, since_start_ns, &offer, start, &tally, cut),
-            None => drive(kept.store.clone(), &schedule, since_start_ns, &offer, start, &tally, cut),
+        let shutdown = CancellationToken::new();
+        let serving = shutdown.clone().drop_guard();
+        let way = match (plan.load.via, &kept.shared) {
+            (Via::Http, _) => {
+                let (authorization, tokens) = api::key_of_the_load()?;
+                let store = kept.store.clone();
+                let address = api::serve(store, plan, opening.namespace, tokens, tally.clone(), shutdown).await?;
+                Way::Http(api::target(plan, vec![address], authorization))
+            }
+            (_, Some(shared)) => Way::Shared(shared.store.clone()),
+            (_, None) => Way::Own(kept.store.clone()),
         };
+        let mut driver = tokio::spawn({
+            let (schedule, offer, tally, cut) = (schedule.clone(), offer.clone(), tally.clone(), cut.clone());
+            async move { way.drive(&schedule, since_start_ns, &offer, start, tally, &cut).await }
+        });
+        let mut unanswered = Vec::new();
         let (mut ticks, mut full) = (0u64, 0u64);
         let mut tick = tokio::time::interval_at(start.max(Instant::now()), TICK);
         let duration = Duration::from_nanos(schedule.duration_ns());
@@ -264,7 +281,7 @@ impl Measurement<'_> {
             tick.tick().await;
             if !all_sent && driver.is_finished() {
                 // A store that takes nothing more ends the load at once.
-                (&mut driver).await.map_err(Failure::run)?.map_err(Failure::run)?;
+                unanswered = (&mut driver).await.map_err(Failure::run)?.map_err(Failure::run)?;
                 all_sent = true;
             }
             let Look { live, full: is_full, halted, workers } = carriers.look(&tally);
@@ -279,6 +296,7 @@ impl Measurement<'_> {
                 cut.cancel();
             }
         }
+        drop(serving);
         let after = CpuPressure::now();
         let percent = |part: u64, all: u64| (all > 0).then(|| part as f64 * 100.0 / all as f64);
         let (lanes_full, endpoint_trouble) = match (measured_before, carriers.measured()) {
@@ -304,6 +322,7 @@ impl Measurement<'_> {
             steal_percent: after.steal_percent_since(before),
             until: finality.head().height,
             restarts: 0,
+            unanswered,
         };
         Ok(Load { carriers, finality, outcome, _follower: follower })
     }
@@ -346,6 +365,9 @@ impl Measurement<'_> {
             }
             Carriers::Crew(crew) => self.drain_crew(&crew, patience, &mut outcome, progress).await?,
         }
+        if !outcome.unanswered.is_empty() {
+            self.find_unanswered(&outcome).await.map_err(Failure::run)?;
+        }
         let traffic = self.chain.client.traffic().since(&outcome.traffic_before);
         for (label, times) in traffic.errors {
             tally.recorder().errors(label, times);
@@ -353,6 +375,27 @@ impl Measurement<'_> {
         outcome.block_time = finality.block_interval();
         outcome.until = outcome.until.max(finality.head().height);
         Ok(outcome)
+    }
+
+    /// Counts those that were accepted though nobody said so: the store has them.
+    async fn find_unanswered(&self, outcome: &Outcome) -> Result<(), StoreError> {
+        let mut open: HashMap<_, _> =
+            outcome.unanswered.iter().map(|arrival| (outcome.offer.id(arrival.n), arrival.phase)).collect();
+        let tally = &outcome.tally;
+        let mut found = |id| {
+            if let Some(phase) = open.remove(&id) {
+                tally.recorder().accepted_without_answer(phase);
+            }
+        };
+        let store = &self.kept.store;
+        store.unsettled().await?.into_iter().for_each(|transfer| found(transfer.id));
+        store
+            .results(&mut |row| match row {
+                ResultRow::Settled { transfers, .. } | ResultRow::Cancelled { transfers } => {
+                    transfers.into_iter().for_each(|transfer| found(transfer.id));
+                }
+            })
+            .await
     }
 
     /// The same by worker processes, and what they left is counted: their results, and what no result tells.
@@ -491,21 +534,37 @@ impl Measurement<'_> {
     }
 }
 
-/// Offers the schedule to the queue in a task of its own.
-fn drive<S: Store>(
-    store: Arc<S>,
-    schedule: &Schedule,
-    since_start_ns: u64,
-    offer: &Offer,
-    start: Instant,
-    tally: &Arc<Tally>,
-    cut: &CancellationToken,
-) -> JoinHandle<Result<(), StoreError>> {
-    let (schedule, offer, tally, cut) = (schedule.clone(), offer.clone(), tally.clone(), cut.clone());
-    tokio::spawn(async move {
+/// How the load reaches those who carry it.
+enum Way {
+    /// Into the queue of this process.
+    Own(Arc<FileStore>),
+    /// Into the queue that worker processes share.
+    Shared(Arc<RedisStore>),
+    /// Over HTTP.
+    Http(Target),
+}
+
+impl Way {
+    /// Offers the schedule. Returns those of which nobody said whether they were accepted.
+    async fn drive(
+        self,
+        schedule: &Schedule,
+        since_start_ns: u64,
+        offer: &Offer,
+        start: Instant,
+        tally: Arc<Tally>,
+        cut: &CancellationToken,
+    ) -> Result<Vec<Arrival>, StoreError> {
         let arrivals = schedule.arrivals(0, 1).skip_while(|arrival| arrival.intended_ns < since_start_ns);
-        nearbench_load::drive(&*store, arrivals, &offer, start, &tally.recorder, &cut).await
-    })
+        match self {
+            Self::Own(store) => nearbench_load::drive(&*store, arrivals, offer, start, &tally.recorder, cut).await?,
+            Self::Shared(store) => nearbench_load::drive(&*store, arrivals, offer, start, &tally.recorder, cut).await?,
+            Self::Http(target) => {
+                return Ok(nearbench_load::drive_http(target, arrivals, offer, start, tally, cut).await);
+            }
+        }
+        Ok(Vec::new())
+    }
 }
 
 /// What there is to say of a load that goes on.

@@ -167,6 +167,11 @@ impl Recorder {
         }
     }
 
+    /// A transfer that was sent and got no answer turned out to be accepted. How long accepting it took is not known.
+    pub fn accepted_without_answer(&mut self, phase: u16) {
+        self.phases[usize::from(phase)].tally.accepted += 1;
+    }
+
     /// A transfer that an earlier process of the same run sent and that was accepted then. How long accepting it took is
     /// not known any more.
     pub fn recalled(&mut self, phase: u16, intended_ns: u64, sent_ns: u64) {

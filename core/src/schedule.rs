@@ -234,6 +234,11 @@ impl Schedule {
         longest.max_by_key(|(_, slot)| slot.curve.duration_ms).map_or(0, |(index, _)| index)
     }
 
+    /// Arrival `n`; `None` past the schedule's end.
+    pub fn arrival(&self, n: u64) -> Option<Arrival> {
+        Share { schedule: self, next: n, stride: 1, phase: 0, segment: 0 }.next()
+    }
+
     /// The share of generator `generator` among `generators`: every `generators`-th transfer, in order of time.
     /// Lazy, and of fixed size however long the run. Nothing where `generator >= generators`.
     pub fn arrivals(&self, generator: u32, generators: u32) -> Share<'_> {
@@ -314,6 +319,19 @@ mod tests {
         let times: Vec<u64> = all(&schedule).iter().map(|a| a.intended_ns).collect();
         assert_eq!(times[..4], [1_000_000_000, 1_333_333_333, 1_666_666_666, 2_000_000_000]);
         assert_eq!(times.len(), 9);
+    }
+
+    #[test]
+    fn an_arrival_is_found_by_its_number() {
+        let schedule = Schedule::new(&[
+            phase(5_000, Arrivals::Ramp { from: 10.0, to: 30.0 }),
+            phase(1_000, Arrivals::Pause),
+            phase(2_000, Arrivals::Rate(7.0)),
+        ]);
+        for arrival in all(&schedule) {
+            assert_eq!(schedule.arrival(arrival.n), Some(arrival));
+        }
+        assert_eq!(schedule.arrival(schedule.total()), None);
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! sends at once what is due and records by how much it was late; it never skips and never slows down to match.
 //! It knows no chain and waits for no result.
 
+mod http;
+pub use http::{Target, drive_http};
+
 use nearbench_core::{Account, Amount, Transfer, TransferId, measure::Recorder, schedule::Arrival};
 use nearbench_store::{Store, StoreError};
 use std::{
@@ -12,6 +15,10 @@ use std::{
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// The client that the load is: a transfer's id comes of it and of the key that it is sent under, its number, whichever way
+/// it is sent.
+pub const CLIENT: &str = "load";
 
 /// What each arrival asks for.
 #[derive(Clone)]
@@ -31,7 +38,7 @@ pub struct Offer {
 impl Offer {
     /// The id of transfer `n`.
     pub fn id(&self, n: u64) -> TransferId {
-        TransferId::derive(&self.namespace, &n.to_le_bytes())
+        TransferId::derive(&self.namespace, format!("{CLIENT}\0{n}").as_bytes())
     }
 
     /// The receiver of transfer `n`.

@@ -34,6 +34,13 @@ pub struct Mishaps {
     pub nonce_conflicts: u64,
 }
 
+/// A driver knows the counts alone.
+impl AsRef<Mutex<Recorder>> for Tally {
+    fn as_ref(&self) -> &Mutex<Recorder> {
+        &self.recorder
+    }
+}
+
 impl Tally {
     /// A tally for a load that starts at `start`, which is `start_unix_ns` on the wall clock. Transfers that take
     /// longer than `timeout_ns` count as timed out, whatever becomes of them.

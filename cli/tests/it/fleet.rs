@@ -112,7 +112,8 @@ fn examine(folder: &Folder, redis: &Redis) -> Value {
     assert_eq!(count("succeeded"), count("accepted"), "{results:#}");
     assert_eq!(results["audit"]["matches"], true, "{results:#}");
     assert_eq!(results["audit"]["transfersFound"], results["succeeded"]);
-    let left: Vec<_> = fs::read_dir(folder.path().join("out")).unwrap().flatten().map(|left| left.file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(folder.path().join("out")).unwrap().flatten().map(|left| left.file_name()).collect();
     assert_eq!(left, ["report.json"]);
     assert_eq!(redis.keys(), "0", "keys are left in Redis");
     report

@@ -6,5 +6,6 @@ mod bounds;
 mod devnet;
 mod fleet;
 mod harness;
+mod http;
 mod kills;
 mod runs;

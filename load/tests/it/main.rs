@@ -1,6 +1,8 @@
 //! The driver on a clock that the tests own.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod http;
+
 use nearbench_core::{
     Account, Amount,
     counts::Counts,
