@@ -1,5 +1,5 @@
 //! Random steps of several workers and clients, checked against a model that knows where every transfer is; and, where
-//! the backend outlives its process, crashes between any two steps and within any of them.
+//! the backend outlives its process, crashes between any two steps and, of a file, within any of them.
 
 use crate::disk::{Disk, Keep};
 use bytes::Bytes;
@@ -152,7 +152,8 @@ struct Model {
     queue: VecDeque<u64>,
     /// The queue with the claimed ones at their places: what it is after a crash.
     places: VecDeque<u64>,
-    claims: Vec<(ClaimId, Vec<u64>)>,
+    /// With the time at which each is taken back, where the backend does that.
+    claims: Vec<(ClaimId, Vec<u64>, u64)>,
     open: Vec<Open>,
     results: Vec<ResultRow>,
     /// Holder and the time at which the lease ends.
@@ -183,7 +184,7 @@ impl Model {
     }
 
     fn release(&mut self, nth: usize) -> ClaimId {
-        let (id, transfers) = self.claims.remove(nth);
+        let (id, transfers, _) = self.claims.remove(nth);
         self.leave(&transfers);
         self.put_back(transfers.into_iter());
         id
@@ -225,7 +226,13 @@ impl Model {
         cancelled
     }
 
-    /// What a crash leaves of it.
+    /// Takes back the claims whose time is over, the oldest to the very head.
+    fn expire(&mut self, now: u64) -> Vec<ClaimId> {
+        let over: Vec<usize> = (0..self.claims.len()).filter(|nth| self.claims[*nth].2 <= now).collect();
+        over.into_iter().rev().map(|nth| self.release(nth)).collect()
+    }
+
+    /// What the end of the process that has it all in memory leaves of it.
     fn after_crash(mut self) -> Self {
         self.queue = self.places.clone();
         self.claims.clear();
@@ -234,9 +241,15 @@ impl Model {
         self
     }
 
-    fn unsettled(&self) -> Vec<Transfer> {
-        let open = self.open.iter().flat_map(|open| &open.transfers);
-        self.places.iter().chain(open).map(|id| transfer(*id)).collect()
+    fn unsettled(&self, shared: bool) -> Vec<Transfer> {
+        let mut open: Vec<_> = self.open.iter().collect();
+        let mut places: Vec<_> = self.places.iter().copied().collect();
+        if shared {
+            open.sort_by_key(|open| (open.nonce, open.lane));
+            places = self.claims.iter().flat_map(|(_, ids, _)| ids).chain(&self.queue).copied().collect();
+        }
+        let open = open.into_iter().flat_map(|open| &open.transfers);
+        places.iter().chain(open).map(|id| transfer(*id)).collect()
     }
 
     /// Everything accepted is in exactly one place.
@@ -260,33 +273,52 @@ impl Model {
     }
 }
 
+/// What a crash was, and left.
+pub(crate) enum Crash {
+    /// That is not the backend's promise.
+    None,
+    /// What was confirmed, at least.
+    Confirmed,
+    /// Everything: those who used the store ended, and others use it now.
+    Everything,
+    /// Everything but the claims, which were taken back.
+    AllButClaims,
+}
+
 /// A backend under test.
 pub(crate) trait Backend {
     type Store: Store;
-    fn store(&self) -> &Self::Store;
+    /// Whether the workers are processes, each with a client of its own.
+    const SHARED: bool = false;
+    /// When a claim is taken back, in seconds.
+    const VISIBILITY: u64 = u64::MAX;
+    /// The client of this worker.
+    fn store(&self, worker: u8) -> &Self::Store;
     /// Results and unsettled transfers, where the backend keeps them.
-    fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)>;
+    async fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)>;
     /// Makes the disk fail after so many writes.
-    fn fail_after(&mut self, writes: u8);
-    /// Crashes, and opens what is left; `false` where that is not the backend's promise.
-    fn crash(&mut self, keep: Keep) -> bool;
+    fn fail_after(&mut self, _writes: u8) {}
+    /// Crashes, and opens what is left.
+    async fn crash(&mut self, keep: Keep) -> Crash;
+    /// Lets time pass.
+    async fn advance(&self, time: Duration) {
+        tokio::time::advance(time).await;
+    }
 }
 
 impl Backend for MemoryStore {
     type Store = Self;
 
-    fn store(&self) -> &Self {
+    fn store(&self, _: u8) -> &Self {
         self
     }
 
-    fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
+    async fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
         None
     }
 
-    fn fail_after(&mut self, _: u8) {}
-
-    fn crash(&mut self, _: Keep) -> bool {
-        false
+    async fn crash(&mut self, _: Keep) -> Crash {
+        Crash::None
     }
 }
 
@@ -307,11 +339,11 @@ impl Default for OnDisk {
 impl Backend for OnDisk {
     type Store = FileStore;
 
-    fn store(&self) -> &FileStore {
+    fn store(&self, _: u8) -> &FileStore {
         &self.store
     }
 
-    fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
+    async fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
         let mut results = Vec::new();
         // A file is read at once.
         self.store.results(&mut |result| results.push(result)).now_or_never().unwrap().unwrap();
@@ -322,11 +354,11 @@ impl Backend for OnDisk {
         self.disk.fail_after(writes.into(), io::ErrorKind::StorageFull);
     }
 
-    fn crash(&mut self, keep: Keep) -> bool {
+    async fn crash(&mut self, keep: Keep) -> Crash {
         // The disk as it is now: what the old store still writes when it is dropped goes to the old one.
         self.disk = self.disk.after_crash(keep);
         self.store = FileStore::open_on(self.disk.clone(), "run.store").unwrap();
-        true
+        Crash::Confirmed
     }
 }
 
@@ -377,15 +409,18 @@ pub(crate) fn numbers(transfers: &[Transfer]) -> Vec<u64> {
     transfers.iter().map(|transfer| transfer.sequence).collect()
 }
 
-/// Runs random histories against backends that `make` makes. Time is paused and moves only by `Step::Wait`.
-/// `PROPTEST_CASES` says how many.
-pub(crate) fn suite<B: Backend>(make: impl Fn() -> B) {
-    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() });
+/// Runs random histories against backends that `make` makes. Time is paused where the backend lives in this process, and
+/// moves only by `Step::Wait`. `PROPTEST_CASES` says how many; `share` is how many of them are run.
+pub(crate) fn suite<B: Backend>(share: u32, make: impl AsyncFn() -> B) {
+    let config = ProptestConfig::default();
+    let cases = config.cases.div_ceil(share);
+    let max_shrink_iters = if B::SHARED { 256 } else { config.max_shrink_iters };
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, cases, max_shrink_iters, ..config });
     runner
         .run(&steps(), |steps| {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-            runtime.block_on(history(make(), steps));
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().start_paused(!B::SHARED).build().unwrap();
+            runtime.block_on(async { history(make().await, steps).await });
             Ok(())
         })
         .unwrap();
@@ -440,7 +475,11 @@ macro_rules! or_crash {
 
 impl<B: Backend> World<B> {
     fn store(&self) -> &B::Store {
-        self.backend.store()
+        self.backend.store(0)
+    }
+
+    fn of(&self, worker: u8) -> &B::Store {
+        self.backend.store(worker)
     }
 
     fn holds(&self, worker: u8, lane: u8) -> bool {
@@ -464,11 +503,11 @@ impl<B: Backend> World<B> {
         // A write that nobody waited for may have failed meanwhile.
         let depth = or_crash!(self, self.model.clone(), self.store().depth().await).unwrap();
         assert_eq!(depth.queued, self.model.queue.len() as u64);
-        assert_eq!(depth.claimed, self.model.claims.iter().map(|(_, ids)| ids.len() as u64).sum::<u64>());
+        assert_eq!(depth.claimed, self.model.claims.iter().map(|(_, ids, _)| ids.len() as u64).sum::<u64>());
         assert_eq!(depth.open, self.model.open.iter().map(|open| open.transfers.len() as u64).sum::<u64>());
-        if let Some((results, unsettled)) = self.backend.kept() {
+        if let Some((results, unsettled)) = self.backend.kept().await {
             assert_eq!(results, self.model.results);
-            assert_eq!(unsettled, self.model.unsettled());
+            assert_eq!(unsettled, self.model.unsettled(B::SHARED));
         }
     }
 
@@ -482,11 +521,17 @@ impl<B: Backend> World<B> {
 
     /// Crashes, opens the store again, and finds out which of the steps since the last confirmed one it kept.
     async fn crash(&mut self) {
-        if !self.backend.crash(self.keep) {
-            return;
+        match self.backend.crash(self.keep).await {
+            Crash::None | Crash::Everything => return,
+            Crash::AllButClaims => {
+                let over = self.model.expire(u64::MAX);
+                self.over.0.extend(over);
+                return;
+            }
+            Crash::Confirmed => {}
         }
-        self.over.0.extend(self.model.claims.iter().map(|(id, _)| *id));
-        let (results, unsettled) = self.backend.kept().unwrap();
+        self.over.0.extend(self.model.claims.iter().map(|(id, _, _)| *id));
+        let (results, unsettled) = self.backend.kept().await.unwrap();
         let depth = self.store().depth().await.unwrap();
         let mut used = [0; LANES as usize];
         let mut open = Vec::new();
@@ -506,7 +551,7 @@ impl<B: Backend> World<B> {
                 (a.lane, a.nonce, &a.transfers) == (b.lane, b.nonce, &b.transfers) && (a.id.is_none() || a.id == b.id)
             };
             model.results == results
-                && model.unsettled() == unsettled
+                && model.unsettled(false) == unsettled
                 && model.used == used
                 && model.open.len() == open.len()
                 && model.open.iter().zip(&open).all(|(a, b)| opened(a, b))
@@ -533,7 +578,41 @@ impl<B: Backend> World<B> {
                 let taken = ids.len().min(MAX_DEPTH.saturating_sub(after.queue.len() as u64) as usize);
                 after.push(ids[..taken].iter().copied());
                 let transfers = ids.iter().map(|id| transfer(*id)).collect();
-                assert_eq!(or_crash!(self, after, self.store().push(transfers, MAX_DEPTH).await), Ok(taken));
+                assert_eq!(
+                    or_crash!(self, after, self.of(count % WORKERS).push(transfers, MAX_DEPTH).await),
+                    Ok(taken)
+                );
+                self.confirmed(after);
+            }
+            Step::Together { pushes, nth, settlement } if B::SHARED => {
+                let pushes: Vec<Vec<u64>> = pushes.into_iter().map(|count| self.new_ids(count)).collect();
+                let settle = (!after.open.is_empty()).then(|| nth as usize % after.open.len());
+                let attempt = settle.and_then(|nth| after.open[nth].id);
+                let pushing = join_all(pushes.iter().zip(0..).map(async |(ids, nth)| {
+                    let transfers = ids.iter().map(|id| transfer(*id)).collect();
+                    self.of(nth % WORKERS).push(transfers, u64::MAX).await
+                }));
+                let settling = async {
+                    match attempt {
+                        Some(attempt) => self.of(2).settle(attempt, &settled(settlement)).await,
+                        None => Ok(()),
+                    }
+                };
+                let (pushed, settling) = tokio::join!(pushing, settling);
+                settling.unwrap();
+                for (ids, taken) in pushes.iter().zip(pushed) {
+                    assert_eq!(taken, Ok(ids.len()));
+                }
+                // Each in one piece; which came first, the store knows.
+                let (_, unsettled) = self.backend.kept().await.unwrap();
+                let unsettled = numbers(&unsettled);
+                let mut pushes: Vec<_> = pushes.into_iter().filter(|ids| !ids.is_empty()).collect();
+                pushes.sort_by_key(|ids| unsettled.iter().position(|id| *id == ids[0]));
+                pushes.into_iter().for_each(|ids| after.push(ids));
+                if let Some(nth) = settle {
+                    after.settle(nth, settlement);
+                }
+                self.over.1.extend(attempt);
                 self.confirmed(after);
             }
             Step::Together { pushes, nth, settlement } => {
@@ -557,7 +636,7 @@ impl<B: Backend> World<B> {
                 let mut acts: Vec<_> =
                     pushes.iter().map(|ids| Act::Push(ids.iter().map(|id| transfer(*id)).collect())).collect();
                 acts.extend(attempt.map(Act::Settle));
-                let store = self.backend.store();
+                let store = self.backend.store(0);
                 let answers = join_all(acts.into_iter().map(|act| async move {
                     match act {
                         Act::Push(transfers) => store.push(transfers, u64::MAX).await.map(drop),
@@ -583,7 +662,7 @@ impl<B: Backend> World<B> {
                 self.over.1.extend(attempt);
             }
             Step::Acquire { worker, lane } => {
-                let answer = or_crash!(self, after, self.store().acquire(&key(lane), lease(worker), TTL).await);
+                let answer = or_crash!(self, after, self.of(worker).acquire(&key(lane), lease(worker), TTL).await);
                 let other =
                     after.leases[lane as usize].filter(|(holder, until)| *holder != worker && self.now < *until);
                 if other.is_some() {
@@ -609,7 +688,7 @@ impl<B: Backend> World<B> {
                 self.done(after);
             }
             Step::Renew { worker, lane } => {
-                let answer = or_crash!(self, after, self.store().renew(&key(lane), lease(worker), TTL).await);
+                let answer = or_crash!(self, after, self.of(worker).renew(&key(lane), lease(worker), TTL).await);
                 assert_eq!(answer.is_ok(), self.holds(worker, lane));
                 if answer.is_ok() {
                     after.leases[lane as usize] = Some((worker, self.now + TTL.as_secs()));
@@ -617,7 +696,7 @@ impl<B: Backend> World<B> {
                 }
             }
             Step::Leave { worker, lane } => {
-                let answer = or_crash!(self, after, self.store().release_lane(&key(lane), lease(worker)).await);
+                let answer = or_crash!(self, after, self.of(worker).release_lane(&key(lane), lease(worker)).await);
                 assert_eq!(answer.is_ok(), self.holds(worker, lane));
                 if answer.is_ok() {
                     after.leases[lane as usize] = None;
@@ -625,7 +704,7 @@ impl<B: Backend> World<B> {
                 }
             }
             Step::Claim { worker, lane, batch, at_most } => {
-                let answer = self.store().claim(&key(lane), lease(worker), &batch, at_most.into()).await;
+                let answer = self.of(worker).claim(&key(lane), lease(worker), &batch, at_most.into()).await;
                 let answer = or_crash!(self, after, answer);
                 if !self.holds(worker, lane) {
                     assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
@@ -639,7 +718,7 @@ impl<B: Backend> World<B> {
                     Some(claim) => {
                         assert_eq!(numbers(&claim.transfers), expected);
                         assert_eq!((claim.nonce, claim.depth), (after.reserve(lane, 1), depth));
-                        after.claims.push((claim.id, expected));
+                        after.claims.push((claim.id, expected, self.now.saturating_add(B::VISIBILITY)));
                     }
                 }
                 self.done(after);
@@ -649,7 +728,7 @@ impl<B: Backend> World<B> {
                     return;
                 }
                 let claim = after.release(nth as usize % after.claims.len());
-                or_crash!(self, after, self.store().release(claim).await).unwrap();
+                or_crash!(self, after, self.of(nth % WORKERS).release(claim).await).unwrap();
                 self.over.0.push(claim);
                 self.done(after);
             }
@@ -665,7 +744,7 @@ impl<B: Backend> World<B> {
                 if committed {
                     after.commit(lane, nonce, Some(nth));
                 }
-                let answer = self.store().commit(&key(lane), lease(worker), Some(claim), attempt(nonce)).await;
+                let answer = self.of(worker).commit(&key(lane), lease(worker), Some(claim), attempt(nonce)).await;
                 let answer = or_crash!(self, after, answer);
                 if !may {
                     assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
@@ -683,7 +762,7 @@ impl<B: Backend> World<B> {
                 if may {
                     after.commit(lane, nonce, None);
                 }
-                let answer = self.store().commit(&key(lane), lease(worker), None, attempt(nonce)).await;
+                let answer = self.of(worker).commit(&key(lane), lease(worker), None, attempt(nonce)).await;
                 let answer = or_crash!(self, after, answer);
                 if may {
                     after.open.last_mut().unwrap().id = Some(answer.unwrap());
@@ -693,7 +772,7 @@ impl<B: Backend> World<B> {
                 }
             }
             Step::Reserve { worker, lane, count } => {
-                let answer = self.store().reserve(&key(lane), lease(worker), count.into()).await;
+                let answer = self.of(worker).reserve(&key(lane), lease(worker), count.into()).await;
                 let answer = or_crash!(self, after, answer);
                 if !self.holds(worker, lane) {
                     assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
@@ -703,7 +782,7 @@ impl<B: Backend> World<B> {
                 self.done(after);
             }
             Step::Raise { worker, lane, floor } => {
-                let answer = self.store().raise(&key(lane), lease(worker), floor.into()).await;
+                let answer = self.of(worker).raise(&key(lane), lease(worker), floor.into()).await;
                 let answer = or_crash!(self, after, answer);
                 if !self.holds(worker, lane) {
                     assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
@@ -721,7 +800,8 @@ impl<B: Backend> World<B> {
                 let nth = nth as usize % after.open.len();
                 let id = after.open[nth].id.unwrap();
                 after.settle(nth, settlement);
-                or_crash!(self, after, self.store().settle(id, &settled(settlement)).await).unwrap();
+                or_crash!(self, after, self.of((nth % WORKERS as usize) as u8).settle(id, &settled(settlement)).await)
+                    .unwrap();
                 self.over.1.push(id);
                 self.confirmed(after);
             }
@@ -732,7 +812,7 @@ impl<B: Backend> World<B> {
                     assert_eq!(answer, Err(StoreError::ClaimLost(id)));
                     if self.holds(worker, lane) {
                         let nonce = after.used[lane as usize] + 1;
-                        let answer = self.store().commit(&key(lane), lease(worker), Some(id), attempt(nonce)).await;
+                        let answer = self.of(worker).commit(&key(lane), lease(worker), Some(id), attempt(nonce)).await;
                         assert_eq!(or_crash!(self, after, answer), Err(StoreError::ClaimLost(id)));
                     }
                 }
@@ -751,7 +831,9 @@ impl<B: Backend> World<B> {
             }
             Step::Wait(seconds) => {
                 self.now += u64::from(seconds);
-                tokio::time::advance(Duration::from_secs(seconds.into())).await;
+                self.backend.advance(Duration::from_secs(seconds.into())).await;
+                let over = self.model.expire(self.now);
+                self.over.0.extend(over);
             }
             Step::Crash { within, keep } => {
                 self.keep = keep;
