@@ -78,6 +78,9 @@ impl Offer {
 /// Arrivals handed to the queue in one step, at most. A driver that fell far behind still returns to its clock.
 const MAX_STEP: usize = 4096;
 
+/// Before a store that was restored is asked again.
+const RESTORED_PAUSE: Duration = Duration::from_millis(250);
+
 /// Puts every arrival into the queue when it is due, until the schedule ends or `stop` is cancelled.
 ///
 /// # Errors
@@ -112,7 +115,7 @@ pub async fn drive<S: Store>(
         }
         offer.drop_beyond_bounds(&mut due, recorder);
         let transfers = due.iter().map(|arrival| offer.transfer(arrival, now_ns)).collect();
-        let accepted = store.push(transfers, offer.max_queue_depth).await?;
+        let accepted = pushed(store, transfers, offer.max_queue_depth).await?;
         let accepted_ns = nanos_since(start);
         let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, arrival) in due.iter().enumerate() {
@@ -125,6 +128,17 @@ pub async fn drive<S: Store>(
         }
     }
     Ok(())
+}
+
+/// Puts transfers into the queue, however long it takes: a store that was restored takes none until a worker has brought back
+/// what the chain knows.
+async fn pushed<S: Store>(store: &S, transfers: Vec<Transfer>, max_depth: u64) -> Result<usize, StoreError> {
+    loop {
+        match store.push(transfers.clone(), max_depth).await {
+            Err(StoreError::Restored { .. }) => tokio::time::sleep(RESTORED_PAUSE).await,
+            pushed => return pushed,
+        }
+    }
 }
 
 /// Nanoseconds from `start` to now; 0 before it.

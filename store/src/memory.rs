@@ -1,9 +1,9 @@
 //! The backend that lives and dies with its process.
 
 use crate::{
-    Accepted, Attempt, AttemptId, Census, Changed, Claim, ClaimId, Cursor, Depth, Filter, Fleet, Lane, LaneKey, LeaseId,
-    Order, Page, Recall, Record, Records, ResultRow, Standing, Store, StoreError, Submission, TransferRecord, Windows,
-    WorkerId,
+    Accepted, Attempt, AttemptId, Census, Changed, Claim, ClaimId, Cursor, Depth, Filter, Fleet, Lane, LaneKey,
+    LeaseId, Order, Page, Recall, Record, Records, ResultRow, Standing, Store, StoreError, Submission, TransferRecord,
+    Windows, WorkerId,
     book::Clock,
     records::is_final,
     state::{Journal, Open, State},
