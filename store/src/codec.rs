@@ -240,11 +240,17 @@ pub(crate) fn settlement(settled: &Settled) -> Vec<u8> {
     out
 }
 
-/// A whole result.
-pub(crate) fn result(hash: &Hash, nonce: Nonce, settled: &Settled, transfers: &[TransferRecord]) -> Vec<u8> {
+/// A result without its transfers.
+pub(crate) fn result_start(hash: &Hash, nonce: Nonce, settled: &Settled) -> Vec<u8> {
     let mut out = vec![0];
     out.extend(result_head(hash, nonce));
     put_settled(&mut out, settled);
+    out
+}
+
+/// A whole result.
+pub(crate) fn result(hash: &Hash, nonce: Nonce, settled: &Settled, transfers: &[TransferRecord]) -> Vec<u8> {
+    let mut out = result_start(hash, nonce, settled);
     put_u64(&mut out, transfers.len() as u64);
     transfers.iter().for_each(|transfer| put_record(&mut out, transfer));
     out

@@ -275,7 +275,7 @@ async fn send<S: Store>(shared: &Shared<S>, id: AttemptId, signed: &SignedTx) ->
 }
 
 /// The last height at which a transaction with this base can be included (nearcore, `check_transaction_validity_period`).
-fn expiry(base: Height, validity_period: u64) -> Height {
+pub(crate) fn expiry(base: Height, validity_period: u64) -> Height {
     base.saturating_add(validity_period)
 }
 

@@ -13,6 +13,7 @@ pub mod fleet;
 mod judge;
 mod lane;
 mod pacer;
+pub mod recover;
 mod sent;
 mod tally;
 

@@ -89,9 +89,25 @@ local function without_imported(s, elements)
     if #elements == 0 or call('EXISTS', imported) == 0 then return elements end
     local kept = {}
     for i = 1, #elements do
-        if call('SISMEMBER', imported, string.sub(elements[i], 2, 17)) == 0 then kept[#kept + 1] = elements[i] end
+        if call('HEXISTS', imported, string.sub(elements[i], 2, 17)) == 0 then kept[#kept + 1] = elements[i] end
     end
     return kept
+end
+
+-- The same of those that are new here. Of what was found before anybody knew its record, the result is complete now.
+local function not_paid_yet(s, elements)
+    local imported, fresh = s.at .. 'imported', {}
+    for i = 1, #elements do
+        local id = string.sub(elements[i], 2, 17)
+        local result = call('HGET', imported, id)
+        if not result then
+            fresh[#fresh + 1] = elements[i]
+        elseif result ~= '' then
+            call('XADD', s.at .. 'results', '*', 'row', result .. records({elements[i]}))
+            call('HSET', imported, id, '')
+        end
+    end
+    return fresh
 end
 
 local function put_back(s, elements)
@@ -182,7 +198,7 @@ local function push(keys, argv)
         local take = math.max(0, math.min(count, most - depth))
         taken[#taken + 1] = take
         if filtered then
-            local fresh = without_imported(s, {unpack(argv, from, from + take - 1)})
+            local fresh = not_paid_yet(s, {unpack(argv, from, from + take - 1)})
             append('RPUSH', queue, fresh)
             depth = depth + #fresh
         else
@@ -545,10 +561,10 @@ local function list_lanes(keys, argv)
     local s = begin(keys, argv)
     local lanes = {}
     for _, lane in ipairs(call('SMEMBERS', s.at .. 'lanes')) do
-        local fields = call('HMGET', s.at .. 'lane:' .. lane, 'lease', 'until', 'reserved')
+        local fields = call('HMGET', s.at .. 'lane:' .. lane, 'lease', 'until', 'reserved', 'used')
         local left = 0
         if fields[1] and fields[1] ~= '' then left = math.max(0, tonumber(fields[2]) - s.now) end
-        lanes[#lanes + 1] = {lane, fields[3] or '0', left, open_attempts(s, lane)}
+        lanes[#lanes + 1] = {lane, fields[4] or '0', fields[3] or '0', left, open_attempts(s, lane)}
     end
     return done(s, 'OK', lanes)
 end
@@ -558,11 +574,12 @@ local function note_imported(keys, argv)
     local s = begin(keys, argv)
     s.changed = true
     if not heals(s, argv[3]) then return done(s, 'HEALER') end
-    for i = 4, #argv do call('SADD', s.at .. 'imported', argv[i]) end
+    for i = 4, #argv do call('HSETNX', s.at .. 'imported', argv[i], '') end
     return done(s, 'OK')
 end
 
--- One transaction: healer, lane, nonce, hash, its row, and the elements in the queue that it carried.
+-- One transaction: healer, lane, nonce, hash; how many results, and these; how many elements of the queue, and these; then of
+-- the transfers that nobody here knows their ids, and the results that their records will complete.
 local function import(keys, argv)
     local s = begin(keys, argv)
     s.changed = true
@@ -576,8 +593,11 @@ local function import(keys, argv)
         if string.sub(a[2], 1, 32) == argv[6] then return done(s, 'KNOWN') end
     end
     if call('SADD', s.at .. 'imports', argv[6]) == 0 then return done(s, 'KNOWN') end
-    call('XADD', s.at .. 'results', '*', 'row', argv[7])
-    for i = 8, #argv do call('LREM', s.at .. 'queue', 1, argv[i]) end
+    local queued = 8 + tonumber(argv[7])
+    for i = 8, queued - 1 do call('XADD', s.at .. 'results', '*', 'row', argv[i]) end
+    local unknown = queued + 1 + tonumber(argv[queued])
+    for i = queued + 1, unknown - 1 do call('LREM', s.at .. 'queue', 1, argv[i]) end
+    for i = unknown, #argv, 2 do call('HSET', s.at .. 'imported', argv[i], argv[i + 1]) end
     return done(s, 'OK')
 end
 

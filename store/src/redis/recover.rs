@@ -12,7 +12,7 @@ use crate::codec::Names;
 use crate::{Attempt, AttemptId, Lane, LaneKey, LeaseId, StoreError, TransferRecord, codec};
 use nearbench_core::{
     Hash, Nonce, Transfer, TransferId,
-    settle::{Fate, Settled},
+    settle::{Fate, Settled, Settlement},
 };
 use redis::Value;
 use std::{
@@ -40,6 +40,8 @@ pub enum Recovery {
 pub struct LaneStanding {
     /// Which.
     pub lane: LaneKey,
+    /// The highest nonce that an attempt used, as far as the store knows.
+    pub used: Nonce,
     /// The highest nonce that was reserved in it, as far as the store knows.
     pub high_water: Nonce,
     /// What is left of its holder's lease; zero where nobody holds it.
@@ -59,8 +61,41 @@ pub struct Found {
     pub lane: LaneKey,
     /// What became of its transfers, and the proof.
     pub settled: Settled,
-    /// Its transfers in their order. Where the store still knows one, its own record of it is taken.
-    pub transfers: Vec<TransferRecord>,
+    /// The transfers in it, in their order.
+    pub transfers: Vec<TransferId>,
+}
+
+impl Found {
+    /// Those that came to their end, and to which.
+    fn ended(&self) -> impl Iterator<Item = (Fate, TransferId)> {
+        let fates = (0..self.transfers.len()).map(|index| self.settled.settlement.fate(index));
+        fates.zip(self.transfers.iter().copied()).filter(|(fate, _)| *fate != Fate::Requeue)
+    }
+
+    /// What `import` takes of it: the result, if the store knows every transfer; the elements of those in its queue; and of
+    /// those that it does not know a result each, which waits for the record that comes with its next push.
+    fn results(
+        &self,
+        known: &HashMap<TransferId, TransferRecord>,
+        queued: &HashMap<TransferId, Vec<u8>>,
+    ) -> Vec<Vec<u8>> {
+        let Self { hash, nonce, settled, transfers, .. } = self;
+        let records: Vec<_> = transfers.iter().filter_map(|id| known.get(id).copied()).collect();
+        let whole = records.len() == transfers.len();
+        let apart = |fate| Settled { settlement: Settlement::All(fate), ..settled.clone() };
+        let mut rows = Vec::new();
+        if whole {
+            rows.push(codec::result(hash, *nonce, settled, &records));
+        } else {
+            let of_known = self.ended().filter_map(|(fate, id)| Some((fate, *known.get(&id)?)));
+            rows.extend(of_known.map(|(fate, record)| codec::result(hash, *nonce, &apart(fate), &[record])));
+        }
+        let elements: Vec<_> = self.ended().filter_map(|(_, id)| queued.get(&id).cloned()).collect();
+        let unknown = self.ended().filter(|(_, id)| !known.contains_key(id));
+        let waiting = unknown.flat_map(|(fate, id)| [id.0.to_vec(), codec::result_start(hash, *nonce, &apart(fate))]);
+        [vec![decimal(rows.len() as u64)], rows, vec![decimal(elements.len() as u64)], elements, waiting.collect()]
+            .concat()
+    }
 }
 
 /// What became of a [`Found`].
@@ -120,6 +155,7 @@ impl RedisStore {
                 let mut parts = parts.into_iter();
                 Ok(LaneStanding {
                     lane: read_lane(&parts.bytes()?)?,
+                    used: parts.number()?,
                     high_water: parts.number()?,
                     held_for: Duration::from_micros(parts.number()?),
                     open: read_open(parts.list()?, names)?,
@@ -153,13 +189,8 @@ impl RedisStore {
     /// # Errors
     /// The recovery is not `healer`'s any more ([`StoreError::LeaseLost`]), or the store cannot be reached.
     pub async fn import(&self, healer: LeaseId, found: &[Found]) -> Result<Vec<Imported>, StoreError> {
-        let ended = |found: &Found| {
-            let settlement = found.settled.settlement;
-            let ids = found.transfers.iter().map(|transfer| transfer.id).enumerate();
-            ids.filter(move |(at, _)| settlement.fate(*at) != Fate::Requeue).map(|(_, id)| id).collect::<Vec<_>>()
-        };
-        let all: HashSet<TransferId> = found.iter().flat_map(|found| &found.transfers).map(|one| one.id).collect();
-        let over: Vec<TransferId> = found.iter().flat_map(ended).collect();
+        let all: HashSet<TransferId> = found.iter().flat_map(|found| &found.transfers).copied().collect();
+        let over: Vec<TransferId> = found.iter().flat_map(Found::ended).map(|(_, id)| id).collect();
         // First of all: what goes back to the queue from now on is without them.
         for some in over.chunks(PAGE) {
             let args = [healer.0.to_vec()].into_iter().chain(some.iter().map(|id| id.0.to_vec())).collect();
@@ -183,16 +214,14 @@ impl RedisStore {
         .await?;
         let mut outcomes = Vec::with_capacity(found.len());
         for one in found {
-            let records: Vec<_> = one.transfers.iter().map(|own| known.get(&own.id).copied().unwrap_or(*own)).collect();
-            let row = codec::result(&one.hash, one.nonce, &one.settled, &records);
-            let head = [healer.0.to_vec(), lane_id(&one.lane), decimal(one.nonce), one.hash.0.to_vec(), row];
-            let elements = ended(one).into_iter().filter_map(|id| queued.get(&id).cloned());
-            let step = Step { name: "import", args: head.into_iter().chain(elements).collect() };
+            // Of a transfer that nobody here knows, the result waits until somebody pushes it.
+            let head = [healer.0.to_vec(), lane_id(&one.lane), decimal(one.nonce), one.hash.0.to_vec()];
+            let step = Step { name: "import", args: head.into_iter().chain(one.results(&known, &queued)).collect() };
             let answer = self.durable(step, true).await?;
             self.heals(&answer.status)?;
             outcomes.push(match &*answer.status {
                 b"KNOWN" => Imported::Known,
-                _ => Imported::New { known: one.transfers.iter().filter(|own| known.contains_key(&own.id)).count() },
+                _ => Imported::New { known: one.transfers.iter().filter(|id| known.contains_key(id)).count() },
             });
         }
         Ok(outcomes)

@@ -4,6 +4,8 @@
 mod ends;
 mod faults;
 mod fleet;
+mod hand;
 mod heard;
+mod rollback;
 mod settling;
 mod world;

@@ -422,6 +422,16 @@ impl World {
         }
     }
 
+    /// The token that is paid with.
+    pub(crate) fn token(&self) -> &Account {
+        &self.token
+    }
+
+    /// A height at which no lane had signed a transfer.
+    pub(crate) fn opened(&self) -> u64 {
+        self.provisioned.height
+    }
+
     /// A tally for `total` transfers that are all there at once.
     pub(crate) fn tally(total: u64) -> Arc<Tally> {
         let phases =
