@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context, anyhow};
 use nearbench_core::{
-    Plan,
+    Height, Plan,
     plan::{ChainLimits, Store as StorePlan, Via},
 };
 use nearbench_near::{
@@ -73,6 +73,8 @@ const RATE_LOOKS: usize = 20;
 pub(crate) struct Brief {
     /// The chain's limits.
     pub(crate) limits: ChainLimits,
+    /// The height of a block before the first transfer was signed.
+    pub(crate) height: Height,
 }
 
 /// A fleet as it was asked for; a resumed run finds it in its folder.
@@ -243,7 +245,8 @@ impl Crew {
         let seeds: Vec<_> = provisioned.lanes.iter().map(|lane| (key(&lane.public_key), lane.nonce)).collect();
         store.seed(&seeds).await.map_err(Failure::run)?;
         store.order(Order::Work).await.map_err(Failure::run)?;
-        let brief = serde_json::to_vec(&Brief { limits: provisioned.limits }).map_err(Failure::run)?;
+        let brief = serde_json::to_vec(&Brief { limits: provisioned.limits, height: provisioned.height })
+            .map_err(Failure::run)?;
         store.put_meta(&[(BRIEF, &brief)]).await.map_err(Failure::run)?;
         let folder = prepare(plan, chain, kept, &shared.asked).await?;
 

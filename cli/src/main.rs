@@ -9,6 +9,7 @@ mod environment;
 mod exit;
 mod fleet;
 mod follower;
+mod heal;
 mod interrupt;
 mod kept;
 mod manifest;

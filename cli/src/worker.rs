@@ -4,6 +4,7 @@ use crate::{
     args, chain, environment,
     exit::{self, Failure},
     fleet::{self, Brief},
+    heal::Healer,
     manifest,
     signal::Ended,
 };
@@ -88,6 +89,15 @@ async fn work(
             }
         }
     });
+    let healer = Healer {
+        store: store.clone(),
+        client: client.clone(),
+        finality: finality.clone(),
+        token: plan.token.contract_id.clone(),
+        signers: signers.clone(),
+        brief,
+        tally: tally.clone(),
+    };
     let engine = Engine::start(Setup {
         store: store.clone(),
         client: client.clone(),
@@ -104,7 +114,10 @@ async fn work(
     let member = Member::new(store, client, tally, Arc::new(engine), signers);
     readiness.send_replace(Readiness::Works(member.follow()));
     let machine = |measured: &mut Measured| measured.peak_rss_bytes = environment::peak_rss_bytes();
-    member.take_part(stop, machine).await.map_err(Failure::run)
+    tokio::select! {
+        ended = member.take_part(stop, machine) => ended.map_err(Failure::run),
+        never = healer.watch() => match never {},
+    }
 }
 
 /// Counts for a load of which it is not known yet when it starts. What became of each transfer is in the store.

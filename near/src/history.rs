@@ -182,7 +182,8 @@ pub(crate) async fn insist<T, F: Future<Output = Result<T, RpcError>>>(read: imp
             }
             answer => return answer,
         }
-        tokio::time::sleep(pauses.step(rand::rng().random())).await;
+        let pause = pauses.step(rand::rng().random());
+        tokio::time::sleep(pause).await;
     }
     read().await
 }

@@ -94,6 +94,11 @@ impl Tally {
         self.mishaps.lock().unwrap_or_else(PoisonError::into_inner).nonce_conflicts += 1;
     }
 
+    /// When the load starts, as a Unix time in nanoseconds; `None` until that is known.
+    pub fn start_unix_ns(&self) -> Option<u64> {
+        self.start.get().map(|(_, start_unix_ns)| *start_unix_ns)
+    }
+
     /// Nanoseconds since the load's start; 0 before it.
     pub fn now_ns(&self) -> u64 {
         let Some((start, _)) = self.start.get() else { return 0 };
