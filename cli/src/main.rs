@@ -21,6 +21,7 @@ mod run;
 mod secrets;
 mod signal;
 mod summary;
+mod token;
 mod validate;
 mod wait;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
             Command::Report(args) => report::run(args).await,
             Command::Wait(args) => wait::run(args).await,
             Command::Operator(args) => operator::run(args).await,
+            Command::Token(args) => token::run(args),
             Command::Crds => {
                 let yaml = nearbench_crds::crd_yaml().map_err(Failure::run)?;
                 output::print(yaml).map(|()| exit::PASSED)
