@@ -1,5 +1,5 @@
-//! The bytes of the file's rows. By hand, because a transfer passes through here several times: integers are LEB128,
-//! texts and lists carry their length, hashes and ids are raw. A change of any of it is a new version of the file.
+//! The bytes of the rows in a file and in Redis. By hand, because a transfer passes through here several times: integers
+//! are LEB128, texts and lists carry their length, hashes and ids are raw. A change of any of it is a new version of both.
 
 use crate::{
     Attempt, AttemptId, Details, Digest, Event, LaneKey,
@@ -15,7 +15,7 @@ use nearbench_core::{
 };
 use std::{collections::HashMap, sync::Arc};
 
-/// A final state that is on disk.
+/// A final state that is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResultRow {
     /// An attempt that was settled.
@@ -58,7 +58,7 @@ impl From<&Transfer> for TransferRecord {
     }
 }
 
-/// A row that says what it cannot say: the file was changed by something else.
+/// A row that says what it cannot say: the store was changed by something else.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);
@@ -105,10 +105,14 @@ fn put_transfers<'a>(out: &mut Vec<u8>, count: usize, transfers: impl Iterator<I
     put_u64(out, count as u64);
     for transfer in transfers {
         put_record(out, &transfer.into());
-        put_bytes(out, transfer.receiver.as_bytes());
-        put_u128(out, transfer.amount.0);
-        put_bytes(out, transfer.memo.as_ref().map_or("", |memo| memo).as_bytes());
+        put_payment(out, transfer);
     }
+}
+
+fn put_payment(out: &mut Vec<u8>, transfer: &Transfer) {
+    put_bytes(out, transfer.receiver.as_bytes());
+    put_u128(out, transfer.amount.0);
+    put_bytes(out, transfer.memo.as_ref().map_or("", |memo| memo).as_bytes());
 }
 
 fn put_records<'a>(out: &mut Vec<u8>, transfers: impl ExactSizeIterator<Item = &'a Transfer>) {
@@ -117,6 +121,18 @@ fn put_records<'a>(out: &mut Vec<u8>, transfers: impl ExactSizeIterator<Item = &
     for transfer in transfers {
         put_record(out, &transfer.into());
     }
+}
+
+/// An element of a queue in Redis: the length of its record, the record, and the rest, so that the record can be cut out
+/// without reading it.
+pub(crate) fn element(transfer: &Transfer) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    out.push(0);
+    put_record(&mut out, &transfer.into());
+    // An id and five numbers of at most ten bytes.
+    out[0] = (out.len() - 1) as u8;
+    put_payment(&mut out, transfer);
+    out
 }
 
 /// A row of the queue.
@@ -208,6 +224,39 @@ fn put_settled(out: &mut Vec<u8>, settled: &Settled) {
         put_bytes(out, text.as_bytes());
     }
     put_u64(out, settled.at_ns);
+}
+
+/// What heads the result of an attempt, behind its kind.
+pub(crate) fn result_head(hash: &Hash, nonce: Nonce) -> Vec<u8> {
+    let mut out = hash.0.to_vec();
+    put_u64(&mut out, nonce);
+    out
+}
+
+/// What follows it, before the transfers.
+pub(crate) fn settlement(settled: &Settled) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    put_settled(&mut out, settled);
+    out
+}
+
+/// A whole result.
+pub(crate) fn result(hash: &Hash, nonce: Nonce, settled: &Settled, transfers: &[TransferRecord]) -> Vec<u8> {
+    let mut out = vec![0];
+    out.extend(result_head(hash, nonce));
+    put_settled(&mut out, settled);
+    put_u64(&mut out, transfers.len() as u64);
+    transfers.iter().for_each(|transfer| put_record(&mut out, transfer));
+    out
+}
+
+/// What an attempt is beside its hash and nonce.
+pub(crate) fn attempt_rest(attempt: &Attempt) -> Vec<u8> {
+    let mut out = Vec::with_capacity(24 + attempt.bytes.len());
+    put_u64(&mut out, attempt.base_height);
+    put_u64(&mut out, attempt.expiry_height);
+    put_bytes(&mut out, &attempt.bytes);
+    out
 }
 
 /// The result of a settled attempt.
@@ -387,14 +436,16 @@ impl<'a> Input<'a> {
         (0..count).map(|_| one(self)).collect()
     }
 
+    fn transfer(&mut self, names: &mut Names) -> Result<Transfer, Malformed> {
+        let TransferRecord { id, sequence, phase, intended_ns, sent_ns } = self.record()?;
+        let receiver = self.account(names)?;
+        let amount = Amount(self.u128()?);
+        let memo = self.memo()?;
+        Ok(Transfer { id, receiver, amount, memo, sequence, phase, intended_ns, sent_ns })
+    }
+
     fn transfers(&mut self, names: &mut Names) -> Result<Vec<Transfer>, Malformed> {
-        self.list(|input| {
-            let TransferRecord { id, sequence, phase, intended_ns, sent_ns } = input.record()?;
-            let receiver = input.account(names)?;
-            let amount = Amount(input.u128()?);
-            let memo = input.memo()?;
-            Ok(Transfer { id, receiver, amount, memo, sequence, phase, intended_ns, sent_ns })
-        })
+        self.list(|input| input.transfer(names))
     }
 
     fn settled(&mut self) -> Result<Settled, Malformed> {
@@ -471,6 +522,28 @@ pub(crate) fn read_queue_row(row: &[u8], names: &mut Names) -> Result<Vec<Transf
         return Err(Malformed("a row of the queue is too long"));
     }
     input.end(transfers)
+}
+
+/// What [`element`] wrote.
+pub(crate) fn read_element(element: &[u8], names: &mut Names) -> Result<Transfer, Malformed> {
+    let mut input = Input(element);
+    input.u8()?;
+    let transfer = input.transfer(names)?;
+    input.end(transfer)
+}
+
+/// What [`result_head`] and [`attempt_rest`] wrote.
+pub(crate) fn read_attempt_parts(head: &[u8], rest: &[u8]) -> Result<Attempt, Malformed> {
+    let (mut head, mut rest) = (Input(head), Input(rest));
+    let attempt = Attempt {
+        hash: head.hash()?,
+        nonce: head.u64()?,
+        base_height: rest.u64()?,
+        expiry_height: rest.u64()?,
+        bytes: Bytes::copy_from_slice(rest.bytes()?),
+    };
+    head.end(())?;
+    rest.end(attempt)
 }
 
 /// What [`attempt`] wrote.
@@ -658,10 +731,20 @@ mod tests {
 
             let records: Vec<TransferRecord> = transfers.iter().map(Into::into).collect();
             let row = super::settled(&open, &settled);
+            prop_assert_eq!(super::result(&Hash(hash), numbers[0], &settled, &records), row.clone());
             let result = ResultRow::Settled {
                 hash: Hash(hash), nonce: numbers[0], settled, transfers: records.clone(),
             };
             prop_assert_eq!(read_result(&row).expect("read"), result);
+            let parts = (result_head(&Hash(hash), numbers[0]), attempt_rest(&open.attempt));
+            prop_assert_eq!(read_attempt_parts(&parts.0, &parts.1).expect("read"), open.attempt);
+            for transfer in &transfers {
+                let element = element(transfer);
+                prop_assert_eq!(&read_element(&element, names).expect("read"), transfer);
+                let mut record = Vec::new();
+                put_record(&mut record, &transfer.into());
+                prop_assert_eq!(&element[1..=element[0] as usize], record);
+            }
             let cancelled = read_result(&cancelled(&transfers)).expect("read");
             prop_assert_eq!(cancelled, ResultRow::Cancelled { transfers: records });
         }
@@ -712,6 +795,8 @@ mod tests {
             _ = read_details(&bytes, &mut Names::default());
             _ = read_births(&bytes);
             _ = read_ids(&bytes);
+            _ = read_element(&bytes, &mut Names::default());
+            _ = read_attempt_parts(&bytes, &bytes);
         }
     }
 }

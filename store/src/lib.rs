@@ -10,6 +10,7 @@ mod file;
 mod memory;
 mod recent;
 mod records;
+mod redis;
 mod staged;
 mod state;
 
@@ -24,6 +25,9 @@ pub use records::{
 /// What a [`FileStore`] is tested on: any storage that takes writes and syncs.
 #[doc(hidden)]
 pub use redb::{BackendError, StorageBackend, backends::FileBackend};
+pub use redis::{
+    Durability, Found, Imported, LaneStanding, RECOVERY_TTL, Recovery, RedisError, RedisOptions, RedisStore, RedisUrl,
+};
 
 use bytes::Bytes;
 use nearbench_core::{Account, Hash, Height, Nonce, Transfer, plan::Batch, settle::Settled};
@@ -105,7 +109,7 @@ impl Depth {
     }
 }
 
-/// Why a step was refused. Nothing was changed, [`StoreError::File`] aside.
+/// Why a step was refused. Nothing was changed, [`StoreError::File`] and [`StoreError::Unreachable`] aside.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Another holds the lane.
@@ -145,6 +149,32 @@ pub enum StoreError {
         /// The file's path.
         file: Arc<str>,
         /// What the system said.
+        cause: Arc<str>,
+    },
+    /// The store gave no answer for as long as the caller is patient. The step may be done or not.
+    #[error("{store} does not answer: {cause}; the step may be done or not. Mend the store; it is asked again")]
+    Unreachable {
+        /// Which store.
+        store: Arc<str>,
+        /// What stood in the way last.
+        cause: Arc<str>,
+    },
+    /// The store is another than it was: restarted, failed over or restored, it may lack what it had confirmed. Until
+    /// what the chain knows was brought into it, nothing is taken or signed.
+    #[error(
+        "{store} was restarted, failed over or restored from a copy, and may lack what it had confirmed: nothing is \
+         signed until a worker has compared it with the chain"
+    )]
+    Restored {
+        /// Which store.
+        store: Arc<str>,
+    },
+    /// The store holds what nearbench did not write.
+    #[error("{store}: {cause}; something else writes to its keys. Give the run a Redis, or a name, of its own")]
+    Damaged {
+        /// Which store.
+        store: Arc<str>,
+        /// What is wrong.
         cause: Arc<str>,
     },
 }
@@ -246,7 +276,7 @@ pub trait Recall: Store {
     -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Every transfer that is accepted and not in a final state: those in the queue in its order, the claimed ones at
-    /// their places among them, then those in attempts.
+    /// their places among them or before them, then those in attempts.
     fn unsettled(&self) -> impl Future<Output = Result<Vec<Transfer>, StoreError>> + Send;
 }
 
