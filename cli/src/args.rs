@@ -1,6 +1,8 @@
 //! The command line: what can be typed, and nothing of what it does.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nearbench_core::Amount;
+use nearbench_worker::Scope;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Measures how many NEAR fungible-token transfers per second a chain, an RPC provider or a transfer service really
@@ -53,6 +55,8 @@ pub(crate) enum Command {
     Crds,
     /// Reconcile the BenchmarkRuns of a cluster, until SIGTERM: what the chart installs.
     Operator(Operator),
+    /// Make a token of the transfer API: it is printed once, and its hash is added to a file.
+    Token(Token),
 }
 
 /// Where a manifest's references lead.
@@ -249,6 +253,25 @@ pub(crate) struct Operator {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, default_value = "0.0.0.0:8081", env = "NEARBENCH_ADMIN_ADDR")]
     pub(crate) admin_addr: SocketAddr,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Token {
+    /// Whose it is: 1 to 64 of a-z, 0-9, '-', '_' and '.'. A new token under the same name keeps its client's keys.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The file of hashes that workers read; made if it is not there, mode 0600.
+    #[arg(long, value_name = "FILE", env = "NEARBENCH_TOKENS")]
+    pub(crate) file: PathBuf,
+    /// What it may be used for: transfer (submit, cancel), read, admin (retry).
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', default_value = "transfer,read")]
+    pub(crate) scopes: Vec<Scope>,
+    /// Transfers and other requests a second, on average; each worker counts for itself. No limit without it.
+    #[arg(long, value_name = "N")]
+    pub(crate) requests_per_second: Option<u32>,
+    /// Token units that it may have transferred in a day (UTC), by all workers together. No limit without it.
+    #[arg(long, value_name = "UNITS")]
+    pub(crate) daily_cap: Option<Amount>,
 }
 
 /// When a node pulls an image, by Kubernetes' names.

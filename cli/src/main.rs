@@ -24,6 +24,7 @@ mod run;
 mod secrets;
 mod signal;
 mod summary;
+mod token;
 mod validate;
 mod wait;
 mod worker;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             Command::Worker(args) => worker::run(args).await,
             Command::Wait(args) => wait::run(args).await,
             Command::Operator(args) => operator::run(args).await,
+            Command::Token(args) => token::run(args),
             Command::Crds => {
                 let yaml = nearbench_crds::crd_yaml().map_err(Failure::run)?;
                 output::print(yaml).map(|()| exit::PASSED)

@@ -446,10 +446,7 @@ impl<'a> Input<'a> {
         let TransferRecord { id, sequence, phase, intended_ns, sent_ns } = self.record()?;
         let receiver = self.account(names)?;
         let amount = Amount(self.u128()?);
-        let memo = match self.text()? {
-            "" => None,
-            text => Some(Memo::new(text).map_err(|_| Malformed("a memo is none"))?),
-        };
+        let memo = self.memo()?;
         Ok(Transfer { id, receiver, amount, memo, sequence, phase, intended_ns, sent_ns })
     }
 

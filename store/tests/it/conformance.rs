@@ -1,5 +1,5 @@
 //! Random steps of several workers and clients, checked against a model that knows where every transfer is; and, where
-//! the backend outlives its process, crashes between any two steps and within any of them.
+//! the backend outlives its process, crashes between any two steps and, of a file, within any of them.
 
 use crate::disk::{Disk, Keep};
 use bytes::Bytes;
@@ -229,7 +229,8 @@ struct Model {
     queue: VecDeque<u64>,
     /// The queue with the claimed ones at their places: what it is after a crash.
     places: VecDeque<u64>,
-    claims: Vec<(ClaimId, Vec<u64>)>,
+    /// With the time at which each is taken back, where the backend does that.
+    claims: Vec<(ClaimId, Vec<u64>, u64)>,
     open: Vec<Open>,
     results: Vec<ResultRow>,
     /// Holder and the time at which the lease ends.
@@ -260,7 +261,7 @@ impl Model {
     }
 
     fn release(&mut self, nth: usize) -> ClaimId {
-        let (id, transfers) = self.claims.remove(nth);
+        let (id, transfers, _) = self.claims.remove(nth);
         self.leave(&transfers);
         self.put_back(transfers.into_iter());
         id
@@ -362,7 +363,13 @@ impl Model {
         self.push([n]);
     }
 
-    /// What a crash leaves of it.
+    /// Takes back the claims whose time is over, the oldest to the very head.
+    fn expire(&mut self, now: u64) -> Vec<ClaimId> {
+        let over: Vec<usize> = (0..self.claims.len()).filter(|nth| self.claims[*nth].2 <= now).collect();
+        over.into_iter().rev().map(|nth| self.release(nth)).collect()
+    }
+
+    /// What the end of the process that has it all in memory leaves of it.
     fn after_crash(mut self) -> Self {
         self.queue = self.places.clone();
         self.claims.clear();
@@ -371,9 +378,15 @@ impl Model {
         self
     }
 
-    fn unsettled(&self) -> Vec<Transfer> {
-        let open = self.open.iter().flat_map(|open| &open.transfers);
-        self.places.iter().chain(open).map(|id| self.transfer(*id)).collect()
+    fn unsettled(&self, shared: bool) -> Vec<Transfer> {
+        let mut open: Vec<_> = self.open.iter().collect();
+        let mut places: Vec<_> = self.places.iter().copied().collect();
+        if shared {
+            open.sort_by_key(|open| (open.nonce, open.lane));
+            places = self.claims.iter().flat_map(|(_, ids, _)| ids).chain(&self.queue).copied().collect();
+        }
+        let open = open.into_iter().flat_map(|open| &open.transfers);
+        places.iter().chain(open).map(|id| self.transfer(*id)).collect()
     }
 
     /// Everything accepted is in exactly one place.
@@ -435,33 +448,60 @@ fn number(id: TransferId) -> u64 {
     u64::from_le_bytes(id.0[..8].try_into().unwrap())
 }
 
+/// What a crash was, and left.
+pub(crate) enum Crash {
+    /// That is not the backend's promise.
+    None,
+    /// What was confirmed, at least.
+    Confirmed,
+    /// Everything: those who used the store ended, and others use it now.
+    Everything,
+    /// Everything but the claims, which were taken back.
+    AllButClaims,
+}
+
 /// A backend under test.
 pub(crate) trait Backend {
-    type Store: Records;
-    fn store(&self) -> &Self::Store;
+    type Store: Store;
+    type Records: Records;
+    /// Whether the workers are processes, each with a client of its own.
+    const SHARED: bool = false;
+    /// When a claim is taken back, in seconds.
+    const VISIBILITY: u64 = u64::MAX;
+    /// The client of this worker.
+    fn store(&self, worker: u8) -> &Self::Store;
+    /// Where the backend keeps records.
+    fn records(&self) -> Option<&Self::Records>;
     /// Results and unsettled transfers, where the backend keeps them.
-    fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)>;
+    async fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)>;
     /// Makes the disk fail after so many writes.
-    fn fail_after(&mut self, writes: u8);
-    /// Crashes, and opens what is left; `false` where that is not the backend's promise.
-    fn crash(&mut self, keep: Keep) -> bool;
+    fn fail_after(&mut self, _writes: u8) {}
+    /// Crashes, and opens what is left.
+    async fn crash(&mut self, keep: Keep) -> Crash;
+    /// Lets time pass.
+    async fn advance(&self, time: Duration) {
+        tokio::time::advance(time).await;
+    }
 }
 
 impl Backend for MemoryStore {
     type Store = Self;
+    type Records = Self;
 
-    fn store(&self) -> &Self {
+    fn store(&self, _: u8) -> &Self {
         self
     }
 
-    fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
+    fn records(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    async fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
         None
     }
 
-    fn fail_after(&mut self, _: u8) {}
-
-    fn crash(&mut self, _: Keep) -> bool {
-        false
+    async fn crash(&mut self, _: Keep) -> Crash {
+        Crash::None
     }
 }
 
@@ -481,12 +521,17 @@ impl Default for OnDisk {
 
 impl Backend for OnDisk {
     type Store = FileStore;
+    type Records = FileStore;
 
-    fn store(&self) -> &FileStore {
+    fn store(&self, _: u8) -> &FileStore {
         &self.store
     }
 
-    fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
+    fn records(&self) -> Option<&FileStore> {
+        Some(&self.store)
+    }
+
+    async fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
         let mut results = Vec::new();
         // A file is read at once.
         self.store.results(&mut |result| results.push(result)).now_or_never().unwrap().unwrap();
@@ -497,11 +542,11 @@ impl Backend for OnDisk {
         self.disk.fail_after(writes.into(), io::ErrorKind::StorageFull);
     }
 
-    fn crash(&mut self, keep: Keep) -> bool {
+    async fn crash(&mut self, keep: Keep) -> Crash {
         // The disk as it is now: what the old store still writes when it is dropped goes to the old one.
         self.disk = self.disk.after_crash(keep);
         self.store = FileStore::open_on(self.disk.clone(), "run.store").unwrap();
-        true
+        Crash::Confirmed
     }
 }
 
@@ -552,15 +597,18 @@ pub(crate) fn numbers(transfers: &[Transfer]) -> Vec<u64> {
     transfers.iter().map(|transfer| number(transfer.id)).collect()
 }
 
-/// Runs random histories against backends that `make` makes. Time is paused and moves only by `Step::Wait`.
-/// `PROPTEST_CASES` says how many.
-pub(crate) fn suite<B: Backend>(make: impl Fn() -> B) {
-    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() });
+/// Runs random histories against backends that `make` makes. Time is paused where the backend lives in this process, and
+/// moves only by `Step::Wait`. `PROPTEST_CASES` says how many; `share` is how many of them are run.
+pub(crate) fn suite<B: Backend>(share: u32, make: impl AsyncFn() -> B) {
+    let config = ProptestConfig::default();
+    let cases = config.cases.div_ceil(share);
+    let max_shrink_iters = if B::SHARED { 256 } else { config.max_shrink_iters };
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, cases, max_shrink_iters, ..config });
     runner
         .run(&steps(), |steps| {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-            runtime.block_on(history(make(), steps));
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().start_paused(!B::SHARED).build().unwrap();
+            runtime.block_on(async { history(make().await, steps).await });
             Ok(())
         })
         .unwrap();
@@ -616,7 +664,11 @@ macro_rules! or_crash {
 
 impl<B: Backend> World<B> {
     fn store(&self) -> &B::Store {
-        self.backend.store()
+        self.backend.store(0)
+    }
+
+    fn of(&self, worker: u8) -> &B::Store {
+        self.backend.store(worker)
     }
 
     fn holds(&self, worker: u8, lane: u8) -> bool {
@@ -640,28 +692,31 @@ impl<B: Backend> World<B> {
         // A write that nobody waited for may have failed meanwhile.
         let depth = or_crash!(self, self.model.clone(), self.store().depth().await).unwrap();
         assert_eq!(depth.queued, self.model.queue.len() as u64);
-        assert_eq!(depth.claimed, self.model.claims.iter().map(|(_, ids)| ids.len() as u64).sum::<u64>());
+        assert_eq!(depth.claimed, self.model.claims.iter().map(|(_, ids, _)| ids.len() as u64).sum::<u64>());
         assert_eq!(depth.open, self.model.open.iter().map(|open| open.transfers.len() as u64).sum::<u64>());
-        let ids: Vec<_> = self.model.records.keys().map(|n| transfer(*n).id).collect();
-        let found = or_crash!(self, self.model.clone(), self.store().find(&ids).await).unwrap();
-        for ((n, known), record) in self.model.records.iter().zip(found) {
-            let record = record.unwrap_or_else(|| panic!("{n}: no record, and {known:?} is known"));
-            assert!(known.is(&record, *n), "{n}: {record:?}, and {known:?} is known");
+        if let Some(records) = self.backend.records() {
+            let ids: Vec<_> = self.model.records.keys().map(|n| transfer(*n).id).collect();
+            let found = or_crash!(self, self.model.clone(), records.find(&ids).await).unwrap();
+            for ((n, known), record) in self.model.records.iter().zip(found) {
+                let record = record.unwrap_or_else(|| panic!("{n}: no record, and {known:?} is known"));
+                assert!(known.is(&record, *n), "{n}: {record:?}, and {known:?} is known");
+            }
+            let census = or_crash!(self, self.model.clone(), records.census().await).unwrap();
+            for (state, count) in census.counts.iter() {
+                let known = self.model.records.values();
+                let came = known.filter(|known| known.state == state).count() as u64;
+                assert_eq!(count, came, "{state:?}");
+            }
         }
-        let census = or_crash!(self, self.model.clone(), self.store().census().await).unwrap();
-        for (state, count) in census.counts.iter() {
-            let known = self.model.records.values();
-            let came = known.filter(|known| known.state == state).count() as u64;
-            assert_eq!(count, came, "{state:?}");
-        }
-        if let Some((results, unsettled)) = self.backend.kept() {
+        if let Some((results, unsettled)) = self.backend.kept().await {
             assert_eq!(results, self.model.results);
-            assert_eq!(unsettled, self.model.unsettled());
+            assert_eq!(unsettled, self.model.unsettled(B::SHARED));
         }
     }
 
     /// Pages hold what the filter takes, newest first, and all of it.
     async fn check_list(&self) {
+        let Some(records) = self.backend.records() else { return };
         let user: Account = "user.near".parse().unwrap();
         let filters = [
             Filter::default(),
@@ -671,7 +726,7 @@ impl<B: Backend> World<B> {
         for filter in filters {
             let (mut listed, mut before) = (Vec::new(), None);
             loop {
-                let page = self.store().list(&filter, before, 7).await.unwrap();
+                let page = records.list(&filter, before, 7).await.unwrap();
                 assert!(page.records.len() <= 7);
                 for record in &page.records {
                     let n = number(record.id);
@@ -702,11 +757,17 @@ impl<B: Backend> World<B> {
 
     /// Crashes, opens the store again, and finds out which of the steps since the last confirmed one it kept.
     async fn crash(&mut self) {
-        if !self.backend.crash(self.keep) {
-            return;
+        match self.backend.crash(self.keep).await {
+            Crash::None | Crash::Everything => return,
+            Crash::AllButClaims => {
+                let over = self.model.expire(u64::MAX);
+                self.over.0.extend(over);
+                return;
+            }
+            Crash::Confirmed => {}
         }
-        self.over.0.extend(self.model.claims.iter().map(|(id, _)| *id));
-        let (results, unsettled) = self.backend.kept().unwrap();
+        self.over.0.extend(self.model.claims.iter().map(|(id, _, _)| *id));
+        let (results, unsettled) = self.backend.kept().await.unwrap();
         let depth = self.store().depth().await.unwrap();
         let mut used = [0; LANES as usize];
         let mut open = Vec::new();
@@ -723,7 +784,10 @@ impl<B: Backend> World<B> {
         assert_eq!(depth.claimed, 0);
         let numbers: BTreeSet<u64> = self.since.iter().flat_map(|model| model.records.keys().copied()).collect();
         let ids: Vec<_> = numbers.iter().map(|n| transfer(*n).id).collect();
-        let records = self.store().find(&ids).await.unwrap();
+        let records = match self.backend.records() {
+            Some(records) => records.find(&ids).await.unwrap(),
+            None => Vec::new(),
+        };
         let records: BTreeMap<u64, Record> =
             numbers.into_iter().zip(records).filter_map(|(n, record)| record.map(|record| (n, record))).collect();
         let same = |(n, known): (&u64, &Known)| {
@@ -736,7 +800,7 @@ impl<B: Backend> World<B> {
             model.records.len() == records.len()
                 && model.records.iter().all(same)
                 && model.results == results
-                && model.unsettled() == unsettled
+                && model.unsettled(false) == unsettled
                 && model.used == used
                 && model.open.len() == open.len()
                 && model.open.iter().zip(&open).all(|(a, b)| opened(a, b))
@@ -790,7 +854,41 @@ impl<B: Backend> World<B> {
                 let taken = ids.len().min(MAX_DEPTH.saturating_sub(after.queue.len() as u64) as usize);
                 after.push(ids[..taken].iter().copied());
                 let transfers = ids.iter().map(|id| transfer(*id)).collect();
-                assert_eq!(or_crash!(self, after, self.store().push(transfers, MAX_DEPTH).await), Ok(taken));
+                assert_eq!(
+                    or_crash!(self, after, self.of(count % WORKERS).push(transfers, MAX_DEPTH).await),
+                    Ok(taken)
+                );
+                self.confirmed(after);
+            }
+            Step::Together { pushes, nth, settlement } if B::SHARED => {
+                let pushes: Vec<Vec<u64>> = pushes.into_iter().map(|count| self.new_ids(count)).collect();
+                let settle = (!after.open.is_empty()).then(|| nth as usize % after.open.len());
+                let attempt = settle.and_then(|nth| after.open[nth].id);
+                let pushing = join_all(pushes.iter().zip(0..).map(async |(ids, nth)| {
+                    let transfers = ids.iter().map(|id| transfer(*id)).collect();
+                    self.of(nth % WORKERS).push(transfers, u64::MAX).await
+                }));
+                let settling = async {
+                    match attempt {
+                        Some(attempt) => self.of(2).settle(attempt, &settled(settlement)).await,
+                        None => Ok(()),
+                    }
+                };
+                let (pushed, settling) = tokio::join!(pushing, settling);
+                settling.unwrap();
+                for (ids, taken) in pushes.iter().zip(pushed) {
+                    assert_eq!(taken, Ok(ids.len()));
+                }
+                // Each in one piece; which came first, the store knows.
+                let (_, unsettled) = self.backend.kept().await.unwrap();
+                let unsettled = numbers(&unsettled);
+                let mut pushes: Vec<_> = pushes.into_iter().filter(|ids| !ids.is_empty()).collect();
+                pushes.sort_by_key(|ids| unsettled.iter().position(|id| *id == ids[0]));
+                pushes.into_iter().for_each(|ids| after.push(ids));
+                if let Some(nth) = settle {
+                    after.settle(nth, settlement);
+                }
+                self.over.1.extend(attempt);
                 self.confirmed(after);
             }
             Step::Together { pushes, nth, settlement } => {
@@ -814,7 +912,7 @@ impl<B: Backend> World<B> {
                 let mut acts: Vec<_> =
                     pushes.iter().map(|ids| Act::Push(ids.iter().map(|id| transfer(*id)).collect())).collect();
                 acts.extend(attempt.map(Act::Settle));
-                let store = self.backend.store();
+                let store = self.backend.store(0);
                 let answers = join_all(acts.into_iter().map(|act| async move {
                     match act {
                         Act::Push(transfers) => store.push(transfers, u64::MAX).await.map(drop),
@@ -840,7 +938,7 @@ impl<B: Backend> World<B> {
                 self.over.1.extend(attempt);
             }
             Step::Acquire { worker, lane } => {
-                let answer = or_crash!(self, after, self.store().acquire(&key(lane), lease(worker), TTL).await);
+                let answer = or_crash!(self, after, self.of(worker).acquire(&key(lane), lease(worker), TTL).await);
                 let other =
                     after.leases[lane as usize].filter(|(holder, until)| *holder != worker && self.now < *until);
                 if other.is_some() {
@@ -866,7 +964,7 @@ impl<B: Backend> World<B> {
                 self.done(after);
             }
             Step::Renew { worker, lane } => {
-                let answer = or_crash!(self, after, self.store().renew(&key(lane), lease(worker), TTL).await);
+                let answer = or_crash!(self, after, self.of(worker).renew(&key(lane), lease(worker), TTL).await);
                 assert_eq!(answer.is_ok(), self.holds(worker, lane));
                 if answer.is_ok() {
                     after.leases[lane as usize] = Some((worker, self.now + TTL.as_secs()));
@@ -874,7 +972,7 @@ impl<B: Backend> World<B> {
                 }
             }
             Step::Leave { worker, lane } => {
-                let answer = or_crash!(self, after, self.store().release_lane(&key(lane), lease(worker)).await);
+                let answer = or_crash!(self, after, self.of(worker).release_lane(&key(lane), lease(worker)).await);
                 assert_eq!(answer.is_ok(), self.holds(worker, lane));
                 if answer.is_ok() {
                     after.leases[lane as usize] = None;
@@ -882,7 +980,7 @@ impl<B: Backend> World<B> {
                 }
             }
             Step::Claim { worker, lane, batch, at_most } => {
-                let answer = self.store().claim(&key(lane), lease(worker), &batch, at_most.into()).await;
+                let answer = self.of(worker).claim(&key(lane), lease(worker), &batch, at_most.into()).await;
                 let answer = or_crash!(self, after, answer);
                 if !self.holds(worker, lane) {
                     assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
@@ -896,7 +994,7 @@ impl<B: Backend> World<B> {
                     Some(claim) => {
                         assert_eq!(numbers(&claim.transfers), expected);
                         assert_eq!((claim.nonce, claim.depth), (after.reserve(lane, 1), depth));
-                        after.claims.push((claim.id, expected));
+                        after.claims.push((claim.id, expected, self.now.saturating_add(B::VISIBILITY)));
                     }
                 }
                 self.done(after);
@@ -906,7 +1004,7 @@ impl<B: Backend> World<B> {
                     return;
                 }
                 let claim = after.release(nth as usize % after.claims.len());
-                or_crash!(self, after, self.store().release(claim).await).unwrap();
+                or_crash!(self, after, self.of(nth % WORKERS).release(claim).await).unwrap();
                 self.over.0.push(claim);
                 self.done(after);
             }
@@ -922,7 +1020,7 @@ impl<B: Backend> World<B> {
                 if committed {
                     after.commit(lane, nonce, Some(nth));
                 }
-                let answer = self.store().commit(&key(lane), lease(worker), Some(claim), attempt(nonce)).await;
+                let answer = self.of(worker).commit(&key(lane), lease(worker), Some(claim), attempt(nonce)).await;
                 let answer = or_crash!(self, after, answer);
                 if !may {
                     assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
@@ -940,7 +1038,7 @@ impl<B: Backend> World<B> {
                 if may {
                     after.commit(lane, nonce, None);
                 }
-                let answer = self.store().commit(&key(lane), lease(worker), None, attempt(nonce)).await;
+                let answer = self.of(worker).commit(&key(lane), lease(worker), None, attempt(nonce)).await;
                 let answer = or_crash!(self, after, answer);
                 if may {
                     after.open.last_mut().unwrap().id = Some(answer.unwrap());
@@ -950,7 +1048,7 @@ impl<B: Backend> World<B> {
                 }
             }
             Step::Reserve { worker, lane, count } => {
-                let answer = self.store().reserve(&key(lane), lease(worker), count.into()).await;
+                let answer = self.of(worker).reserve(&key(lane), lease(worker), count.into()).await;
                 let answer = or_crash!(self, after, answer);
                 if !self.holds(worker, lane) {
                     assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
@@ -960,7 +1058,7 @@ impl<B: Backend> World<B> {
                 self.done(after);
             }
             Step::Raise { worker, lane, floor } => {
-                let answer = self.store().raise(&key(lane), lease(worker), floor.into()).await;
+                let answer = self.of(worker).raise(&key(lane), lease(worker), floor.into()).await;
                 let answer = or_crash!(self, after, answer);
                 if !self.holds(worker, lane) {
                     assert!(matches!(answer, Err(StoreError::LeaseLost(_))), "{answer:?}");
@@ -978,7 +1076,8 @@ impl<B: Backend> World<B> {
                 let nth = nth as usize % after.open.len();
                 let id = after.open[nth].id.unwrap();
                 after.settle(nth, settlement);
-                or_crash!(self, after, self.store().settle(id, &settled(settlement)).await).unwrap();
+                or_crash!(self, after, self.of((nth % WORKERS as usize) as u8).settle(id, &settled(settlement)).await)
+                    .unwrap();
                 self.over.1.push(id);
                 self.confirmed(after);
             }
@@ -989,7 +1088,7 @@ impl<B: Backend> World<B> {
                     assert_eq!(answer, Err(StoreError::ClaimLost(id)));
                     if self.holds(worker, lane) {
                         let nonce = after.used[lane as usize] + 1;
-                        let answer = self.store().commit(&key(lane), lease(worker), Some(id), attempt(nonce)).await;
+                        let answer = self.of(worker).commit(&key(lane), lease(worker), Some(id), attempt(nonce)).await;
                         assert_eq!(or_crash!(self, after, answer), Err(StoreError::ClaimLost(id)));
                     }
                 }
@@ -1007,6 +1106,9 @@ impl<B: Backend> World<B> {
                 self.confirmed(after);
             }
             Step::Accept { new, again } => {
+                if self.backend.records().is_none() {
+                    return;
+                }
                 let known: Vec<u64> = after.records.keys().copied().collect();
                 let mut submissions: Vec<_> = self.new_ids(new).into_iter().map(|n| (n, true)).collect();
                 // Some of the old ones come between the new ones, and may be new ones too.
@@ -1019,7 +1121,8 @@ impl<B: Backend> World<B> {
                 }
                 let answers = after.accept(&submissions);
                 let asked = submissions.iter().map(|(n, same)| submission(*n, *same)).collect();
-                let accepted = or_crash!(self, after, self.store().accept(asked, MAX_DEPTH).await).unwrap();
+                let accepted =
+                    or_crash!(self, after, self.backend.records().unwrap().accept(asked, MAX_DEPTH).await).unwrap();
                 assert_eq!(accepted.len(), answers.len());
                 for ((answer, accepted), (n, _)) in answers.iter().zip(&accepted).zip(&submissions) {
                     assert!(answer.is(accepted, *n), "{n}: {accepted:?} for {answer:?}");
@@ -1027,6 +1130,9 @@ impl<B: Backend> World<B> {
                 self.confirmed(after);
             }
             Step::Sent { nth } => {
+                if self.backend.records().is_none() {
+                    return;
+                }
                 let open = (nth as usize).checked_rem(after.open.len()).map(|nth| after.open[nth].clone());
                 // Those that are over mean nothing.
                 let mut ids = self.over.1.clone();
@@ -1042,26 +1148,37 @@ impl<B: Backend> World<B> {
                 self.done(after);
             }
             Step::CancelOne { nth } => {
+                if self.backend.records().is_none() {
+                    return;
+                }
                 let Some(n) = self.nth_record(nth) else { return };
                 let queued = after.queue.contains(&n);
                 if queued {
                     after.cancelled(&[n]);
                 }
-                let answer = or_crash!(self, after, self.store().cancel(transfer(n).id).await).unwrap();
+                let answer =
+                    or_crash!(self, after, self.backend.records().unwrap().cancel(transfer(n).id).await).unwrap();
                 self.is_changed(answer, queued, n, after);
             }
             Step::Retry { nth } => {
+                if self.backend.records().is_none() {
+                    return;
+                }
                 let Some(n) = self.nth_record(nth) else { return };
                 let failed = after.records[&n].state == TransferState::Failed;
                 if failed {
                     after.retry(n);
                 }
-                let answer = or_crash!(self, after, self.store().retry(transfer(n).id, AGAIN_NS).await).unwrap();
+                let answer =
+                    or_crash!(self, after, self.backend.records().unwrap().retry(transfer(n).id, AGAIN_NS).await)
+                        .unwrap();
                 self.is_changed(answer, failed, n, after);
             }
             Step::Wait(seconds) => {
                 self.now += u64::from(seconds);
-                tokio::time::advance(Duration::from_secs(seconds.into())).await;
+                self.backend.advance(Duration::from_secs(seconds.into())).await;
+                let over = self.model.expire(self.now);
+                self.over.0.extend(over);
             }
             Step::Crash { within, keep } => {
                 self.keep = keep;

@@ -5,13 +5,26 @@ mod conformance;
 mod disk;
 mod file;
 mod records;
+mod redis;
 
 #[test]
 fn the_memory_store_conforms() {
-    conformance::suite(nearbench_store::MemoryStore::default);
+    conformance::suite(1, async || nearbench_store::MemoryStore::default());
 }
 
 #[test]
 fn the_file_store_conforms_and_survives_crashes() {
-    conformance::suite(conformance::OnDisk::default);
+    conformance::suite(1, async || conformance::OnDisk::default());
+}
+
+#[test]
+fn the_redis_store_conforms_whoever_ends() {
+    let server = redis::server::Server::start(&[]);
+    conformance::suite(1, async || redis::InRedis::on(&server).await);
+}
+
+#[test]
+fn the_redis_store_conforms_through_kills_of_the_server() {
+    // A history kills the server several times.
+    conformance::suite(16, async || redis::InRedis::that_is_killed().await);
 }

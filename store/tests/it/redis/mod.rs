@@ -64,11 +64,16 @@ impl InRedis {
 
 impl Backend for InRedis {
     type Store = RedisStore;
+    type Records = nearbench_store::MemoryStore;
     const SHARED: bool = true;
     const VISIBILITY: u64 = 15;
 
     fn store(&self, worker: u8) -> &RedisStore {
         &self.clients[worker as usize]
+    }
+
+    fn records(&self) -> Option<&nearbench_store::MemoryStore> {
+        None
     }
 
     async fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
