@@ -17,8 +17,8 @@ mod sent;
 mod tally;
 
 pub use api::{
-    Api, Grant, Keys, ListenError, MAX_BATCH, Scope, ServeError, Settings, Stamp, Tokens, TokensError, may_listen,
-    openapi, serve,
+    Api, Grant, Keys, ListenError, MAX_BATCH, Scope, ServeError, Settings, Stamp, Stamper, Tokens, TokensError,
+    may_listen, openapi, serve,
 };
 pub use engine::{Drained, Engine, EngineError, LEASE, Setup};
 pub use finality::{Finality, FinalityError};

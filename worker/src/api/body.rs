@@ -5,9 +5,12 @@ use super::refusal::{Code, Refusal};
 use nearbench_core::{Account, Amount, Memo};
 use nearbench_store::Digest;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, de::Visitor};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use sha2::{Digest as _, Sha256};
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 /// An amount as it was written; a text, or something that is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +63,36 @@ impl JsonSchema for AmountText<'_> {
     }
 }
 
+/// A value that is written with its fields' names: serde takes a list of its values as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Map<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Map(PhantomData)).map(Self)
+    }
+}
+
+fn objects<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Body<'de>>, D::Error> {
+    let objects = Vec::<Object<Body<'de>>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().map(|Object(body)| body).collect())
+}
+
+fn maybe_objects<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Body<'de>>>, D::Error> {
+    objects(deserializer).map(Some)
+}
+
 /// A transfer that is asked for.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -88,7 +121,7 @@ pub(crate) struct Body<'a> {
 #[schemars(rename = "BatchRequest")]
 pub(crate) struct Batch<'a> {
     /// 1 to 1000, each with a key of its own.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "objects")]
     #[schemars(length(min = 1, max = 1000))]
     pub(crate) transfers: Vec<Body<'a>>,
 }
@@ -105,7 +138,7 @@ struct Either<'a> {
     memo: Option<Cow<'a, str>>,
     #[serde(default, alias = "tokenId")]
     token_id: Option<Cow<'a, str>>,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "maybe_objects")]
     transfers: Option<Vec<Body<'a>>>,
 }
 
@@ -124,7 +157,7 @@ fn malformed(error: &serde_json::Error) -> Refusal {
 
 /// Reads a body.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(bytes).map_err(|error| malformed(&error))
+    serde_json::from_slice(bytes).map(|Object(value)| value).map_err(|error| malformed(&error))
 }
 
 /// Reads what the aliases take.
@@ -238,6 +271,7 @@ mod tests {
             (Code::Malformed, "x"),
             (Code::Malformed, "[]"),
             (Code::Malformed, "null"),
+            (Code::Malformed, r#"["bob.near","5"]"#),
             (Code::Malformed, "{"),
             (Code::Malformed, r#"{"receiver_id":"bob.near"}"#),
             (Code::Malformed, r#"{"receiver_id":"bob.near","amount":"5"} {}"#),
@@ -268,6 +302,14 @@ mod tests {
         ] {
             assert_eq!(check(body), Err(code), "{body}");
         }
+    }
+
+    #[test]
+    fn lists_are_no_objects_in_a_batch_either() {
+        let batch = br#"{"transfers":[["bob.near","5"]]}"#;
+        assert!(parse::<Batch<'_>>(batch).is_err() && parse_either(batch).is_err());
+        let batch = br#"{"transfers":[{"receiver_id":"bob.near","amount":"5"}]}"#;
+        assert!(parse::<Batch<'_>>(batch).is_ok() && parse_either(batch).is_ok());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use auth::Client;
 use axum::{
     Router,
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
@@ -67,6 +67,9 @@ pub struct Stamp {
     pub sent_ns: u64,
 }
 
+/// Gives the place in the schedule of what a client asks for under a key.
+pub type Stamper = dyn Fn(&str, Option<&str>) -> Stamp + Send + Sync;
+
 /// How the API works. A field that is no bound or switch has no default.
 pub struct Settings {
     /// What transfer ids are made with: the same in every worker of a fleet, and from run to run.
@@ -94,7 +97,7 @@ pub struct Settings {
     /// Whether `/v1/transfer`, `/transfer` and `/send-ft` do without a key: a request that is repeated then pays twice.
     pub legacy_without_key: bool,
     /// The schedule: of a client's name and its key.
-    pub stamp: Arc<dyn Fn(&str, Option<&str>) -> Stamp + Send + Sync>,
+    pub stamp: Arc<Stamper>,
     /// What the process waits for before it can work; nothing, once it can.
     pub waiting_for: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// How the account's keys stand.
@@ -471,6 +474,13 @@ fn handler<S: Records>(operation: Operation) -> MethodRouter<Api<S>> {
     }
 }
 
+/// A part of the path; one that cannot be decoded names nothing.
+type Part = Result<Path<String>, PathRejection>;
+
+fn text(part: Part) -> String {
+    part.map(|Path(text)| text).unwrap_or_default()
+}
+
 async fn create<S: Records>(State(api): State<Api<S>>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     let client = api.client(&parts.headers, Scope::Transfer)?;
@@ -537,23 +547,15 @@ async fn legacy<S: Records>(State(api): State<Api<S>>, request: Request) -> Resu
     Ok(json(202, &view))
 }
 
-async fn one<S: Records>(
-    State(api): State<Api<S>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+async fn one<S: Records>(State(api): State<Api<S>>, id: Part, headers: HeaderMap) -> Result<Response, Refusal> {
     api.client(&headers, Scope::Read)?;
-    let record = api.find(&id).await?;
+    let record = api.find(&text(id)).await?;
     Ok(json(200, &TransferView::with_events(&record, &api.0.settings.token)))
 }
 
-async fn job<S: Records>(
-    State(api): State<Api<S>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+async fn job<S: Records>(State(api): State<Api<S>>, id: Part, headers: HeaderMap) -> Result<Response, Refusal> {
     api.client(&headers, Scope::Read)?;
-    let job: LegacyView = api.view(&api.find(&id).await?).into();
+    let job: LegacyView = api.view(&api.find(&text(id)).await?).into();
     Ok(json(200, &view::JobView { success: true, job }))
 }
 
@@ -565,10 +567,9 @@ async fn list<S: Records>(State(api): State<Api<S>>, request: Request) -> Result
         receiver: query.get("receiver_id", "a NEAR account id")?,
         state: match query.text("status") {
             None => None,
-            Some(name) => Some(
-                view::state(name)
-                    .ok_or_else(|| Refusal::new(Code::BadQuery, format!("status is none of the known")))?,
-            ),
+            Some(name) => {
+                Some(view::state(name).ok_or_else(|| Refusal::new(Code::BadQuery, "status is none of the known"))?)
+            }
         },
         tx_hash: query.get::<Hash>("tx_hash", "a transaction's hash in base58")?,
     };
@@ -600,12 +601,12 @@ async fn list<S: Records>(State(api): State<Api<S>>, request: Request) -> Result
 
 async fn transaction<S: Records>(
     State(api): State<Api<S>>,
-    Path(hash): Path<String>,
+    hash: Part,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     api.client(&headers, Scope::Read)?;
     let unknown = || Refusal::new(Code::NotFound, "no transfer that is kept was in this transaction");
-    let hash: Hash = hash.parse().map_err(|_| unknown())?;
+    let hash: Hash = text(hash).parse().map_err(|_| unknown())?;
     let ids = api.0.store.transaction(hash).await?;
     let records = api.0.store.find(&ids).await?;
     let transfers: Vec<_> = records.iter().flatten().map(|record| api.view(record)).collect();
@@ -615,23 +616,15 @@ async fn transaction<S: Records>(
     Ok(json(200, &view::TransactionView { tx_hash: hash.to_string(), transfers }))
 }
 
-async fn cancel<S: Records>(
-    State(api): State<Api<S>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+async fn cancel<S: Records>(State(api): State<Api<S>>, id: Part, headers: HeaderMap) -> Result<Response, Refusal> {
     api.client(&headers, Scope::Transfer)?;
-    let id = api.find(&id).await?.id;
+    let id = api.find(&text(id)).await?.id;
     changed(&api, api.0.store.cancel(id).await?, 200, "only a transfer that is queued can be withdrawn")
 }
 
-async fn retry<S: Records>(
-    State(api): State<Api<S>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+async fn retry<S: Records>(State(api): State<Api<S>>, id: Part, headers: HeaderMap) -> Result<Response, Refusal> {
     let client = api.client(&headers, Scope::Admin)?;
-    let id = api.find(&id).await?.id;
+    let id = api.find(&text(id)).await?.id;
     let now = (api.0.settings.stamp)(&client.name, None).sent_ns;
     let error = "only a transfer that is proven to have failed, and whose details are kept, can be queued again";
     changed(&api, api.0.store.retry(id, now).await?, 202, error)

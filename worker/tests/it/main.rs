@@ -1,6 +1,8 @@
-//! The engine against devnet: what it does when the chain refuses, the endpoint fails, or time runs out.
+//! The engine against devnet: what it does when the chain refuses, the endpoint fails, or time runs out; and the API over
+//! a socket.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod api;
 mod ends;
 mod faults;
 mod fleet;
