@@ -68,6 +68,7 @@ pub fn moves<L: Ord + Clone>(view: &View<'_, L>) -> Moves<L> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
