@@ -515,12 +515,13 @@ local function open(keys, argv)
     return done(s, 'OK', about[1] or '', about[2] or '0', whole(s) and 1 or 0)
 end
 
--- A client saw `argv[3]` acknowledged, and the store is behind it.
+-- A client saw the sequence at `argv[3]`, and later, before a step of its own, at `argv[4]`. A recovery that began since
+-- then has leapt.
 local function suspect(keys, argv)
     local s = begin(keys, argv)
-    local floor = tonumber(argv[3])
-    if s.seq < floor then
-        s.seq = floor
+    local floor, behind = tonumber(argv[3]), tonumber(argv[4])
+    if s.seq < behind + LEAP then
+        s.seq = math.max(s.seq, floor)
         s.changed = true
         call('HSET', s.at .. 'about', 'recovered', '')
     end
@@ -540,7 +541,7 @@ local function recover(keys, argv)
         s.seq = s.seq + LEAP
         take_back(s, call('HKEYS', s.at .. 'claims'))
     end
-    call('HSET', s.at .. 'about', 'healer', argv[3], 'healing', s.now + argv[4])
+    call('HSET', s.at .. 'about', 'healer', argv[3], 'healing', s.now + argv[4], 'replicas', argv[5])
     return done(s, 'OK')
 end
 

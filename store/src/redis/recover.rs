@@ -5,7 +5,9 @@
 //! begins: nothing of them was stored. What was found on chain is left out of everything that comes back or in later.
 
 use super::{
-    Durability, PAGE, RedisStore, VERSION, decimal, lane_id, micros, read_lane, read_open,
+    Durability, PAGE, RedisStore, VERSION,
+    connect::Live,
+    decimal, lane_id, micros, read_lane, read_open,
     step::{Odd, Parts, Step},
 };
 use crate::codec::Names;
@@ -130,9 +132,14 @@ impl RedisStore {
     /// # Errors
     /// The store cannot be reached.
     pub async fn recover(&self, healer: LeaseId, ttl: Duration) -> Result<Recovery, StoreError> {
-        let mut answer = self.prompt("recover", [&healer.0, &micros(ttl)]).await?;
+        // Those of the old primary may never come back, and a recovery cannot wait for them.
+        let replicas = self.count_replicas().await?;
+        let mut answer = self.prompt("recover", [&healer.0, &micros(ttl), &decimal(replicas.into())]).await?;
         match &*answer.status {
-            b"OK" => Ok(Recovery::Ours),
+            b"OK" => {
+                self.replicas.store(replicas, Ordering::SeqCst);
+                Ok(Recovery::Ours)
+            }
             b"WHOLE" => Ok(Recovery::Whole),
             b"HELD" => {
                 let left = answer.rest.number().map_err(|Odd| self.core.odd())?;
@@ -232,17 +239,18 @@ impl RedisStore {
     /// # Errors
     /// The recovery is not `healer`'s any more ([`StoreError::LeaseLost`]), or the store cannot be reached.
     pub async fn recovered(&self, healer: LeaseId) -> Result<(), StoreError> {
-        let replicas = match self.durability {
-            Durability::Replicated => {
-                let count = |live, _| async move { self.core.prompt.replicas(&live).await };
-                self.core.insist(&self.core.prompt, self.patience, count).await?
-            }
-            Durability::Local | Durability::Fsync => 0,
-        };
-        self.replicas.store(replicas, Ordering::SeqCst);
+        let replicas = self.count_replicas().await?;
         let args: [&[u8]; 3] = [&healer.0, &decimal(VERSION), &decimal(replicas.into())];
         let answer = self.durable(Step::new("recovered", args), true).await?;
         self.heals(&answer.status)
+    }
+
+    async fn count_replicas(&self) -> Result<u32, StoreError> {
+        let count = |live: Live, _| async move { self.core.prompt.replicas(&live).await };
+        match self.durability {
+            Durability::Replicated => self.core.insist(&self.core.prompt, self.patience, count).await,
+            Durability::Local | Durability::Fsync => Ok(0),
+        }
     }
 
     fn heals(&self, status: &[u8]) -> Result<(), StoreError> {

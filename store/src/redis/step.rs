@@ -101,11 +101,18 @@ pub(crate) struct Core {
     pub(crate) clock: Option<Arc<AtomicU64>>,
 }
 
+/// A sequence that was seen, and the lower one that was found later.
+#[derive(Clone, Copy)]
+pub(crate) struct Gap {
+    seen: u64,
+    found: u64,
+}
+
 /// How one asking ended.
 pub(crate) enum Asked {
     Answered(Answer),
     /// The store is behind what it confirmed.
-    Behind(u64),
+    Behind(Gap),
     Failed(Fault),
 }
 
@@ -188,7 +195,7 @@ impl Core {
             return Asked::Failed(Fault::Refused("an answer has an odd form".into()));
         };
         if before < floor {
-            return Asked::Behind(floor);
+            return Asked::Behind(Gap { seen: floor, found: before });
         }
         self.seen.fetch_max(after, Ordering::SeqCst);
         Asked::Answered(Answer { status, rest, again })
@@ -270,22 +277,22 @@ impl Core {
         let ask = |live: Live, again| async move {
             match self.ask(&live, step, again).await {
                 Asked::Answered(answer) => Ok(Ok(answer)),
-                Asked::Behind(floor) => Ok(Err(floor)),
+                Asked::Behind(gap) => Ok(Err(gap)),
                 Asked::Failed(fault) => Err(fault),
             }
         };
-        match self.insist(&self.prompt, patience, ask).await? {
-            Ok(answer) => Ok(answer),
-            Err(floor) => {
-                self.suspect(patience, floor).await?;
-                Err(self.restored())
+        loop {
+            match self.insist(&self.prompt, patience, ask).await? {
+                Ok(answer) => return Ok(answer),
+                // Told, it knows itself what it may still do.
+                Err(gap) => self.suspect(patience, gap).await?,
             }
         }
     }
 
     /// Tells the store that it lacks something.
-    pub(crate) async fn suspect(&self, patience: Option<Duration>, floor: u64) -> Result<(), StoreError> {
-        let step = &Step::new("suspect", [floor.to_string().as_bytes()]);
+    pub(crate) async fn suspect(&self, patience: Option<Duration>, gap: Gap) -> Result<(), StoreError> {
+        let step = &Step::new("suspect", [gap.seen.to_string().as_bytes(), gap.found.to_string().as_bytes()]);
         let tell = |live: Live, _| async move {
             match self.ask(&live, step, false).await {
                 Asked::Failed(fault) => Err(fault),

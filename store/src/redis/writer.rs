@@ -198,7 +198,8 @@ impl Writer {
         let failed = waited.as_ref().err().cloned().unwrap_or_else(odd);
         asked.resize_with(group.len() + usize::from(pushes.is_some()), || Asked::Failed(failed.clone()));
         while let (Ok(false), Some(wait)) = (&waited, &wait)
-            && asked.iter().any(|asked| matches!(asked, Asked::Answered(_)))
+            // What was refused changed nothing.
+            && asked.iter().any(|asked| matches!(asked, Asked::Answered(answer) if answer.status == b"OK"))
         {
             let wanted = group.iter().any(|act| !act.reply.is_closed())
                 || pushes.as_ref().is_some_and(|pushes| pushes.members.iter().any(|(reply, _)| !reply.is_closed()));
@@ -206,22 +207,30 @@ impl Writer {
                 break;
             }
             core.troubled(Some(&Fault::Later("its replicas do not confirm what they are sent".into())));
-            waited = live.ask(wait, ANSWER + WAIT).await.and_then(|value| self.reached(value));
+            // A recovery counts the replicas anew.
+            if let Asked::Answered(mut answer) = core.ask(&live, &Step::new("open", []), false).await
+                && answer.rest.bytes().is_ok()
+                && let Ok(replicas) = answer.rest.number()
+            {
+                self.replicas.store(replicas as u32, Ordering::SeqCst);
+            }
+            let again = self.wait().unwrap_or_else(|| wait.clone());
+            waited = live.ask(&again, ANSWER + WAIT).await.and_then(|value| self.reached(value));
         }
         let pushed = if pushes.is_some() { asked.pop() } else { None };
         let mut fault = waited.as_ref().err().cloned();
         let mut behind = None;
         let mut judge = |asked| match (asked, &waited) {
-            (Asked::Behind(seen), _) => {
-                behind = Some(seen);
-                Came::Done(Err(core.restored()))
+            (Asked::Behind(gap), _) => {
+                behind = Some(gap);
+                Came::Again
             }
             (Asked::Failed(failed), _) => {
                 fault.get_or_insert(failed);
                 Came::Again
             }
-            (Asked::Answered(_), Err(_)) => Came::Again,
-            (Asked::Answered(answer), Ok(_)) => Came::Done(Ok(answer)),
+            (Asked::Answered(answer), Err(_)) if answer.status == b"OK" => Came::Again,
+            (Asked::Answered(answer), _) => Came::Done(Ok(answer)),
         };
         for (mut act, asked) in group.drain(..).zip(asked).rev().collect::<Vec<_>>() {
             match judge(asked) {
@@ -243,9 +252,9 @@ impl Writer {
                 }
             }
         }
-        if let Some(floor) = behind {
-            // Whoever comes next finds it told, or tells it.
-            _ = core.suspect(Some(ANSWER), floor).await;
+        if let Some(gap) = behind {
+            // Told, it knows itself what it may still do. Who is not heard is told again with the next group.
+            _ = core.suspect(Some(ANSWER), gap).await;
         }
         let Some(fault) = fault else {
             core.troubled(None);

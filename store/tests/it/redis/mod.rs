@@ -1,6 +1,10 @@
 //! The store in Redis, on real servers.
 
+mod failovers;
+mod faults;
+mod recovery;
 pub(crate) mod server;
+mod settings;
 
 use crate::{
     conformance::{Backend, Crash, lease},
