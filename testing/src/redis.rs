@@ -104,6 +104,11 @@ impl RedisServer {
         self.try_ask(words).unwrap()
     }
 
+    /// How many keys it holds.
+    pub fn keys(&self) -> u64 {
+        ::redis::from_redis_value(self.ask(&["DBSIZE"])).unwrap()
+    }
+
     /// A field of INFO; empty where there is none.
     pub fn info(&self, field: &str) -> String {
         let text: String = ::redis::from_redis_value(self.ask(&["INFO", "everything"])).unwrap();

@@ -28,6 +28,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// Before work is asked for again of a store that somebody has to make whole first.
+const RESTORED_LOOK: Duration = Duration::from_millis(200);
+
 /// What a lane's task and the tasks that confirm its attempts share.
 pub(crate) struct Lane {
     pub(crate) key: LaneKey,
@@ -192,7 +195,14 @@ async fn attempt<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>, place: Pla
             return Ok(());
         }
     };
-    let claim = shared.store.claim(&lane.key, lane.lease, &shared.engine.batch, granted).await?;
+    let claim = match shared.store.claim(&lane.key, lane.lease, &shared.engine.batch, granted).await {
+        Err(StoreError::Restored { .. }) => {
+            shared.pacer().give_back(granted);
+            tokio::time::sleep(RESTORED_LOOK).await;
+            return Ok(());
+        }
+        claim => claim?,
+    };
     let depth = claim.as_ref().map_or(0, |claim| claim.depth);
     shared.tally.recorder().queue_depth(shared.tally.now_ns(), depth);
     let Some(claim) = claim else {

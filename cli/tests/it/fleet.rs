@@ -2,12 +2,13 @@
 //! run that is killed with its workers, each ending in an audit that matches.
 
 use crate::harness::{Chain, Folder};
+use nearbench_testing::redis::RedisServer;
 use serde_json::Value;
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::{TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -15,49 +16,9 @@ use std::{
 /// Longer than any of these takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A Redis of the test's own.
-struct Redis {
-    port: u16,
-    server: Child,
-}
-
-impl Redis {
-    fn start(folder: &Folder) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let home = folder.path().join("redis");
-        fs::create_dir(&home).unwrap();
-        let server = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
-            .args(["--maxmemory-policy", "noeviction", "--dir"])
-            .arg(&home)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is needed for this test");
-        let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < PATIENCE, "redis-server does not start");
-            thread::sleep(Duration::from_millis(20));
-        }
-        Self { port, server }
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// How many keys it holds.
-    fn keys(&self) -> String {
-        let port = self.port.to_string();
-        let output = Command::new("redis-cli").args(["-p", &port, "dbsize"]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        _ = self.server.kill();
-        _ = self.server.wait();
-    }
+/// A Redis that survives its own end, as one in production would.
+fn redis() -> RedisServer {
+    RedisServer::start(&["--appendonly", "yes"])
 }
 
 fn signal(name: &str, pid: u32) {
@@ -104,7 +65,7 @@ fn on(chain: &Chain, folder: &Folder, more: &str, seconds: u32) {
 }
 
 /// Every transfer that was accepted moved its tokens once, and nothing is left behind.
-fn examine(folder: &Folder, redis: &Redis) -> Value {
+fn examine(folder: &Folder, redis: &RedisServer) -> Value {
     let report = folder.report();
     let results = &report["results"];
     let count = |name: &str| results[name].as_u64().unwrap();
@@ -115,14 +76,14 @@ fn examine(folder: &Folder, redis: &Redis) -> Value {
     let left: Vec<_> =
         fs::read_dir(folder.path().join("out")).unwrap().flatten().map(|left| left.file_name()).collect();
     assert_eq!(left, ["report.json"]);
-    assert_eq!(redis.keys(), "0", "keys are left in Redis");
+    assert_eq!(redis.keys(), 0, "keys are left in Redis");
     report
 }
 
 #[test]
 fn workers_that_are_killed_or_held_up_past_their_leases_lose_nothing_and_pay_nothing_twice() {
     let (chain, folder) = (Chain::start("localnet"), Folder::new());
-    let redis = Redis::start(&folder);
+    let redis = redis();
     on(&chain, &folder, "", 26);
     let mut pids = Vec::new();
     let mut deeds = None;
@@ -155,9 +116,37 @@ fn workers_that_are_killed_or_held_up_past_their_leases_lose_nothing_and_pay_not
 }
 
 #[test]
+fn a_redis_that_is_killed_and_comes_back_loses_nothing_and_nothing_is_paid_twice() {
+    let (chain, folder) = (Chain::start("localnet"), Folder::new());
+    let redis = Arc::new(Mutex::new(redis()));
+    on(&chain, &folder, "", 24);
+    let url = redis.lock().unwrap().url();
+    let arguments = ["--log", "info", "run", "run.yaml", "--workers", "4", "--redis-url", &url];
+    let (mut said, mut deeds) = (String::new(), None);
+    let ended = folder.listened(&arguments, |line| {
+        said += &format!("{line}\n");
+        if line.contains("workers hold") {
+            let redis = redis.clone();
+            deeds = Some(thread::spawn(move || {
+                thread::sleep(Duration::from_secs(3));
+                let mut redis = redis.lock().unwrap();
+                redis.kill();
+                thread::sleep(Duration::from_secs(2));
+                redis.restart();
+            }));
+        }
+    });
+    deeds.expect("the workers were at work").join().unwrap();
+    assert!(matches!(ended.code, 0 | 3), "{said}");
+    assert!(said.contains("the store is whole again"), "{said}");
+    let report = examine(&folder, &redis.lock().unwrap());
+    assert_eq!(report["results"]["accepted"], 1200, "{said}");
+}
+
+#[test]
 fn a_run_that_is_killed_takes_its_workers_with_it_and_is_resumed_with_new_ones() {
     let folder = Folder::new();
-    let redis = Redis::start(&folder);
+    let redis = redis();
     let more = "  store: {redis: {secretRef: {name: redis}}}\n  workers: {replicas: 2}\n";
     folder.write("secrets/redis/nearbench-redis-url", &redis.url());
     folder.write("run.yaml", &manifest("{profile: devnet}", "bench.near", "", more, 10));
