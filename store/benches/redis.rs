@@ -224,7 +224,9 @@ fn main() {
     let ([rate, low, high], [set, ..], [ratio, least, most]) = (spread(rates), spread(bare), spread(ratios));
     println!("redis: push, claim, commit and settle in batches of {BATCH}, AOF everysec; {REPETITIONS} repetitions");
     println!("  transfers a second of the server's processor time: median {rate:.0} (from {low:.0} to {high:.0})");
-    println!("  pipelined SETs a second of it: median {set:.0}; as a multiple: {ratio:.2} (from {least:.2} to {most:.2})");
+    println!(
+        "  pipelined SETs a second of it: median {set:.0}; as a multiple: {ratio:.2} (from {least:.2} to {most:.2})"
+    );
 
     let mut trips = Vec::new();
     for _ in 0..REPETITIONS {
