@@ -6,7 +6,7 @@
 //! were flushed), it is asked again for as long as the store's patience lasts, and asking twice does what asking once
 //! does: ids of claims and attempts are the client's random numbers, and a push carries its client's count.
 //!
-//! `push`, `acquire`, `commit`, `settle`, `cancel_queued` and `put_meta` return once they are as durable as
+//! `push`, `commit`, `settle`, `cancel_queued`, `seed` and `put_meta` return once they are as durable as
 //! [`Durability`] says. A Redis that was restarted, failed over or restored may lack what it had confirmed: each step that
 //! takes or signs transfers names the server process it believes to speak to, and each answer counts up a sequence.
 //! Where either differs from what was seen, those steps end as [`StoreError::Restored`] until a worker has brought back
@@ -579,8 +579,9 @@ impl RedisStore {
         ttl: Duration,
         healer: &[u8],
     ) -> Result<Lane, StoreError> {
-        let step = Step::new("acquire", [&lane_id(lane), &lease.0, &micros(ttl), healer]);
-        let mut answer = self.durable(step, true).await?;
+        // It does not wait for replicas: after a failover there may be none until a recovery, which takes lanes, has
+        // counted them. An attempt that is sent and then lost with the primary is found on chain by that recovery.
+        let mut answer = self.prompt("acquire", [&lane_id(lane), &lease.0, &micros(ttl), healer]).await?;
         match &*answer.status {
             b"OK" => {
                 let mut read = || {

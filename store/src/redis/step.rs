@@ -11,7 +11,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// A server that says nothing for this long to a caller that then gives up is connected to anew.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// The functions, and the name of their library: by its text, so that several versions live beside each other.
 fn library() -> &'static (String, String) {
@@ -225,8 +228,10 @@ impl Core {
         let until = patience.map(|patience| Instant::now() + patience);
         let (mut backoff, mut again) = (BACKOFF, false);
         loop {
+            let used = Mutex::new(None);
             let attempt = async {
                 let live = link.live().await?;
+                *used.lock().unwrap_or_else(PoisonError::into_inner) = Some((live.clone(), Instant::now()));
                 let done = act(live.clone(), again).await;
                 if let Err(fault) = &done {
                     link.heed(&live, fault).await;
@@ -242,6 +247,13 @@ impl Core {
                     Err(_) => {
                         if let Some(fault) = link.fault() {
                             self.troubled(Some(&fault));
+                        }
+                        // A connection on which nothing comes, for long enough to mean something, is left.
+                        let used = used.into_inner().unwrap_or_else(PoisonError::into_inner);
+                        if let Some((live, _)) = used.filter(|(_, since)| since.elapsed() >= SILENCE) {
+                            // Somebody who is about it already holds the lock.
+                            let silent = Fault::Gone("no answer to a step".into());
+                            _ = timeout(Duration::from_millis(1), link.heed(&live, &silent)).await;
                         }
                         return Err(self.unreachable());
                     }

@@ -80,6 +80,8 @@ impl Writer {
         let mut acts: VecDeque<Act> = VecDeque::new();
         let mut pushes: Option<Pushes> = None;
         let (mut number, mut backoff) = (0u64, BACKOFF);
+        // What failed is not tried again before; what is new goes on meanwhile.
+        let mut retry_at = Instant::now();
         loop {
             let mut urgent = false;
             let mut sort = |task, waiting: &mut VecDeque<Push>, acts: &mut VecDeque<Act>| match task {
@@ -95,6 +97,15 @@ impl Writer {
             }
             while let Ok(task) = self.tasks.try_recv() {
                 sort(task, &mut waiting, &mut acts);
+            }
+            let fresh = acts.iter().any(|act| !act.again)
+                || pushes.as_ref().map_or(!waiting.is_empty(), |pushes| !pushes.again);
+            if !fresh && Instant::now() < retry_at {
+                match timeout_at(retry_at, self.tasks.recv()).await {
+                    Ok(Some(task)) => sort(task, &mut waiting, &mut acts),
+                    Ok(None) => sleep_until(retry_at).await,
+                    Err(_) => {}
+                }
             }
             let until = Instant::now() + self.linger;
             while !urgent
@@ -126,17 +137,29 @@ impl Writer {
                 number += 1;
                 pushes = Some(self.gather(&mut waiting, number));
             }
-            let group: Vec<Act> = acts.drain(..acts.len().min(STEPS)).collect();
-            if group.is_empty() && pushes.is_none() {
-                continue;
-            }
-            match self.carry_out(group, &mut pushes, &mut acts).await {
-                Ok(()) => backoff = BACKOFF,
-                Err(fault) => {
-                    self.core.troubled(Some(&fault));
-                    sleep_until(Instant::now() + backoff.step(rand::random())).await;
+            let again = Instant::now() >= retry_at;
+            let (mut group, mut held) = (Vec::new(), VecDeque::new());
+            for act in acts.drain(..) {
+                match group.len() < STEPS && (again || !act.again) {
+                    true => group.push(act),
+                    false => held.push_back(act),
                 }
             }
+            acts = held;
+            let mut pushed =
+                if again || pushes.as_ref().is_some_and(|pushes| !pushes.again) { pushes.take() } else { None };
+            if group.is_empty() && pushed.is_none() {
+                continue;
+            }
+            match self.carry_out(group, &mut pushed, &mut acts).await {
+                Ok(()) if again => backoff = BACKOFF,
+                Ok(()) => {}
+                Err(fault) => {
+                    self.core.troubled(Some(&fault));
+                    retry_at = Instant::now() + backoff.step(rand::random());
+                }
+            }
+            pushes = pushes.or(pushed);
         }
     }
 
