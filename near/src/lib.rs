@@ -7,6 +7,7 @@ pub mod chain;
 pub mod client;
 mod evidence;
 mod health;
+pub mod history;
 pub mod http;
 pub mod keyfile;
 mod outcome;

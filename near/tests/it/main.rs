@@ -6,5 +6,6 @@ mod endpoints;
 mod evidence;
 mod fake;
 mod faulty;
+mod history;
 mod receipts;
 mod recorded;
