@@ -38,11 +38,31 @@ impl RedisServer {
         // Another may take the port meanwhile.
         for _ in 0..10 {
             let port = free_port();
-            if let Some(child) = spawn(port, &folder, &args) {
+            if let Some(child) = spawn(port, &folder, &args, false) {
                 return Self { child, port, folder, args, login: None };
             }
         }
         panic!("redis-server does not start: install it with .ci/setup redis")
+    }
+
+    /// A sentinel with this configuration.
+    pub fn start_sentinel(folder: TempDir, conf: &std::path::Path) -> Self {
+        let args = vec!["--sentinel".to_owned()];
+        for _ in 0..10 {
+            let port = free_port();
+            let mut command = Command::new("redis-server");
+            command.arg(conf).args(["--sentinel", "--port", &port.to_string(), "--bind", "127.0.0.1"]);
+            if let Some(child) = started(command, port, &folder, false) {
+                return Self { child, port, folder, args, login: None };
+            }
+        }
+        panic!("no sentinel starts")
+    }
+
+    /// The value of a setting that it answers with.
+    pub fn info_of(&self, words: &[&str]) -> String {
+        let pair: Vec<String> = ::redis::from_redis_value(self.ask(words)).unwrap();
+        pair.into_iter().nth(1).unwrap()
     }
 
     /// The user that the test asks as, from now on.
@@ -60,8 +80,8 @@ impl RedisServer {
         self.child.id()
     }
 
-    /// Where it is.
-    pub fn url(&self) -> String {
+    /// Its address as a URL.
+    pub fn address(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
@@ -71,11 +91,17 @@ impl RedisServer {
         self.child.wait().unwrap();
     }
 
+    /// Once more, on what is in its folder, as soon as it says anything.
+    pub fn restart_into_loading(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self.child = spawn(self.port, &self.folder, &self.args, true).expect("it starts again");
+    }
+
     /// Once more, on what is in its folder.
     pub fn restart(&mut self) {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
-            if let Some(child) = spawn(self.port, &self.folder, &self.args) {
+            if let Some(child) = spawn(self.port, &self.folder, &self.args, false) {
                 self.child = child;
                 return;
             }
@@ -145,12 +171,18 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn spawn(port: u16, folder: &TempDir, args: &[String]) -> Option<Child> {
-    let log = fs::File::create(folder.path().join("log")).unwrap();
-    let mut child = Command::new("redis-server")
+fn spawn(port: u16, folder: &TempDir, args: &[String], loading: bool) -> Option<Child> {
+    let mut command = Command::new("redis-server");
+    command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", "0"])
         .args(["--dir", &folder.path().to_string_lossy()])
-        .args(args)
+        .args(args);
+    started(command, port, folder, loading)
+}
+
+fn started(mut command: Command, port: u16, folder: &TempDir, loading: bool) -> Option<Child> {
+    let log = fs::File::create(folder.path().join("log")).unwrap();
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(Stdio::null())
@@ -161,7 +193,7 @@ fn spawn(port: u16, folder: &TempDir, args: &[String]) -> Option<Child> {
         if child.try_wait().unwrap().is_some() {
             return None;
         }
-        if answers(port) {
+        if answers(port, loading) {
             return Some(child);
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -171,10 +203,10 @@ fn spawn(port: u16, folder: &TempDir, args: &[String]) -> Option<Child> {
     None
 }
 
-/// Whether it says something, be it that it loads or wants a password.
-fn answers(port: u16) -> bool {
+/// Whether it says something, be it that it wants a password; or that it loads, where that will do.
+fn answers(port: u16, loading: bool) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     _ = stream.set_read_timeout(Some(Duration::from_millis(500)));
     let mut byte = [0; 4];
-    stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut byte).is_ok() && &byte != b"-LOA"
+    stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut byte).is_ok() && (loading || &byte != b"-LOA")
 }

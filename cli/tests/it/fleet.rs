@@ -87,7 +87,7 @@ fn workers_that_are_killed_or_held_up_past_their_leases_lose_nothing_and_pay_not
     on(&chain, &folder, "", 26);
     let mut pids = Vec::new();
     let mut deeds = None;
-    let url = redis.url();
+    let url = redis.address();
     let arguments = ["--log", "info", "run", "run.yaml", "--workers", "4", "--redis-url", &url];
     let mut said = String::new();
     let ended = folder.listened(&arguments, |line| {
@@ -120,7 +120,7 @@ fn a_redis_that_is_killed_and_comes_back_loses_nothing_and_nothing_is_paid_twice
     let (chain, folder) = (Chain::start("localnet"), Folder::new());
     let redis = Arc::new(Mutex::new(redis()));
     on(&chain, &folder, "", 24);
-    let url = redis.lock().unwrap().url();
+    let url = redis.lock().unwrap().address();
     let arguments = ["--log", "info", "run", "run.yaml", "--workers", "4", "--redis-url", &url];
     let (mut said, mut deeds) = (String::new(), None);
     let ended = folder.listened(&arguments, |line| {
@@ -148,7 +148,7 @@ fn a_run_that_is_killed_takes_its_workers_with_it_and_is_resumed_with_new_ones()
     let folder = Folder::new();
     let redis = redis();
     let more = "  store: {redis: {secretRef: {name: redis}}}\n  workers: {replicas: 2}\n";
-    folder.write("secrets/redis/nearbench-redis-url", &redis.url());
+    folder.write("secrets/redis/nearbench-redis-url", &redis.address());
     folder.write("run.yaml", &manifest("{profile: devnet}", "bench.near", "", more, 10));
     let mut child = folder
         .command(&["--log", "info", "run", "run.yaml"])

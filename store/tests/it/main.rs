@@ -19,7 +19,7 @@ fn the_file_store_conforms_and_survives_crashes() {
 
 #[test]
 fn the_redis_store_conforms_whoever_ends() {
-    let server = redis::server::Server::start(&[]);
+    let server = redis::Server::start(&[]);
     conformance::suite(1, async || redis::InRedis::on(&server).await);
 }
 

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 async fn store(server: &RedisServer) -> Arc<RedisStore> {
-    let url = RedisUrl::parse(&server.url()).unwrap();
+    let url = RedisUrl::parse(&server.address()).unwrap();
     let options = RedisOptions::new("rollback").durability(Durability::Local);
     match RedisStore::create(&url, options.clone()).await {
         Ok(store) => Arc::new(store),

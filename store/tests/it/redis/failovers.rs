@@ -1,14 +1,12 @@
 //! What each durability survives. Every failover stalls replication first: where nothing could be lost, nothing is shown.
 
-use super::{
-    fresh,
-    server::{Server, eventually, free_port},
-};
+use super::{At, Server, fresh};
 use crate::conformance::{TTL, key, lease, numbers, transfer, whole};
 use nearbench_core::Transfer;
 use nearbench_store::{
     Durability, RECOVERY_TTL, Recall, Recovery, RedisError, RedisOptions, RedisStore, RedisUrl, Store, StoreError,
 };
+use nearbench_testing::redis::{eventually, free_port};
 use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(1500);

@@ -1,15 +1,13 @@
 //! What stands in a step's way, each on a real server: the step waits as long as its patience says, and is done once.
 
-use super::{
-    fresh,
-    server::{Server, eventually, free_port},
-};
+use super::{At, Server, fresh};
 use crate::conformance::{TTL, attempt, key, lease, numbers, settled, transfer, whole};
 use nearbench_core::{
     Transfer,
     settle::{Fate, Settlement},
 };
 use nearbench_store::{Claim, Recall, RedisOptions, RedisStore, Store, StoreError};
+use nearbench_testing::redis::{eventually, free_port};
 use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(300);

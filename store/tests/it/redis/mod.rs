@@ -3,7 +3,6 @@
 mod failovers;
 mod faults;
 mod recovery;
-pub(crate) mod server;
 mod settings;
 
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
 };
 use nearbench_core::Transfer;
 use nearbench_store::{RECOVERY_TTL, Recall, Recovery, RedisOptions, RedisStore, RedisUrl, ResultRow};
-use server::Server;
+pub(crate) use nearbench_testing::redis::RedisServer as Server;
 use std::{
     sync::{
         Arc,
@@ -20,6 +19,17 @@ use std::{
     },
     time::Duration,
 };
+
+/// Where a server is, as the store wants to know it.
+pub(crate) trait At {
+    fn url(&self) -> RedisUrl;
+}
+
+impl At for Server {
+    fn url(&self) -> RedisUrl {
+        RedisUrl::parse(&self.address()).unwrap()
+    }
+}
 
 /// A name that no other run has.
 pub(crate) fn fresh() -> String {

@@ -1,6 +1,6 @@
 //! Bringing back what the chain knows.
 
-use super::{fresh, server::Server};
+use super::{At, Server, fresh};
 use crate::conformance::{TTL, attempt, key, lease, numbers, settled, transfer, whole};
 use nearbench_core::{
     Hash,

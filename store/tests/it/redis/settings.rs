@@ -1,13 +1,11 @@
 //! How a store is reached, and what it refuses.
 
-use super::{
-    fresh,
-    server::{Server, eventually, free_port},
-};
+use super::{At, Server, fresh};
 use crate::conformance::{TTL, key, lease, transfer, whole};
 use nearbench_store::{
     Fleet, Order, Recall, RedisError, RedisOptions, RedisStore, RedisUrl, Store, StoreError, WorkerId,
 };
+use nearbench_testing::redis::{eventually, free_port};
 use redis::Value;
 use std::time::Duration;
 
