@@ -37,7 +37,7 @@ check: setup
 # whole workspace with its one feature set and one profile: another would compile everything again.
 test: check
 	@.ci/setup clients
-	@.ci/setup redis
+	@.ci/setup servers
 	@$(STAGE) contract contracts/ft/check.sh
 	@$(STAGE) build cargo test --workspace --locked --no-run
 	@$(STAGE) clients devnet/clients/near-api-js/check.sh
@@ -49,7 +49,7 @@ kills: setup
 	NEARBENCH_KILLS=$(KILLS) cargo test --workspace --locked --test it kills:: -- --nocapture
 
 bench: setup
-	@.ci/setup redis
+	@.ci/setup servers
 	cargo bench --workspace --locked --benches
 
 contract: setup

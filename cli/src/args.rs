@@ -108,6 +108,13 @@ pub(crate) struct Run {
     /// Print the report as JSON on standard output instead of the result table.
     #[arg(long)]
     pub(crate) json: bool,
+    /// With `load.via: external`: where those who send reach the transfer API, as 127.0.0.1:3001. Of several workers it is
+    /// the first one's; the others have the ports that follow.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) api: Option<SocketAddr>,
+    /// Who may send: a file of `nearbench token`. Without it the API listens on this machine alone.
+    #[arg(long, value_name = "FILE", env = "NEARBENCH_TOKENS")]
+    pub(crate) tokens: Option<PathBuf>,
     /// So many worker processes on a Redis that they share, in place of the manifest's workers.replicas.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) workers: Option<u32>,
@@ -128,7 +135,8 @@ pub(crate) struct Worker {
     /// The folder of the run's plan.json, or its plan.json.gz.
     #[arg(long, value_name = "DIR", env = "NEARBENCH_PLAN")]
     pub(crate) plan: PathBuf,
-    /// The folder of the run's nearbench-keys.json, mode 0600: the keys that transfers are signed with.
+    /// The folder of the run's nearbench-keys.json, mode 0600: the keys that transfers are signed with. With --listen also
+    /// of its nearbench-namespace, which transfer ids are made with.
     #[arg(long, value_name = "DIR", env = "NEARBENCH_KEYS")]
     pub(crate) keys: PathBuf,
     /// A folder with a folder for each Secret that the plan's endpoints name.
@@ -137,9 +145,12 @@ pub(crate) struct Worker {
     /// A file of mode 0600 with the URL of the Redis that the workers share.
     #[arg(long, value_name = "FILE", env = "NEARBENCH_REDIS_URL_FILE")]
     pub(crate) redis_url_file: PathBuf,
-    /// Where /health and /ready are served; nowhere without it.
+    /// Where the transfer API is served; nowhere without it.
     #[arg(long, value_name = "ADDR", env = "NEARBENCH_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Who may use the API: a file of `nearbench token`. Without it the API listens on this machine alone.
+    #[arg(long, value_name = "FILE", requires = "listen", env = "NEARBENCH_TOKENS")]
+    pub(crate) tokens: Option<PathBuf>,
     /// End in order once standard input does, which is when whoever started this process is gone.
     #[arg(long, hide = true)]
     pub(crate) while_stdin: bool,
@@ -210,6 +221,13 @@ pub(crate) struct Provision {
     /// `account.keys.secretRef` then uses them.
     #[arg(long, value_name = "DIR", default_value = "secrets/keys")]
     pub(crate) keys: PathBuf,
+    /// For workers that no run starts: write their plan.json here, the secret of their transfer ids beside their keys, and
+    /// the keys' nonces into the Redis that they share.
+    #[arg(long, value_name = "DIR", requires = "redis_url_file")]
+    pub(crate) plan: Option<PathBuf>,
+    /// A file of mode 0600 with the URL of that Redis.
+    #[arg(long, value_name = "FILE", env = "NEARBENCH_REDIS_URL_FILE")]
+    pub(crate) redis_url_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) references: References,
 }

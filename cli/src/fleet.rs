@@ -1,11 +1,13 @@
 //! A run's worker processes, as the run sees them: what they are given, how they are kept alive, and what they tell.
 
 use crate::{
+    api::{self, Access, NAMESPACE_FILE},
     args,
     chain::Chain,
     exit::{self, Failure},
     kept::Kept,
     manifest::PLAN,
+    measurement::Measurement,
     output,
     progress::Progress,
 };
@@ -14,6 +16,7 @@ use nearbench_core::{
     Height, Plan,
     plan::{ChainLimits, Store as StorePlan, Via},
 };
+use nearbench_load::Target;
 use nearbench_near::{
     SecretText,
     keyfile::{self, KEYS_FILE},
@@ -28,6 +31,7 @@ use std::{
     collections::VecDeque,
     fs::{self, OpenOptions},
     io::{self, Write},
+    net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Stdio,
@@ -49,6 +53,8 @@ pub(crate) const BRIEF: &str = "brief";
 pub(crate) const START: &str = "start";
 /// The folder of what the workers read, in a run's folder.
 const FOLDER: &str = "fleet";
+/// The file in it with those who may use the workers' API.
+const TOKENS_FILE: &str = "nearbench-tokens";
 /// The file in it, and in a Secret, with the URL of the Redis.
 const URL_FILE: &str = "nearbench-redis-url";
 
@@ -121,11 +127,6 @@ impl Asked {
                 None => Ok(None),
             };
         };
-        if plan.load.via != Via::Queue {
-            return Err(Failure::input(anyhow!(
-                "spec.load.via: worker processes are offered their load through the queue that they share; use queue"
-            )));
-        }
         let workers = args.workers.or(workers_before).unwrap_or(plan.workers).max(1);
         let asked = Self { workers, redis };
         asked.url().map_err(|failure| {
@@ -222,6 +223,7 @@ pub(crate) struct Crew {
     restarts: Arc<AtomicU64>,
     /// Cancelled when a worker says that what it was given cannot be used.
     refused: CancellationToken,
+    doors: Doors,
     sight: watch::Receiver<Sight>,
     _look: DropGuard,
     lanes: u64,
@@ -231,36 +233,36 @@ pub(crate) struct Crew {
 impl Crew {
     /// Gives the workers what they need, starts them, and waits until they hold every lane.
     pub(crate) async fn start(
-        plan: &Plan,
-        chain: &Chain,
-        secrets: &Path,
-        provisioned: &Provisioned,
-        kept: &Kept,
+        measurement: &Measurement<'_>,
+        namespace: &[u8; 32],
         shared: &Shared,
         progress: &Progress,
     ) -> Result<Self, Failure> {
+        let Measurement { plan, chain, secrets, provisioned, kept, access } = *measurement;
         let store = shared.store.clone();
-        let key =
-            |public_key: &str| LaneKey { account: plan.account.account_id.clone(), public_key: public_key.into() };
-        let seeds: Vec<_> = provisioned.lanes.iter().map(|lane| (key(&lane.public_key), lane.nonce)).collect();
-        store.seed(&seeds).await.map_err(Failure::run)?;
+        seed(&store, plan, provisioned).await?;
         store.order(Order::Work).await.map_err(Failure::run)?;
-        let brief = serde_json::to_vec(&Brief { limits: provisioned.limits, height: provisioned.height })
-            .map_err(Failure::run)?;
-        store.put_meta(&[(BRIEF, &brief)]).await.map_err(Failure::run)?;
+        let workers = shared.asked.workers;
+        let doors = Doors::of(plan, access, workers)?;
         let folder = prepare(plan, chain, kept, &shared.asked).await?;
+        doors.write(&folder, namespace)?;
 
         let (stop, refused) = (CancellationToken::new(), CancellationToken::new());
         let (processes, restarts) = (TaskTracker::new(), Arc::new(AtomicU64::new(0)));
-        let workers = shared.asked.workers;
         let secrets = std::path::absolute(secrets).map_err(Failure::run)?;
         let url_file = match &shared.asked.redis {
             Redis::File(file) => file.clone(),
             Redis::Url(_) => folder.join(URL_FILE),
         };
         for number in 0..workers {
-            let worker =
-                Worker { number, folder: folder.clone(), secrets: secrets.clone(), url_file: url_file.clone() };
+            let worker = Worker {
+                number,
+                folder: folder.clone(),
+                secrets: secrets.clone(),
+                url_file: url_file.clone(),
+                listen: doors.addresses.get(number as usize).copied(),
+                has_tokens: doors.tokens.is_some(),
+            };
             processes.spawn(worker.keep_alive(stop.clone(), restarts.clone(), refused.clone()));
         }
         let looking = CancellationToken::new();
@@ -268,7 +270,7 @@ impl Crew {
         tokio::spawn(looking.clone().run_until_cancelled_owned(look(store.clone(), sender)));
         let lanes = provisioned.lanes.len() as u64;
         let look = looking.drop_guard();
-        let crew = Self { store, stop, processes, restarts, refused, sight, _look: look, lanes, workers };
+        let crew = Self { store, stop, processes, restarts, refused, doors, sight, _look: look, lanes, workers };
         crew.ready(progress).await?;
         Ok(crew)
     }
@@ -300,6 +302,17 @@ impl Crew {
     /// Workers that are to be at work.
     pub(crate) fn workers(&self) -> usize {
         self.workers as usize
+    }
+
+    /// How the run's own load reaches the workers' API, where it does.
+    pub(crate) fn target(&self, plan: &Plan) -> Option<Target> {
+        let authorization = self.doors.authorization.clone()?;
+        Some(api::target(plan, self.doors.addresses.clone(), authorization))
+    }
+
+    /// Lets the API take nothing more.
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        self.store.order(Order::Drain).await
     }
 
     /// How often a worker that died was started again.
@@ -368,6 +381,97 @@ impl Drop for Crew {
         // Their standard input ends with this process at the latest; they then end in order.
         self.stop.cancel();
     }
+}
+
+/// Tells the store what the chain says: the keys' nonces, and the brief.
+async fn seed(store: &RedisStore, plan: &Plan, provisioned: &Provisioned) -> Result<(), Failure> {
+    let key = |public_key: &str| LaneKey { account: plan.account.account_id.clone(), public_key: public_key.into() };
+    let seeds: Vec<_> = provisioned.lanes.iter().map(|lane| (key(&lane.public_key), lane.nonce)).collect();
+    store.seed(&seeds).await.map_err(Failure::run)?;
+    if store.meta(BRIEF).await.map_err(Failure::run)?.is_some() {
+        // What is looked for after a rollback goes back to the first one's height.
+        return Ok(());
+    }
+    let brief = Brief { limits: provisioned.limits, height: provisioned.height };
+    let brief = serde_json::to_vec(&brief).map_err(Failure::run)?;
+    store.put_meta(&[(BRIEF, &brief)]).await.map_err(Failure::run)
+}
+
+/// What workers that no run starts are given: a store in the Redis of `url`, the plan in `folder`, and in `keys`, beside their
+/// keys, the secret that transfer ids are made with. What is there stays: workers that are at work notice nothing.
+pub(crate) async fn equip(
+    plan: &Plan,
+    provisioned: &Provisioned,
+    url: &RedisUrl,
+    folder: &Path,
+    keys: &Path,
+) -> Result<(), Failure> {
+    let options = || RedisOptions::new(plan.name.as_str());
+    let store = match RedisStore::create(url, options()).await {
+        Err(RedisError::Exists { .. }) => RedisStore::open(url, options()).await,
+        made => made,
+    };
+    let store = store.map_err(Failure::run)?;
+    seed(&store, plan, provisioned).await?;
+    if store.meta(START).await.map_err(Failure::run)?.is_none() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::run)?.as_nanos().to_string();
+        store.put_meta(&[(START, now.as_bytes())]).await.map_err(Failure::run)?;
+    }
+    if !keys.join(NAMESPACE_FILE).exists() {
+        write_private(&keys.join(NAMESPACE_FILE), hex::encode(rand::random::<[u8; 32]>()).as_bytes())?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display())).map_err(Failure::run)?;
+    let beside = folder.join(format!(".{PLAN}"));
+    let text = serde_json::to_vec_pretty(plan).map_err(Failure::run)?;
+    fs::write(&beside, text)
+        .and_then(|()| fs::rename(&beside, folder.join(PLAN)))
+        .with_context(|| format!("cannot write {}", folder.join(PLAN).display()))
+        .map_err(Failure::run)
+}
+
+/// Where the workers serve the transfer API, if they do, and to whom.
+#[derive(Default)]
+struct Doors {
+    /// Each worker's.
+    addresses: Vec<SocketAddr>,
+    /// The lines of those who may ask.
+    tokens: Option<SecretText>,
+    /// How the run's own load is known there.
+    authorization: Option<Arc<str>>,
+}
+
+impl Doors {
+    fn of(plan: &Plan, access: Option<&Access>, workers: u32) -> Result<Self, Failure> {
+        match (plan.load.via, access) {
+            (Via::Http, _) => {
+                let (authorization, line) = api::key_of_the_load()?;
+                let addresses = free_addresses(workers).context("no port is free for the API of a worker");
+                Ok(Self {
+                    addresses: addresses.map_err(Failure::run)?,
+                    tokens: Some(SecretText::new(line)),
+                    authorization: Some(authorization),
+                })
+            }
+            (_, Some(access)) => {
+                Ok(Self { addresses: access.addresses(workers)?, tokens: access.token_lines()?, authorization: None })
+            }
+            (_, None) => Ok(Self::default()),
+        }
+    }
+
+    /// Writes what the workers need for it.
+    fn write(&self, folder: &Path, namespace: &[u8; 32]) -> Result<(), Failure> {
+        if let Some(tokens) = &self.tokens {
+            write_private(&folder.join(TOKENS_FILE), tokens.expose().as_bytes())?;
+        }
+        write_private(&folder.join(NAMESPACE_FILE), hex::encode(namespace).as_bytes())
+    }
+}
+
+/// Ports of this machine that nothing listens on, all at one moment: a worker that is started again takes its own again.
+fn free_addresses(count: u32) -> io::Result<Vec<SocketAddr>> {
+    let taken = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<io::Result<Vec<_>>>()?;
+    taken.iter().map(std::net::TcpListener::local_addr).collect()
 }
 
 /// Writes what the workers read.
@@ -451,6 +555,8 @@ struct Worker {
     folder: PathBuf,
     secrets: PathBuf,
     url_file: PathBuf,
+    listen: Option<SocketAddr>,
+    has_tokens: bool,
 }
 
 impl Worker {
@@ -503,7 +609,14 @@ impl Worker {
             .arg("--secrets")
             .arg(&self.secrets)
             .arg("--redis-url-file")
-            .arg(&self.url_file)
+            .arg(&self.url_file);
+        if let Some(address) = self.listen {
+            command.arg("--listen").arg(address.to_string());
+        }
+        if self.has_tokens {
+            command.arg("--tokens").arg(self.folder.join(TOKENS_FILE));
+        }
+        command
             .arg("--while-stdin")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -5,7 +5,7 @@ use crate::{
     exit::Failure,
 };
 use anyhow::{Context, anyhow};
-use nearbench_core::{Plan, plan::Via};
+use nearbench_core::Plan;
 use nearbench_crds::{BenchmarkRun, Violation};
 pub(crate) use nearbench_operator::PLAN;
 use std::{fs, io::Read, path::Path};
@@ -78,7 +78,7 @@ fn cluster_only(run: &BenchmarkRun, plan: &Plan) -> Vec<String> {
     ];
     let controls = controls.iter().filter(|(asked, _)| *asked).map(|(_, refusal)| (*refusal).to_owned());
     // Worker processes on a Redis are within reach of one machine, and so is its own API.
-    let here = |path: &str| path == "spec.store" || (path == "spec.load.via" && plan.load.via == Via::Http);
+    let here = |path: &str| matches!(path, "spec.store" | "spec.load.via");
     let beyond = nearbench_crds::one_process(plan).into_iter().filter(|rule| !here(&rule.path));
     controls.chain(beyond.map(|rule| rule.to_string())).collect()
 }

@@ -1,7 +1,7 @@
 //! The stages that measure: load, drain, audit, report. Each takes what the one before it left behind.
 
 use crate::{
-    api,
+    api::{self, Access},
     chain::Chain,
     environment::{self, CpuPressure},
     exit::Failure,
@@ -13,7 +13,7 @@ use crate::{
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use nearbench_core::{
-    Height, Plan,
+    Height, Plan, TransferId,
     audit::{Audit, Expected},
     ensure,
     ledger::{Final, Ledger},
@@ -21,6 +21,7 @@ use nearbench_core::{
     plan::Via,
     report::{self, BenchmarkReport, Observed, Results, Signals},
     schedule::{self, Arrival, Schedule},
+    settle::Fate,
     transfer::TransferState,
     verdict::{self, Conduct},
 };
@@ -31,11 +32,12 @@ use nearbench_near::{
     chain::Block,
     provision::Provisioned,
 };
-use nearbench_store::{Depth, FileStore, Recall, RedisStore, ResultRow, StoreError};
-use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally, fleet::Measured};
+use nearbench_store::{Depth, Details, FileStore, Recall, Records, RedisStore, ResultRow, StoreError};
+use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally, Tokens, fleet::Measured};
 use rand::Rng;
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     path::Path,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -48,6 +50,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const TICK: Duration = Duration::from_millis(200);
 /// From the moment everything is ready to the first arrival.
 const LEAD: Duration = Duration::from_millis(200);
+/// Records that are read at once.
+const RECORDS: usize = 1000;
 
 /// A chain that is ready for its load.
 #[derive(Clone, Copy)]
@@ -57,6 +61,8 @@ pub(crate) struct Measurement<'a> {
     pub(crate) secrets: &'a Path,
     pub(crate) provisioned: &'a Provisioned,
     pub(crate) kept: &'a Kept,
+    /// Where those who send in place of the load reach the API.
+    pub(crate) access: Option<&'a Access>,
 }
 
 /// A load that is over, its transfers still under way.
@@ -186,13 +192,15 @@ impl Measurement<'_> {
         cut: &CancellationToken,
         progress: &Progress,
     ) -> Result<Load, Failure> {
-        let Self { plan, chain, secrets, provisioned, kept } = self;
+        let Self { plan, chain, provisioned, kept, access, .. } = self;
+        let others_send = plan.load.via == Via::External;
         let schedule = Schedule::new(&plan.load.phases);
         let stop_following = CancellationToken::new();
         let follower = stop_following.clone().drop_guard();
         let finality = Finality::follow(chain.client.clone(), stop_following).await.map_err(Failure::run)?;
+        let namespace = kept.opening.as_ref().map_or_else(|| rand::rng().random(), |opening| opening.namespace);
         let crew = match &kept.shared {
-            Some(shared) => Some(Crew::start(plan, chain, secrets, provisioned, kept, shared, progress).await?),
+            Some(shared) => Some(Crew::start(self, &namespace, shared, progress).await?),
             None => None,
         };
         let now_unix_ns = unix_ns()?;
@@ -209,7 +217,7 @@ impl Measurement<'_> {
                 let opening = Opening {
                     run_started: run_started.to_string(),
                     start_unix_ns: now_unix_ns + LEAD.as_nanos() as u64,
-                    namespace: rand::rng().random(),
+                    namespace,
                     public_keys: provisioned.public_keys(),
                     limits: provisioned.limits,
                     height: provisioned.height,
@@ -225,20 +233,24 @@ impl Measurement<'_> {
             (None, _) => Instant::now() + LEAD,
         };
         let tally = Arc::new(Tally::new(
-            Recorder::new(&schedule),
+            if others_send { Recorder::of_others(&schedule) } else { Recorder::new(&schedule) },
             schedule.total(),
             start,
             opening.start_unix_ns,
             plan.load.timeout_ms * 1_000_000,
         ));
         if kept.opening.is_some() {
+            // What others sent is counted in the end, and so are the ends that workers leave.
             match &kept.shared {
-                // The ends are counted when all have one.
+                Some(_) if others_send => Ok(()),
                 Some(shared) => tally.recall_accepted(&*shared.store).await,
+                None if others_send => tally.recall_ends(&*kept.store).await,
                 None => tally.recall(&*kept.store).await,
             }
             .map_err(Failure::run)?;
-            progress.step(&resumed(&schedule, &tally, since_start_ns));
+            if !others_send {
+                progress.step(&resumed(&schedule, &tally, since_start_ns));
+            }
         }
         let carriers = match crew {
             Some(crew) => Carriers::Crew(crew),
@@ -257,16 +269,33 @@ impl Measurement<'_> {
         let started = Timestamp::from_nanosecond(i128::from(opening.start_unix_ns)).map_err(Failure::run)?;
         let shutdown = CancellationToken::new();
         let serving = shutdown.clone().drop_guard();
-        let way = match (plan.load.via, &kept.shared) {
-            (Via::Http, _) => {
-                let (authorization, tokens) = api::key_of_the_load()?;
-                let store = kept.store.clone();
-                let address = api::serve(store, plan, opening.namespace, tokens, tally.clone(), shutdown).await?;
+        let way = match (plan.load.via, &carriers, &kept.shared) {
+            (Via::Http, Carriers::Crew(crew), _) => {
+                let target = crew.target(plan).ok_or_else(|| Failure::run(anyhow!("the workers serve no API")))?;
+                Way::Http(target)
+            }
+            (Via::Http, Carriers::Engine(_), _) => {
+                let (authorization, line) = api::key_of_the_load()?;
+                let tokens = Tokens::parse(&line).map_err(Failure::run)?;
+                let listener = api::listen(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+                let address = listener.local_addr().map_err(Failure::run)?;
+                let settings = api::settings(plan, namespace, Some(tokens), tally.clone());
+                api::serve(listener, kept.store.clone(), settings, shutdown);
                 Way::Http(api::target(plan, vec![address], authorization))
             }
-            (_, Some(shared)) => Way::Shared(shared.store.clone()),
-            (_, None) => Way::Own(kept.store.clone()),
+            (Via::External, Carriers::Engine(_), _) => {
+                let access = access.ok_or_else(|| Failure::input(anyhow!("--api is needed: others send the load")))?;
+                let settings = api::settings(plan, namespace, access.tokens()?, tally.clone());
+                api::serve(api::listen(access.address()).await?, kept.store.clone(), settings, shutdown);
+                Way::Others
+            }
+            (Via::External, Carriers::Crew(_), _) => Way::Others,
+            (Via::Queue, _, Some(shared)) => Way::Shared(shared.store.clone()),
+            (Via::Queue, _, None) => Way::Own(kept.store.clone()),
         };
+        if let (Via::External, Some(access)) = (plan.load.via, access) {
+            progress.step(&format!("others send: the transfer API is at http://{}", access.address()));
+        }
         let mut driver = tokio::spawn({
             let (schedule, offer, tally, cut) = (schedule.clone(), offer.clone(), tally.clone(), cut.clone());
             async move { way.drive(&schedule, since_start_ns, &offer, start, tally, &cut).await }
@@ -284,7 +313,14 @@ impl Measurement<'_> {
                 unanswered = (&mut driver).await.map_err(Failure::run)?.map_err(Failure::run)?;
                 all_sent = true;
             }
-            let Look { live, full: is_full, halted, workers } = carriers.look(&tally);
+            let Look { mut live, full: is_full, halted, workers } = carriers.look(&tally);
+            if others_send {
+                // A store that does not answer now is told of elsewhere.
+                live.in_flight = kept.depth().await.map_or(live.in_flight, |depth| depth.unsettled());
+                live.accepted = live.succeeded + live.failed + live.in_flight;
+                live.sent += live.accepted;
+                live.offered = live.sent;
+            }
             ticks += 1;
             full += u64::from(is_full);
             let phase = plan.load.phases.get(live.phase).map_or("", |phase| &phase.name);
@@ -297,6 +333,9 @@ impl Measurement<'_> {
             }
         }
         drop(serving);
+        if let (true, Carriers::Crew(crew)) = (others_send, &carriers) {
+            crew.close().await.map_err(Failure::run)?;
+        }
         let after = CpuPressure::now();
         let percent = |part: u64, all: u64| (all > 0).then(|| part as f64 * 100.0 / all as f64);
         let (lanes_full, endpoint_trouble) = match (measured_before, carriers.measured()) {
@@ -365,9 +404,11 @@ impl Measurement<'_> {
             }
             Carriers::Crew(crew) => self.drain_crew(&crew, patience, &mut outcome, progress).await?,
         }
-        if !outcome.unanswered.is_empty() {
-            self.find_unanswered(&outcome).await.map_err(Failure::run)?;
-        }
+        let found = match &self.kept.shared {
+            Some(shared) => self.find_accepted(&outcome, &*shared.store).await,
+            None => self.find_accepted(&outcome, &*self.kept.store).await,
+        };
+        found.map_err(Failure::run)?;
         let traffic = self.chain.client.traffic().since(&outcome.traffic_before);
         for (label, times) in traffic.errors {
             tally.recorder().errors(label, times);
@@ -377,8 +418,14 @@ impl Measurement<'_> {
         Ok(outcome)
     }
 
-    /// Counts those that were accepted though nobody said so: the store has them.
-    async fn find_unanswered(&self, outcome: &Outcome) -> Result<(), StoreError> {
+    /// Counts those that were accepted though nobody told the load so: the store has them.
+    async fn find_accepted(&self, outcome: &Outcome, store: &impl Recall) -> Result<(), StoreError> {
+        if self.plan.load.via == Via::External {
+            return outcome.tally.recall_accepted(store).await;
+        }
+        if outcome.unanswered.is_empty() {
+            return Ok(());
+        }
         let mut open: HashMap<_, _> =
             outcome.unanswered.iter().map(|arrival| (outcome.offer.id(arrival.n), arrival.phase)).collect();
         let tally = &outcome.tally;
@@ -387,7 +434,6 @@ impl Measurement<'_> {
                 tally.recorder().accepted_without_answer(phase);
             }
         };
-        let store = &self.kept.store;
         store.unsettled().await?.into_iter().for_each(|transfer| found(transfer.id));
         store
             .results(&mut |row| match row {
@@ -428,6 +474,11 @@ impl Measurement<'_> {
             recorder.errors(label, times);
         }
         recorder.nonce_conflicts(measured.nonce_conflicts);
+        if self.plan.load.via == Via::External {
+            for (phase, times) in (0..).zip(measured.turned_away) {
+                recorder.turned_away_elsewhere(phase, times);
+            }
+        }
         drop(recorder);
         outcome.restarts = crew.restarts();
         outcome.until = measured.final_height;
@@ -436,10 +487,22 @@ impl Measurement<'_> {
 
     /// Looks for every transfer on chain.
     pub(crate) async fn audit(&self, measured: &Outcome, progress: &Progress) -> Result<Audited, Failure> {
-        let Self { plan, chain, provisioned, .. } = self;
+        let Self { plan, chain, provisioned, kept, .. } = self;
         let ledger = measured.tally.ledger().clone();
-        let numbers: HashMap<_, _> = (0..ledger.total()).map(|n| (measured.offer.id(n), n)).collect();
-        let expected = |id| numbers.get(&id).map(|n| expected(&measured.offer, &ledger, *n));
+        let others = match (plan.load.via, &kept.shared) {
+            (Via::External, Some(shared)) => asked_by_others(&*shared.store).await,
+            (Via::External, None) => asked_by_others(&*kept.store).await,
+            _ => Ok(HashMap::new()),
+        };
+        let others = others.map_err(Failure::run)?;
+        let numbers: HashMap<_, _> = match plan.load.via {
+            Via::External => HashMap::new(),
+            Via::Queue | Via::Http => (0..ledger.total()).map(|n| (measured.offer.id(n), n)).collect(),
+        };
+        let expected = |id| match numbers.get(&id) {
+            Some(n) => Some(expected(&measured.offer, &ledger, *n)),
+            None => others.get(&id).cloned(),
+        };
         let public_keys = provisioned.public_keys();
         let scope = Scope {
             account: &plan.account.account_id,
@@ -542,6 +605,8 @@ enum Way {
     Shared(Arc<RedisStore>),
     /// Over HTTP.
     Http(Target),
+    /// Somebody else sends it.
+    Others,
 }
 
 impl Way {
@@ -562,9 +627,47 @@ impl Way {
             Self::Http(target) => {
                 return Ok(nearbench_load::drive_http(target, arrivals, offer, start, tally, cut).await);
             }
+            Self::Others => {
+                let end = start + Duration::from_nanos(schedule.duration_ns());
+                // Whether it ended or was cut, there is nothing to say of it.
+                let _ = cut.run_until_cancelled(tokio::time::sleep_until(end)).await;
+            }
         }
         Ok(Vec::new())
     }
+}
+
+/// What became of all that others sent: of whom the plan says nothing.
+async fn asked_by_others<S: Recall + Records>(store: &S) -> Result<HashMap<TransferId, Expected>, StoreError> {
+    let mut ends: HashMap<TransferId, TransferState> = HashMap::new();
+    store
+        .results(&mut |row| match row {
+            ResultRow::Settled { settled, transfers, .. } => {
+                for (index, transfer) in transfers.iter().enumerate() {
+                    let state = match settled.settlement.fate(index) {
+                        Fate::Requeue => continue,
+                        Fate::Finalized => TransferState::Finalized,
+                        Fate::Failed => TransferState::Failed,
+                        Fate::NeedsReview => TransferState::NeedsReview,
+                    };
+                    ends.insert(transfer.id, state);
+                }
+            }
+            ResultRow::Cancelled { transfers } => {
+                ends.extend(transfers.iter().map(|transfer| (transfer.id, TransferState::Cancelled)));
+            }
+        })
+        .await?;
+    let ids: Vec<_> = ends.keys().copied().collect();
+    let mut expected = HashMap::with_capacity(ids.len());
+    for some in ids.chunks(RECORDS) {
+        for record in store.find(some).await?.into_iter().flatten() {
+            let (Some(details), Some(state)) = (record.details, ends.get(&record.id)) else { continue };
+            let Details { receiver, amount, .. } = *details;
+            expected.insert(record.id, Expected { receiver, amount, state: *state });
+        }
+    }
+    Ok(expected)
 }
 
 /// What there is to say of a load that goes on.

@@ -5,7 +5,7 @@ use crate::{
     chain::Chain,
     driver::leads_to,
     exit::{self, Failure},
-    interrupt,
+    fleet, interrupt,
     kept::Kept,
     manifest::Manifest,
     output,
@@ -168,6 +168,10 @@ pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
              Start one with `nearbench devnet` and name its URL"
         )));
     }
+    let redis = args.redis_url_file.as_deref().map(fleet::read_url).transpose()?;
+    if let Some(folder) = &args.plan {
+        output::is_folder("--plan", folder)?;
+    }
     let stop = interrupt::watch(
         args.keys.join(KEYS_FILE),
         "provision again with the same --keys, and they are used",
@@ -189,10 +193,23 @@ pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
         let error = anyhow!("it was stopped; what was done stays, and the same command goes on from there");
         return Err(Failure { code: exit::INCONCLUSIVE, error });
     };
+    let mut equipped = String::new();
+    if let (Some(url), Some(folder)) = (&redis, &args.plan) {
+        let keys = match &plan.account.keys {
+            Keys::Generate { .. } => args.keys.clone(),
+            Keys::Prepared { secret } => args.references.secrets.join(secret),
+        };
+        fleet::equip(&plan, &done, url, folder, &keys).await?;
+        equipped = format!(
+            "\nworkers: nearbench worker --plan {} --keys {} --redis-url-file FILE --listen ADDR",
+            folder.display(),
+            keys.display()
+        );
+    }
     let keys = kept.path.map_or_else(String::new, |path| format!("; their keys are in {}", path.display()));
     let nothing = if changed.into_inner() { "" } else { "; nothing was to do" };
     output::print(format!(
-        "{} is ready at height {}: {} lanes{keys}, {} receivers registered at {}{nothing}\n",
+        "{} is ready at height {}: {} lanes{keys}, {} receivers registered at {}{nothing}{equipped}\n",
         plan.account.account_id,
         done.height,
         done.lanes.len(),

@@ -1,6 +1,7 @@
 //! `nearbench run`: provision, load, drain, audit, report, in one process.
 
 use crate::{
+    api::Access,
     args,
     chain::Chain,
     driver::Driver,
@@ -48,7 +49,9 @@ const KEYS_WAY_OUT: &str = "run again with the same --out, and they are used, an
 pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     output::is_folder("--out", &args.out)?;
     let (mut plan, remarks, mut kept) = what(&args).await?;
-    if let Some(asked) = Asked::of(&args, &plan, kept.fleet()?)? {
+    let asked = Asked::of(&args, &plan, kept.fleet()?)?;
+    let access = Access::of(&args, &plan, asked.as_ref().map_or(1, Asked::workers))?;
+    if let Some(asked) = asked {
         plan.workers = asked.workers();
         if let Err(failure) = kept.share(asked, &plan).await {
             if !kept.load_began() {
@@ -73,8 +76,14 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
 
     let started = Timestamp::now();
     let mut driver = Driver::begin(&plan, interrupt);
-    let scene =
-        Scene { plan: &plan, chain: &chain, secrets: &args.references.secrets, progress: &progress, kept: &kept };
+    let scene = Scene {
+        plan: &plan,
+        chain: &chain,
+        secrets: &args.references.secrets,
+        progress: &progress,
+        kept: &kept,
+        access: access.as_ref(),
+    };
     let report = scene.stages(&mut driver, &mut keys, started).await;
     progress.finish();
     if let Some(keys) = keys.path().filter(|_| plan.cleanup != Cleanup::Never) {
@@ -142,7 +151,8 @@ async fn what(args: &args::Run) -> Result<(Plan, Vec<String>, Kept), Failure> {
     }
     let (plan, remarks) = named.ok_or_else(|| Failure::input(anyhow!("name a manifest")))?;
     // What is wrong with it is told before anything is made.
-    Asked::of(args, &plan, None)?;
+    let asked = Asked::of(args, &plan, None)?;
+    Access::of(args, &plan, asked.as_ref().map_or(1, Asked::workers))?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make --out {}", args.out.display()))
         .map_err(Failure::input)?;
@@ -168,12 +178,13 @@ struct Scene<'a> {
     secrets: &'a Path,
     progress: &'a Progress,
     kept: &'a Kept,
+    access: Option<&'a Access>,
 }
 
 impl Scene<'_> {
     /// Carries out stage after stage; the report, if it came to one.
     async fn stages(&self, driver: &mut Driver, keys: &mut KeptKeys, started: Timestamp) -> Option<BenchmarkReport> {
-        let Self { plan, chain, secrets, progress, kept } = *self;
+        let Self { plan, chain, secrets, progress, kept, access } = *self;
         let mut provisioned: Option<Provisioned> = None;
         let mut load: Option<Load> = None;
         let mut measured: Option<Outcome> = None;
@@ -186,7 +197,7 @@ impl Scene<'_> {
         while let Some(action) = driver.action() {
             progress.enter(driver.stage());
             let measurement =
-                provisioned.as_ref().map(|provisioned| Measurement { plan, chain, secrets, provisioned, kept });
+                provisioned.as_ref().map(|provisioned| Measurement { plan, chain, secrets, provisioned, kept, access });
             match action {
                 Action::Provision if kept.opening.is_some() => {
                     progress.stage("Resuming");

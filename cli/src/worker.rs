@@ -1,7 +1,8 @@
-//! `nearbench worker`: one of the processes that carry a run's transfers to the chain.
+//! `nearbench worker`: one of the processes that carry a run's transfers to the chain, and serve the API to those who ask
+//! for them.
 
 use crate::{
-    args, chain, environment,
+    api, args, chain, environment,
     exit::{self, Failure},
     fleet::{self, Brief},
     heal::Healer,
@@ -9,29 +10,27 @@ use crate::{
     signal::Ended,
 };
 use anyhow::Context;
-use axum::{Json, Router, extract::State as With, http::StatusCode, routing::get};
 use nearbench_core::{Plan, measure::Recorder, schedule::Schedule};
 use nearbench_near::keyfile::{self, KEYS_FILE};
-use nearbench_store::{RedisOptions, RedisStore};
+use nearbench_store::{Order, RedisOptions, RedisStore};
 use nearbench_worker::{
-    Engine, Finality, Setup, Tally,
+    Engine, Finality, Keys, Settings, Setup, Tally,
     fleet::{LEASE, Measured, Member, State},
 };
-use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{io::AsyncReadExt, net::TcpListener, sync::watch, time::Instant};
+use tokio::{io::AsyncReadExt, sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Between two looks for what is not there yet.
 const LOOK: Duration = Duration::from_millis(200);
-/// A store that was not heard for so long is told of by /ready.
-const SILENT: Duration = Duration::from_secs(5);
+/// How long a client of the API waits for the store before it is told to come again.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What /ready tells.
+/// How far the process has come.
 #[derive(Clone)]
 enum Readiness {
     /// Not at work yet.
@@ -42,10 +41,7 @@ enum Readiness {
 
 pub(crate) async fn run(args: args::Worker) -> Result<u8, Failure> {
     let stop = ended(args.while_stdin)?;
-    let (readiness, ready) = watch::channel(Readiness::WaitsFor("its run's store"));
-    if let Some(address) = args.listen {
-        serve(address, ready).await?;
-    }
+    let (readiness, _) = watch::channel(Readiness::WaitsFor("its run's store"));
     let work = work(args, &stop, &readiness);
     // A worker that is told to end before it began has nothing to give back.
     let begun = readiness.subscribe();
@@ -68,10 +64,21 @@ async fn work(
 ) -> Result<(), Failure> {
     let plan = manifest::load_plan(&args.plan)?;
     let signers = keyfile::read_keys(&args.keys.join(KEYS_FILE), &plan.account.account_id).map_err(Failure::input)?;
+    let door = args.listen.map(|address| Door::find(address, &args)).transpose()?;
     let client = chain::client(&plan, &args.secrets)?;
     let url = fleet::read_url(&args.redis_url_file)?;
     let store = RedisStore::open(&url, RedisOptions::new(plan.name.as_str())).await.map_err(Failure::run)?;
     let store = Arc::new(store);
+    let tally = Arc::new(tally(&plan));
+    let engine = Arc::new(OnceLock::new());
+    let served = match door {
+        Some(door) => {
+            let keys = keys_of(signers.len(), engine.clone());
+            let waits = Waits { readiness: readiness.subscribe(), tally: tally.clone() };
+            Some(door.open(&plan, &store, &tally, waits, keys, stop).await?)
+        }
+        None => None,
+    };
     readiness.send_replace(Readiness::WaitsFor("the chain"));
     client.check_chain_id(&plan.network.chain_id).await.map_err(Failure::run)?;
     let following = CancellationToken::new();
@@ -79,7 +86,6 @@ async fn work(
     let finality = Finality::follow(client.clone(), following).await.map_err(Failure::run)?;
     readiness.send_replace(Readiness::WaitsFor("its run's brief: the account is being provisioned"));
     let brief: Brief = wait_for(&store, fleet::BRIEF).await?;
-    let tally = Arc::new(tally(&plan));
     tokio::spawn({
         let (store, tally) = (store.clone(), tally.clone());
         async move {
@@ -98,7 +104,7 @@ async fn work(
         brief,
         tally: tally.clone(),
     };
-    let engine = Engine::start(Setup {
+    let started = Engine::start(Setup {
         store: store.clone(),
         client: client.clone(),
         finality,
@@ -111,12 +117,97 @@ async fn work(
     })
     .await
     .map_err(Failure::run)?;
-    let member = Member::new(store, client, tally, Arc::new(engine), signers);
+    let started = engine.get_or_init(|| Arc::new(started)).clone();
+    let member = Member::new(store, client, tally, started, signers);
     readiness.send_replace(Readiness::Works(member.follow()));
     let machine = |measured: &mut Measured| measured.peak_rss_bytes = environment::peak_rss_bytes();
-    tokio::select! {
+    let ended = tokio::select! {
         ended = member.take_part(stop, machine) => ended.map_err(Failure::run),
         never = healer.watch() => match never {},
+    };
+    if let Some(served) = served {
+        // Requests under way are answered.
+        served.await.map_err(Failure::run)?;
+    }
+    ended
+}
+
+/// Where a worker serves the API, to whom, and with which secret.
+struct Door {
+    address: SocketAddr,
+    namespace: [u8; 32],
+    tokens: Option<nearbench_worker::Tokens>,
+}
+
+/// What a worker's API waits for before it takes transfers.
+struct Waits {
+    readiness: watch::Receiver<Readiness>,
+    tally: Arc<Tally>,
+}
+
+impl Waits {
+    /// Before it can do its work.
+    fn for_work(&self) -> Vec<String> {
+        let waits = |what: &str| vec![what.to_owned()];
+        match &*self.readiness.borrow() {
+            Readiness::WaitsFor(what) => waits(what),
+            Readiness::Works(state) if state.borrow().heard_unix_ms.is_none() => waits("the other workers"),
+            Readiness::Works(_) => Vec::new(),
+        }
+    }
+
+    /// Before it takes anything.
+    fn for_load(&self) -> Option<&'static str> {
+        let over = matches!(&*self.readiness.borrow(), Readiness::Works(state) if state.borrow().order != Order::Work);
+        if over {
+            return Some("the run's load is over");
+        }
+        self.tally.start_unix_ns().is_none().then_some("the run's load has not begun")
+    }
+}
+
+impl Door {
+    fn find(address: SocketAddr, args: &args::Worker) -> Result<Self, Failure> {
+        let tokens = api::read_tokens(args.tokens.as_deref(), address)?;
+        Ok(Self { address, namespace: api::read_namespace(&args.keys)?, tokens })
+    }
+
+    /// Serves the API until `stop`.
+    async fn open(
+        self,
+        plan: &Plan,
+        store: &RedisStore,
+        tally: &Arc<Tally>,
+        waits: Waits,
+        keys: impl Fn() -> Keys + Send + Sync + 'static,
+        stop: &CancellationToken,
+    ) -> Result<tokio::task::JoinHandle<()>, Failure> {
+        let Self { address, namespace, tokens } = self;
+        let listener = api::listen(address).await?;
+        let waits = Arc::new(waits);
+        let (work, load) = (waits.clone(), waits);
+        let settings = Settings {
+            waiting_for: Arc::new(move || work.for_work()),
+            closed: Arc::new(move || load.for_load()),
+            keys: Arc::new(keys),
+            ..api::settings(plan, namespace, tokens, tally.clone())
+        };
+        let store = Arc::new(store.with_patience(STORE_PATIENCE));
+        Ok(api::serve(listener, store, settings, stop.child_token()))
+    }
+}
+
+/// How the keys of this worker stand, of `total`.
+fn keys_of(total: usize, engine: Arc<OnceLock<Arc<Engine<RedisStore>>>>) -> impl Fn() -> Keys + Send + Sync {
+    move || {
+        let Some(engine) = engine.get() else { return Keys { total: total as u64, ..Keys::default() } };
+        let quarantined = engine.faults().len() as u64;
+        Keys {
+            total: total as u64,
+            ready: (engine.lanes().len() as u64).saturating_sub(quarantined),
+            in_flight: engine.busy_lanes() as u64,
+            quarantined,
+        }
     }
 }
 
@@ -174,40 +265,4 @@ fn ended(while_stdin: bool) -> Result<CancellationToken, Failure> {
         });
     }
     Ok(stop)
-}
-
-async fn serve(address: SocketAddr, ready: watch::Receiver<Readiness>) -> Result<(), Failure> {
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "/health and /ready can be read from elsewhere");
-    }
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("--listen {address}: cannot serve there"))
-        .map_err(Failure::input)?;
-    let router = Router::new()
-        .route("/health", get(async || Json(json!({"status": "ok"}))))
-        .route("/ready", get(async |With(ready): With<watch::Receiver<Readiness>>| tell(&ready.borrow())))
-        .with_state(ready);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::warn!(%error, "cannot say any more how this worker stands");
-        }
-    });
-    Ok(())
-}
-
-fn tell(readiness: &Readiness) -> (StatusCode, Json<Value>) {
-    let waits = |what: &str| (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "waitsFor": what})));
-    let Readiness::Works(state) = readiness else {
-        let Readiness::WaitsFor(what) = readiness else { return waits("nothing") };
-        return waits(what);
-    };
-    let state = state.borrow();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let heard = state.heard_unix_ms.map(|ms| now.saturating_sub(Duration::from_millis(ms)));
-    match heard {
-        None => waits("the store"),
-        Some(ago) if ago > SILENT => waits("the store, which does not answer"),
-        Some(_) => (StatusCode::OK, Json(json!({"ready": true, "workers": state.workers, "lanes": state.lanes}))),
-    }
 }

@@ -23,6 +23,8 @@ pub const OTHER: &str = "other";
 #[derive(Clone, Debug)]
 pub struct Recorder {
     schedule: Schedule,
+    /// What is offered is what others send.
+    others_send: bool,
     phases: Vec<PhaseRecord>,
     seconds: Vec<Second>,
     errors: Vec<(Cow<'static, str>, u64)>,
@@ -132,7 +134,16 @@ impl Recorder {
             nonce_conflicts: 0,
             queue_depth: 0,
             schedule: schedule.clone(),
+            others_send: false,
         }
+    }
+
+    /// An empty record of a run in which somebody else sends, when and as much as they like, during the phases of
+    /// `schedule`: offered is what they sent.
+    pub fn of_others(schedule: &Schedule) -> Self {
+        let mut recorder = Self { others_send: true, ..Self::new(schedule) };
+        recorder.phases.iter_mut().for_each(|phase| phase.tally.offered = 0);
+        recorder
     }
 
     fn second(&mut self, ns: u64) -> Option<&mut Second> {
@@ -143,6 +154,7 @@ impl Recorder {
     pub fn sent(&mut self, phase: u16, intended_ns: u64, sent_ns: u64) {
         let record = &mut self.phases[usize::from(phase)];
         record.tally.sent += 1;
+        record.tally.offered += u64::from(self.others_send);
         record.latencies.send_lag.record_ns(sent_ns.saturating_sub(intended_ns));
         if let Some(second) = self.second(sent_ns) {
             second.sent += 1;
@@ -155,6 +167,19 @@ impl Recorder {
         if let Some(second) = self.second(intended_ns) {
             second.rejected += 1;
         }
+    }
+
+    /// So many were sent to somebody else in this phase, who refused them.
+    pub fn turned_away_elsewhere(&mut self, phase: u16, times: u64) {
+        let Some(record) = self.phases.get_mut(usize::from(phase)) else { return };
+        record.tally.offered += if self.others_send { times } else { 0 };
+        record.tally.sent += times;
+        record.tally.rejected += times;
+    }
+
+    /// Of each phase: transfers that were refused.
+    pub fn turned_away(&self) -> impl Iterator<Item = u64> + '_ {
+        self.phases.iter().map(|phase| phase.tally.rejected)
     }
 
     /// A transfer was accepted.
@@ -302,14 +327,13 @@ impl Recorder {
     pub fn live(&self, now_ns: u64) -> Live {
         let counts = self.counts();
         let duration_ns = self.schedule.duration_ns();
-        let started = self.schedule.phase_bounds().rposition(|(start, _)| start <= now_ns);
         let now_s = (now_ns / NS_PER_S) as usize;
         let window = self.seconds.get(now_s.saturating_sub(PEAK_WINDOW_S)..now_s).unwrap_or_default();
         let settled: u64 = window.iter().map(|second| u64::from(second.settled)).sum();
         Live {
-            phase: started.unwrap_or(0),
+            phase: self.schedule.phase_at(now_ns),
             percent: if duration_ns == 0 { 100.0 } else { (now_ns as f64 * 100.0 / duration_ns as f64).min(100.0) },
-            offered: self.schedule.offered_before(now_ns),
+            offered: if self.others_send { counts.sent } else { self.schedule.offered_before(now_ns) },
             sent: counts.sent,
             accepted: counts.accepted,
             succeeded: counts.succeeded,

@@ -193,6 +193,11 @@ impl Schedule {
         })
     }
 
+    /// The index of the phase under way at `at_ns`; after the load's end, the last one.
+    pub fn phase_at(&self, at_ns: u64) -> usize {
+        self.phase_bounds().rposition(|(start, _)| start <= at_ns).unwrap_or(0)
+    }
+
     /// The length of the load, pauses included, in nanoseconds.
     pub fn duration_ns(&self) -> u64 {
         self.phase_bounds().last().map_or(0, |(_, end)| end)

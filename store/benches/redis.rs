@@ -41,7 +41,7 @@ impl Server {
             .arg(folder.path())
             .stdout(Stdio::null())
             .spawn()
-            .expect("redis-server runs: .ci/setup redis installs it");
+            .expect("redis-server runs: .ci/setup servers installs it");
         let server = Self { child, port, _folder: folder };
         while redis::Client::open(server.address()).unwrap().get_connection().is_err() {
             std::thread::sleep(Duration::from_millis(5));

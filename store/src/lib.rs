@@ -290,6 +290,8 @@ pub enum Order {
     /// Carry transfers to the chain.
     #[default]
     Work,
+    /// Carry what was accepted, and take nothing more from clients.
+    Drain,
     /// Sign nothing more, and leave to a person what has no proof.
     Abandon,
 }

@@ -42,7 +42,7 @@ impl RedisServer {
                 return Self { child, port, folder, args, login: None };
             }
         }
-        panic!("redis-server does not start: install it with .ci/setup redis")
+        panic!("redis-server does not start: install it with .ci/setup servers")
     }
 
     /// A sentinel with this configuration.
@@ -187,7 +187,7 @@ fn started(mut command: Command, port: u16, folder: &TempDir, loading: bool) -> 
         .stdout(log)
         .stderr(Stdio::null())
         .spawn()
-        .expect("redis-server runs: install it with .ci/setup redis");
+        .expect("redis-server runs: install it with .ci/setup servers");
     let until = Instant::now() + Duration::from_secs(20);
     while Instant::now() < until {
         if child.try_wait().unwrap().is_some() {

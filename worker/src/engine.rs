@@ -225,6 +225,12 @@ impl<S: Store> Engine<S> {
         held.iter().filter_map(|(key, held)| Some((key.clone(), held.lane.fault.get()?.clone()))).collect()
     }
 
+    /// How many lanes have attempts under way.
+    pub fn busy_lanes(&self) -> usize {
+        let at_most = self.shared.engine.max_in_flight_per_key as usize;
+        self.held().values().filter(|held| held.lane.in_flight.available_permits() < at_most).count()
+    }
+
     /// Signs nothing more, and leaves what has no proof to a person: the attempts that are open, and those of lanes that are
     /// still to come.
     pub fn abandon(&self) {

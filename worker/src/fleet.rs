@@ -95,6 +95,8 @@ pub struct Measured {
     pub looks: u64,
     /// How often all its lanes had as much under way as they may, though something waited.
     pub full: u64,
+    /// Of each phase: transfers that clients were told to ask for again later.
+    pub turned_away: Vec<u64>,
     /// Transfers that it saw succeed.
     pub succeeded: u64,
     /// Transfers that it saw fail.
@@ -130,6 +132,8 @@ impl Measured {
         self.failed_requests += other.failed_requests;
         self.looks += other.looks;
         self.full += other.full;
+        self.turned_away.resize(self.turned_away.len().max(other.turned_away.len()), 0);
+        self.turned_away.iter_mut().zip(&other.turned_away).for_each(|(mine, theirs)| *mine += theirs);
         self.succeeded += other.succeeded;
         self.failed += other.failed;
         // A latency at most, where several would have to be merged.
@@ -318,6 +322,7 @@ impl<S: Fleet> Member<S> {
             failed_requests: traffic.errors.values().sum(),
             looks: self.looks.all,
             full: self.looks.full,
+            turned_away: self.tally.recorder().turned_away().collect(),
             succeeded: live.succeeded,
             failed: live.failed,
             p95_settle_ms: live.p95_settle_ms,

@@ -158,20 +158,25 @@ impl Tally {
     /// # Errors
     /// The store's, when it cannot be read.
     pub async fn recall_accepted(&self, store: &impl Recall) -> Result<(), StoreError> {
-        // What ends while it is read may be met twice.
-        let mut met = HashSet::new();
-        let mut accepted = |transfer: &TransferRecord| {
-            if met.insert(transfer.id) {
-                self.recorder().recalled(transfer.phase, transfer.intended_ns, transfer.sent_ns);
+        let accepted = |transfer: &TransferRecord| {
+            self.recorder().recalled(transfer.phase, transfer.intended_ns, transfer.sent_ns);
+        };
+        let unsettled = store.unsettled().await?;
+        unsettled.iter().map(TransferRecord::from).for_each(|transfer| accepted(&transfer));
+        // What ends while it is read is met again. One that failed and was put into the queue again by its client was
+        // accepted twice, and has two ends.
+        let met: HashSet<_> = unsettled.iter().map(|transfer| transfer.id).collect();
+        let ended = |transfer: &TransferRecord| {
+            if !met.contains(&transfer.id) {
+                accepted(transfer);
             }
         };
-        store.unsettled().await?.iter().map(TransferRecord::from).for_each(|transfer| accepted(&transfer));
         let mut count = |row| match row {
             ResultRow::Settled { settled, transfers, .. } => {
-                let ended = |index: &usize| settled.settlement.fate(*index) != Fate::Requeue;
-                (0..transfers.len()).filter(ended).for_each(|index| accepted(&transfers[index]));
+                let has_end = |index: &usize| settled.settlement.fate(*index) != Fate::Requeue;
+                (0..transfers.len()).filter(has_end).for_each(|index| ended(&transfers[index]));
             }
-            ResultRow::Cancelled { transfers } => transfers.iter().for_each(&mut accepted),
+            ResultRow::Cancelled { transfers } => transfers.iter().for_each(ended),
         };
         store.results(&mut count).await
     }

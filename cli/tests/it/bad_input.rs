@@ -82,7 +82,6 @@ fn what_only_a_cluster_can_do_is_refused_and_not_ignored() {
     for (added, told) in [
         ("  stop: true\n", "spec.stop"),
         ("  suspend: true\n", "spec.suspend"),
-        ("    via: external\n", "spec.load.via"),
         ("    generators: {replicas: 2}\n", "spec.load.generators.replicas"),
     ] {
         folder.write("run.yaml", &format!("{good}{added}"));

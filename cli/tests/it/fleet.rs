@@ -1,9 +1,13 @@
 //! Runs with worker processes on a real Redis: workers that are killed, that are held up past their leases and wake, and a
 //! run that is killed with its workers, each ending in an audit that matches.
 
-use crate::harness::{Chain, Folder};
-use nearbench_testing::redis::RedisServer;
-use serde_json::Value;
+use crate::{
+    harness::{Chain, Folder},
+    kills,
+};
+use nearbench_testing::redis::{RedisServer, eventually};
+use rand::{SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -17,21 +21,21 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A Redis that survives its own end, as one in production would.
-fn redis() -> RedisServer {
+pub(crate) fn redis() -> RedisServer {
     RedisServer::start(&["--appendonly", "yes"])
 }
 
-fn signal(name: &str, pid: u32) {
+pub(crate) fn signal(name: &str, pid: u32) {
     assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
-fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     // One that ended and was not waited for is a zombie.
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 /// The process of a worker that the log tells of.
-fn worker_pid(line: &str) -> Option<u32> {
+pub(crate) fn worker_pid(line: &str) -> Option<u32> {
     let (_, rest) = line.contains("worker started").then(|| line.split_once("pid="))??;
     rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
 }
@@ -65,7 +69,7 @@ fn on(chain: &Chain, folder: &Folder, more: &str, seconds: u32) {
 }
 
 /// Every transfer that was accepted moved its tokens once, and nothing is left behind.
-fn examine(folder: &Folder, redis: &RedisServer) -> Value {
+pub(crate) fn examine(folder: &Folder, redis: &RedisServer) -> Value {
     let report = folder.report();
     let results = &report["results"];
     let count = |name: &str| results[name].as_u64().unwrap();
@@ -141,6 +145,91 @@ fn a_redis_that_is_killed_and_comes_back_loses_nothing_and_nothing_is_paid_twice
     assert!(said.contains("the store is whole again"), "{said}");
     let report = examine(&folder, &redis.lock().unwrap());
     assert_eq!(report["results"]["accepted"], 1200, "{said}");
+}
+
+#[test]
+fn a_chain_that_fails_in_every_way_and_a_worker_that_is_killed_lose_nothing_and_nothing_is_paid_twice() {
+    let (chain, folder) = (Chain::with_blocks_every("localnet", Duration::from_millis(400)), Folder::new());
+    let redis = redis();
+    on(&chain, &folder, "", 24);
+    let url = redis.address();
+    let rules = kills::every_fault(&mut StdRng::seed_from_u64(6));
+    let arguments = ["--log", "info", "run", "run.yaml", "--workers", "4", "--redis-url", &url];
+    let (mut pids, mut said, mut deeds) = (Vec::new(), String::new(), None);
+    let ended = folder.listened(&arguments, |line| {
+        said += &format!("{line}\n");
+        pids.extend(worker_pid(line));
+        if line.contains("workers hold") {
+            chain.fail(&json!({"seed": 6, "rules": rules}));
+            let killed = pids[0];
+            deeds = Some(thread::spawn(move || {
+                thread::sleep(Duration::from_secs(5));
+                signal("-KILL", killed);
+            }));
+        }
+        // An audit is to read the chain, not to be tried by it.
+        if line.contains("==> Auditing") {
+            chain.fail(&json!({"rules": []}));
+        }
+    });
+    deeds.expect("the workers were at work").join().unwrap();
+    assert!(matches!(ended.code, 0 | 1 | 3), "{said}");
+    let report = examine(&folder, &redis);
+    assert_eq!(report["results"]["unknown"], 0, "{said}");
+    assert_eq!(report["results"]["restarts"], 1, "{said}");
+}
+
+/// Whatever a sentinel needs to watch `primary`, in a folder of its own: it writes there too.
+fn sentinel(primary: &RedisServer, password: &str) -> RedisServer {
+    let folder = tempfile::tempdir().unwrap();
+    let conf = folder.path().join("sentinel.conf");
+    let port = primary.port;
+    let text = format!(
+        "sentinel monitor payments 127.0.0.1 {port} 1\nsentinel down-after-milliseconds payments 1000\n\
+         sentinel failover-timeout payments 5000\nsentinel auth-pass payments {password}\n"
+    );
+    fs::write(&conf, text).unwrap();
+    RedisServer::start_sentinel(folder, &conf)
+}
+
+#[test]
+fn a_failover_by_sentinel_loses_nothing_pays_nothing_twice_and_no_secret_is_told() {
+    const PASSWORD: &str = "correct-horse-battery";
+    let (chain, folder) = (Chain::start("localnet"), Folder::new());
+    let mut primary = RedisServer::start(&["--appendonly", "yes", "--masterauth", PASSWORD]);
+    let mut replica = primary.replica(&["--appendonly", "yes", "--masterauth", PASSWORD]);
+    for server in [&mut primary, &mut replica] {
+        server.ask(&["CONFIG", "SET", "requirepass", PASSWORD]);
+        server.log_in("default", PASSWORD);
+    }
+    let sentinel = sentinel(&primary, PASSWORD);
+    eventually("the sentinel knows the replica", || sentinel.info("master0").contains("slaves=1"));
+    on(&chain, &folder, "", 24);
+    let url = format!("redis+sentinel://:{PASSWORD}@127.0.0.1:{}/payments", sentinel.port);
+    folder.write("redis-url", &url);
+    let arguments = ["--log", "debug", "run", "run.yaml", "--workers", "4", "--redis-url-file", "redis-url"];
+    let (mut said, mut primary) = (String::new(), Some(primary));
+    let ended = folder.listened(&arguments, |line| {
+        said += &format!("{line}\n");
+        if line.contains("succeeded") && !line.contains("succeeded 0") {
+            // For good: what was its, is the replica's.
+            primary.take();
+        }
+    });
+    assert!(primary.is_none(), "the primary was killed: {said}");
+    let told: Vec<_> = said.lines().filter(|line| !line.contains(" DEBUG ") && !line.contains(" TRACE ")).collect();
+    let told = told.join("\n");
+    assert!(matches!(ended.code, 0 | 3), "{told}");
+    assert!(said.contains("the store is whole again"), "{told}");
+    let report = examine(&folder, &replica);
+    assert_eq!(report["results"]["accepted"], report["results"]["sent"], "{told}");
+    for secret in [PASSWORD, chain.root.secret().expose()] {
+        let secret = secret.trim_start_matches("ed25519:");
+        assert!(
+            ![&said, &ended.stdout, &report.to_string()].iter().any(|text| text.contains(secret)),
+            "a secret is told"
+        );
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ use nearbench_devnet::{AccountConfig, Config, Devnet};
 use nearbench_near::Signer;
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -162,9 +163,98 @@ impl Chain {
         keys.map(|key| key["public_key"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// It fails by these rules from now on.
+    pub(crate) fn fail(&self, rules: &serde_json::Value) {
+        let address = self.url.trim_start_matches("http://").parse().unwrap();
+        let (status, answer) = Client::new(address, "").post("/faults", "", &rules.to_string());
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    /// The tokens of `account` at the token `contract`.
+    pub(crate) fn tokens(&self, contract: &str, account: &str) -> u128 {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let args = STANDARD.encode(serde_json::json!({"account_id": account}).to_string());
+        let answer = self.query(serde_json::json!({"request_type": "call_function", "finality": "optimistic",
+            "account_id": contract, "method_name": "ft_balance_of", "args_base64": args}));
+        let bytes: Vec<u8> = serde_json::from_value(answer["result"].clone()).unwrap();
+        serde_json::from_slice::<String>(&bytes).unwrap().parse().unwrap()
+    }
+
     fn query(&self, params: serde_json::Value) -> serde_json::Value {
         let request = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "query", "params": params});
         let answer = self._runtime.block_on(self.devnet.handle(request.to_string().into()));
         serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["result"].clone()
+    }
+}
+
+/// Ports that follow each other, and that nothing listens on.
+pub(crate) fn free_ports(count: u16) -> Vec<SocketAddr> {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ports = (0..count).map_while(|n| first.local_addr().unwrap().port().checked_add(n));
+        let addresses: Vec<_> = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
+        if addresses.len() == usize::from(count)
+            && addresses.iter().skip(1).all(|address| TcpListener::bind(address).is_ok())
+        {
+            return addresses;
+        }
+    }
+}
+
+/// Whoever asks a transfer API.
+pub(crate) struct Client {
+    address: SocketAddr,
+    token: String,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr, token: &str) -> Self {
+        Self { address, token: token.to_owned() }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Submits a transfer: the status, and what was said.
+    pub(crate) fn post(&self, path: &str, key: &str, body: &str) -> (u16, serde_json::Value) {
+        self.try_post(path, key, body).unwrap()
+    }
+
+    /// The same, again and again until somebody answers and takes transfers.
+    pub(crate) fn post_until_open(&self, path: &str, key: &str, body: &str) -> (u16, serde_json::Value) {
+        loop {
+            match self.try_post(path, key, body) {
+                Ok((502..=504, _)) | Err(_) => std::thread::sleep(Duration::from_millis(20)),
+                Ok(answer) => return answer,
+            }
+        }
+    }
+
+    /// Asks for what is there.
+    pub(crate) fn get(&self, path: &str) -> (u16, serde_json::Value) {
+        self.ask("GET", path, "", "").unwrap()
+    }
+
+    fn try_post(&self, path: &str, key: &str, body: &str) -> std::io::Result<(u16, serde_json::Value)> {
+        let headers = format!("Idempotency-Key: {key}\r\nContent-Type: application/json\r\n");
+        self.ask("POST", path, &headers, body)
+    }
+
+    fn ask(&self, method: &str, path: &str, more: &str, body: &str) -> std::io::Result<(u16, serde_json::Value)> {
+        let Self { address, token } = self;
+        let mut stream = TcpStream::connect(address)?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n{more}\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len(),
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let broken = || std::io::Error::other(format!("no answer: {answer}"));
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
+        Ok((status, serde_json::from_str(body).map_err(std::io::Error::other)?))
     }
 }

@@ -172,8 +172,14 @@ spec:
 
 /// What providers and nodes do, each of it or not, now and then.
 fn faults(rng: &mut StdRng) -> Value {
+    let chosen: Vec<Value> = every_fault(rng).into_iter().filter(|_| rng.random_bool(0.45)).collect();
+    json!({"seed": rng.random_range(0..1000), "rules": chosen})
+}
+
+/// A rule of each fault, as hard as a run withstands.
+pub(crate) fn every_fault(rng: &mut StdRng) -> Vec<Value> {
     let some = |rng: &mut StdRng, most: f64| (rng.random_range(0.1..1.0) * most * 1000.0).ceil() / 1000.0;
-    let all = [
+    vec![
         json!({"fault": "latency", "milliseconds": rng.random_range(20..400), "probability": some(rng, 0.3)}),
         // An endpoint that asks for rest gets it, so that a few are a large part of the time.
         json!({"fault": "tooManyRequests", "retryAfterSeconds": rng.random_range(0..2), "probability": some(rng, 0.005)}),
@@ -191,9 +197,7 @@ fn faults(rng: &mut StdRng) -> Value {
         json!({"fault": "shardCongested", "probability": some(rng, 0.05)}),
         json!({"fault": "stall", "milliseconds": rng.random_range(300..3000), "probability": some(rng, 0.04)}),
         json!({"fault": "emptyPool", "probability": some(rng, 0.05)}),
-    ];
-    let chosen: Vec<Value> = all.into_iter().filter(|_| rng.random_bool(0.45)).collect();
-    json!({"seed": rng.random_range(0..1000), "rules": chosen})
+    ]
 }
 
 /// The chain's process, on the same home and port whenever it is started.

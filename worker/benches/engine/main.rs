@@ -3,11 +3,12 @@
 //! The engine works against a stand-in for a chain in another process, over HTTP on this machine, and does all that it
 //! does in a run: claim, sign, commit, send, confirm, wait for finality, settle, count. Beside it, a bare loop signs and
 //! posts as many transactions to the same stand-in and does nothing else. Rates are by the wall clock; "a core" is a
-//! second of this process's CPU time, system calls included.
+//! second of this process's CPU time, system calls included. At last, several worker processes that share a Redis.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod bare;
 mod chain;
+mod fleet;
 mod sink;
 mod work;
 
@@ -69,7 +70,12 @@ impl Started {
 /// The CPU time of this process so far, of user and system, in seconds (proc_pid_stat(5), fields 14 and 15; a tick is
 /// 10 ms on every Linux that Rust's std runs on).
 fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    cpu_seconds_of("self")
+}
+
+/// The same of another process.
+fn cpu_seconds_of(process: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let after_name = stat.rsplit(')').next().unwrap();
     let ticks: u64 = after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
     ticks as f64 / 100.0
@@ -108,12 +114,15 @@ fn measure<S: Store>(name: &str, mut store: impl FnMut() -> S) {
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    if args.next().as_deref() == Some(chain::ARGUMENT) {
-        return sink::serve(args.next().unwrap().parse().unwrap());
+    match args.next().as_deref() {
+        Some(chain::ARGUMENT) => return sink::serve(args.next().unwrap().parse().unwrap()),
+        Some(fleet::ARGUMENT) => return fleet::work(args),
+        _ => {}
     }
     println!("engine: {REPETITIONS} repetitions, median and spread");
     measure("in memory", MemoryStore::default);
     let folder = TempDir::new().unwrap();
     let mut files = 0..;
     measure("in a file", || FileStore::create(&folder.path().join(format!("{}", files.next().unwrap()))).unwrap());
+    fleet::measure();
 }

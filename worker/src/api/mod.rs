@@ -100,6 +100,10 @@ pub struct Settings {
     pub stamp: Arc<Stamper>,
     /// What the process waits for before it can work; nothing, once it can.
     pub waiting_for: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Why no transfer is taken now, where that is so.
+    pub closed: Arc<dyn Fn() -> Option<&'static str> + Send + Sync>,
+    /// Hears how many transfers were answered with 429 or 503.
+    pub turned_away: Arc<dyn Fn(usize) + Send + Sync>,
     /// How the account's keys stand.
     pub keys: Arc<dyn Fn() -> Keys + Send + Sync>,
 }
@@ -127,6 +131,8 @@ impl Settings {
             legacy_without_key: false,
             stamp: Arc::new(stamp),
             waiting_for: Arc::new(Vec::new),
+            closed: Arc::new(|| None),
+            turned_away: Arc::new(|_| {}),
             keys: Arc::new(Keys::default),
         }
     }
@@ -186,6 +192,26 @@ impl<S: Records> Api<S> {
             .fallback(nowhere)
             .method_not_allowed_fallback(otherwise)
             .with_state(self.clone())
+    }
+
+    /// Whether transfers are taken at all.
+    fn open(&self) -> Result<(), Refusal> {
+        match (self.0.settings.closed)() {
+            Some(why) => Err(Refusal::new(Code::Closed, why).after(Duration::from_secs(1))),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells of `count` transfers that were refused for now, if they were.
+    fn tell(&self, count: usize, refusal: &Refusal) {
+        if refusal.is_for_now() {
+            (self.0.settings.turned_away)(count);
+        }
+    }
+
+    /// Tells of `count` transfers that came to nothing for now, if they did.
+    fn heard<T>(&self, count: usize, asked: Result<T, Refusal>) -> Result<T, Refusal> {
+        asked.inspect_err(|refusal| self.tell(count, refusal))
     }
 
     /// Who asks, if they may.
@@ -285,6 +311,7 @@ impl<S: Records> Api<S> {
         order: Order,
         wait: Option<(Until, Duration)>,
     ) -> Result<Submitted, Refusal> {
+        self.open()?;
         let submission = self.submission(client, key, &order);
         let id = submission.transfer.id;
         let accepted = self.0.intake.accept(submission).await;
@@ -331,6 +358,7 @@ impl<S: Records> Api<S> {
         if bodies.is_empty() {
             return Err(Refusal::new(Code::Malformed, "a batch has at least one transfer"));
         }
+        self.open()?;
         self.take(client, bodies.len() - 1)?;
         let mut checked = Vec::with_capacity(bodies.len());
         let mut submissions = Vec::with_capacity(bodies.len());
@@ -364,7 +392,11 @@ impl<S: Records> Api<S> {
                 let (state, replayed) = match answers.next() {
                     Some(Accepted::New { .. }) => (TransferState::Queued, false),
                     Some(Accepted::Replayed(record)) => (record.state, true),
-                    Some(answer) => return refused(self.refusal(&answer)),
+                    Some(answer) => {
+                        let refusal = self.refusal(&answer);
+                        self.tell(1, &refusal);
+                        return refused(refusal);
+                    }
                     None => return refused(Refusal::new(Code::StoreUnavailable, "the store gave no answer")),
                 };
                 ResultView {
@@ -483,7 +515,7 @@ fn text(part: Part) -> String {
 
 async fn create<S: Records>(State(api): State<Api<S>>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let client = api.client(&parts.headers, Scope::Transfer)?;
+    let client = api.heard(1, api.client(&parts.headers, Scope::Transfer))?;
     let key = key(&parts.headers)?.ok_or_else(key_missing)?;
     let wait = wait(&parts)?;
     let bytes = api.body(&parts.headers, body, api.0.settings.max_body).await?;
@@ -492,12 +524,12 @@ async fn create<S: Records>(State(api): State<Api<S>>, request: Request) -> Resu
         return Err(Refusal::new(Code::Malformed, "the key of one transfer is a header: Idempotency-Key"));
     }
     let order = api.check(&body)?;
-    Ok(api.submit(client, Some(key), order, wait).await?.respond(false))
+    Ok(api.heard(1, api.submit(client, Some(key), order, wait).await)?.respond(false))
 }
 
 async fn batch<S: Records>(State(api): State<Api<S>>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let client = api.client(&parts.headers, Scope::Transfer)?;
+    let client = api.heard(1, api.client(&parts.headers, Scope::Transfer))?;
     let place = api.0.batches.acquire().await;
     let bytes = api.body(&parts.headers, body, api.0.settings.max_batch_body).await?;
     let batch: body::Batch<'_> = body::parse(&bytes)?;
@@ -505,14 +537,14 @@ async fn batch<S: Records>(State(api): State<Api<S>>, request: Request) -> Resul
         let key = body.idempotency_key.as_deref().ok_or_else(key_missing)?;
         check_key(key).map(|key| Some(key.to_owned()))
     };
-    let view = api.submit_all(client, &batch.transfers, key).await?;
+    let view = api.heard(batch.transfers.len(), api.submit_all(client, &batch.transfers, key).await)?;
     drop(place);
     Ok(json(202, &view))
 }
 
 async fn legacy<S: Records>(State(api): State<Api<S>>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let client = api.client(&parts.headers, Scope::Transfer)?;
+    let client = api.heard(1, api.client(&parts.headers, Scope::Transfer))?;
     let key = key(&parts.headers)?;
     let may_lack_key = api.0.settings.legacy_without_key;
     let wait = wait(&parts)?;
@@ -523,7 +555,7 @@ async fn legacy<S: Records>(State(api): State<Api<S>>, request: Request) -> Resu
                 return Err(key_missing());
             }
             let order = api.check(&body)?;
-            return Ok(api.submit(client, key, order, wait).await?.respond(true));
+            return Ok(api.heard(1, api.submit(client, key, order, wait).await)?.respond(true));
         }
         body::OneOrMany::Many(bodies) => bodies,
     };
@@ -534,7 +566,8 @@ async fn legacy<S: Records>(State(api): State<Api<S>>, request: Request) -> Resu
         (None, None) if may_lack_key => Ok(None),
         (None, None) => Err(key_missing()),
     };
-    let BatchView { accepted, rejected, results } = api.submit_all(client, &bodies, key).await?;
+    let submitted = api.heard(bodies.len(), api.submit_all(client, &bodies, key).await);
+    let BatchView { accepted, rejected, results } = submitted?;
     let view = LegacyBatchView {
         success: rejected == 0,
         job_ids: results.iter().filter_map(|result| result.transfer_id.clone()).collect(),
@@ -645,6 +678,7 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 async fn ready<S: Records>(State(api): State<Api<S>>) -> Response {
     let mut waiting_for = (api.0.settings.waiting_for)();
+    waiting_for.extend((api.0.settings.closed)().map(str::to_owned));
     if !matches!(tokio::time::timeout(STORE_PATIENCE, api.0.store.depth()).await, Ok(Ok(_))) {
         waiting_for.push("the store: it does not answer".to_owned());
     }

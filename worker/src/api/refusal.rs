@@ -56,6 +56,8 @@ codes! {
     RateLimited = 429 "rate_limited",
     BacklogFull = 503 "backlog_full",
     StoreUnavailable = 503 "store_unavailable",
+    /// No transfer is taken now, whatever is asked for.
+    Closed = 503 "closed",
 }
 
 /// The JSON of a refusal.
@@ -95,6 +97,11 @@ impl Refusal {
     pub(crate) fn after(mut self, pause: Duration) -> Self {
         self.0.retry_after = Some(pause);
         self
+    }
+
+    /// Whether the same may be accepted later.
+    pub(crate) fn is_for_now(&self) -> bool {
+        matches!(self.0.code.status(), 429 | 503)
     }
 
     #[cfg(test)]

@@ -120,6 +120,7 @@ const SUBMITS: &[Code] = &[
     RateLimited,
     BacklogFull,
     StoreUnavailable,
+    Closed,
 ];
 const READS: &[Code] = &[Unauthorized, MissingScope, HostRefused, NotFound, RateLimited, StoreUnavailable];
 const CHANGES: &[Code] =
@@ -181,6 +182,7 @@ pub(crate) const ROUTES: &[Route] = &[
             RateLimited,
             BacklogFull,
             StoreUnavailable,
+            Closed,
         ],
     },
     Route {
