@@ -100,9 +100,6 @@ fn put_record(out: &mut Vec<u8>, record: &TransferRecord) {
     put_u64(out, record.sent_ns.wrapping_sub(record.intended_ns));
 }
 
-/// The mark of an [`element`] that a client submitted.
-const SUBMITTED: u8 = 0x80;
-
 fn put_transfers<'a>(out: &mut Vec<u8>, count: usize, transfers: impl Iterator<Item = &'a Transfer>) {
     out.reserve(16 + count * 96);
     put_u64(out, count as u64);
@@ -138,13 +135,6 @@ pub(crate) fn element(transfer: &Transfer) -> Vec<u8> {
     out
 }
 
-/// The same of a transfer that a client submitted: its first byte is marked.
-pub(crate) fn submitted_element(transfer: &Transfer) -> Vec<u8> {
-    let mut out = element(transfer);
-    out[0] |= SUBMITTED;
-    out
-}
-
 /// A row of the queue.
 pub(crate) fn queue_row<'a>(transfers: impl Iterator<Item = &'a Transfer> + Clone) -> Vec<u8> {
     let mut out = Vec::new();
@@ -168,22 +158,13 @@ pub(crate) fn attempt(open: &Open) -> Vec<u8> {
     out
 }
 
-fn fate_number(fate: Fate) -> u8 {
-    match fate {
+fn put_fate(out: &mut Vec<u8>, fate: Fate) {
+    out.push(match fate {
         Fate::Finalized => 0,
         Fate::Failed => 1,
         Fate::Requeue => 2,
         Fate::NeedsReview => 3,
-    }
-}
-
-/// A fate as a decimal text.
-pub(crate) fn fate(fate: Fate) -> Vec<u8> {
-    fate_number(fate).to_string().into_bytes()
-}
-
-fn put_fate(out: &mut Vec<u8>, fate: Fate) {
-    out.push(fate_number(fate));
+    });
 }
 
 fn put_settled(out: &mut Vec<u8>, settled: &Settled) {
@@ -318,18 +299,6 @@ const ERRORS: [&str; 12] = [
     "key_gone",
 ];
 
-/// The number of an error, from 1.
-pub(crate) fn error_number(error: &str) -> u64 {
-    1 + ERRORS.iter().position(|known| *known == error).unwrap_or(0) as u64
-}
-
-/// The error of this number; `None` where it has none.
-pub(crate) fn error_of(number: u64) -> Result<Option<&'static str>, Malformed> {
-    let Some(index) = number.checked_sub(1) else { return Ok(None) };
-    let known = ERRORS.get(usize::try_from(index).unwrap_or(usize::MAX));
-    known.map(|error| Some(*error)).ok_or(Malformed("an error is unknown"))
-}
-
 fn put_hash(out: &mut Vec<u8>, hash: Option<Hash>) {
     out.push(hash.is_some().into());
     out.extend_from_slice(hash.as_ref().map_or(&[][..], |hash| &hash.0));
@@ -343,7 +312,8 @@ pub(crate) fn record(entry: &Entry) -> Vec<u8> {
     out.extend_from_slice(&digest.0);
     put_hash(&mut out, *tx_hash);
     put_u64(&mut out, (*attempts).into());
-    put_u64(&mut out, error.map_or(0, error_number));
+    let error = error.map_or(0, |error| 1 + ERRORS.iter().position(|known| *known == error).unwrap_or(0));
+    put_u64(&mut out, error as u64);
     put_u64(&mut out, *created);
     put_u64(&mut out, updated.wrapping_sub(*created));
     put_u64(&mut out, *birth);
@@ -627,7 +597,13 @@ pub(crate) fn read_record(row: &[u8], rest: Option<&[u8]>, names: &mut Names) ->
     let digest = Digest(input.array()?);
     let tx_hash = input.maybe_hash()?;
     let attempts = u32::try_from(input.u64()?).map_err(|_| Malformed("a record has too many attempts"))?;
-    let error = error_of(input.u64()?)?;
+    let error = match input.u64()? {
+        0 => None,
+        number => {
+            let known = ERRORS.get(usize::try_from(number - 1).unwrap_or(usize::MAX));
+            Some(*known.ok_or(Malformed("an error is unknown"))?)
+        }
+    };
     let created = input.u64()?;
     let updated = created.wrapping_add(input.u64()?);
     let birth = input.u64()?;

@@ -7,12 +7,10 @@
 --   attempts  by id: lane, head, rest, nonce, elements      open:L    the ids of a lane's
 --   results   a stream of rows                              settled:N who settled what, lately
 --   pushes    the last number and answer of each client     workers, measured, meta, imported, imports, withdrawn
---   what records.lua names, of the transfers that clients submit
 --
 -- ARGV[1] is the run_id of the server that the client is connected to, ARGV[2] the time in microseconds where a test sets
 -- it. Every answer begins with the sequence before the step and after it. An element is a byte with the length of its
--- record (its highest bit marks what a client submitted), the record, which begins with the transfer's id, and the rest;
--- nothing else of it is looked at here. Nonces
+-- record, the record, which begins with the transfer's id, and the rest; nothing else of it is looked at here. Nonces
 -- are decimal texts: Lua's numbers have 53 bits.
 
 -- While the library is loaded there is nothing to call yet.
@@ -24,9 +22,6 @@ local CHUNK = 4000
 local MEMORY = 600000000
 -- A recovery moves the sequence past whatever was lost.
 local LEAP = 1000000000
-
--- What there is to say of the records of transfers, where they have any: see records.lua.
-local book = {}
 
 local function begin(keys, argv)
     local at = keys[1]
@@ -77,7 +72,7 @@ end
 local function records(elements)
     local out = {leb(#elements)}
     for i = 1, #elements do
-        out[i + 1] = string.sub(elements[i], 2, 1 + string.byte(elements[i]) % 128)
+        out[i + 1] = string.sub(elements[i], 2, 1 + string.byte(elements[i]))
     end
     return table.concat(out)
 end
@@ -341,7 +336,6 @@ local function commit(keys, argv)
     end
     call('HSET', s.at .. 'attempts', id, cmsgpack.pack(attempt))
     call('SADD', s.at .. 'open:' .. lane, id)
-    book.signed(s, string.sub(head, 1, 32), rest(attempt, 5))
     return done(s, 'OK')
 end
 
@@ -374,7 +368,6 @@ local function settle(keys, argv)
     call('SREM', s.at .. 'open:' .. a[1], id)
     s.open = s.open - #elements
     remember(s, id, token)
-    book.settled(s, string.sub(a[2], 1, 32), elements, argv[5], argv[7])
     if back ~= '' then
         local fated = tonumber(back)
         local again = {}
@@ -398,7 +391,6 @@ local function cancel_queued(keys, argv)
     else
         call('XADD', s.at .. 'results', '*', 'row', '\1' .. records(elements))
         call('HSET', s.at .. 'withdrawn', 'token', argv[3], 'elements', cmsgpack.pack(elements))
-        book.cancelled(s, elements)
     end
     return done(s, 'OK', elements)
 end
@@ -508,21 +500,12 @@ local function meta(keys, argv)
     return done(s, 'OK', call('HGET', s.at .. 'meta', argv[3]))
 end
 
--- When the store began, and for how long it keeps records, in milliseconds; said once.
-local function keep_windows(s, idempotency, details)
-    local about = s.at .. 'about'
-    call('HSETNX', about, 'epoch', math.floor(s.now / 1000))
-    call('HSETNX', about, 'idempotency', idempotency)
-    call('HSETNX', about, 'details', details)
-end
-
 -- Makes the store, where there is none.
 local function create(keys, argv)
     local s = begin(keys, argv)
     if call('HSETNX', s.at .. 'about', 'version', argv[3]) == 0 then return done(s, 'EXISTS') end
     s.changed = true
     call('HSET', s.at .. 'about', 'recovered', place(s), 'replicas', argv[4])
-    keep_windows(s, argv[5], argv[6])
     return done(s, 'OK')
 end
 
@@ -572,7 +555,6 @@ local function recovered(keys, argv)
     s.changed = true
     if not heals(s, argv[3]) then return done(s, whole(s) and 'OK' or 'HEALER') end
     call('HSET', s.at .. 'about', 'version', argv[4], 'recovered', place(s), 'replicas', argv[5], 'healer', '', 'healing', 0)
-    keep_windows(s, argv[6], argv[7])
     return done(s, 'OK')
 end
 
@@ -597,9 +579,8 @@ local function note_imported(keys, argv)
     return done(s, 'OK')
 end
 
--- One transaction: healer, lane, nonce, hash; how many results, and these; how many elements of the queue, and these, each
--- behind the number of its fate; then of the transfers that nobody here knows their ids, and the results that their records
--- will complete.
+-- One transaction: healer, lane, nonce, hash; how many results, and these; how many elements of the queue, and these; then of
+-- the transfers that nobody here knows their ids, and the results that their records will complete.
 local function import(keys, argv)
     local s = begin(keys, argv)
     s.changed = true
@@ -615,11 +596,8 @@ local function import(keys, argv)
     if call('SADD', s.at .. 'imports', argv[6]) == 0 then return done(s, 'KNOWN') end
     local queued = 8 + tonumber(argv[7])
     for i = 8, queued - 1 do call('XADD', s.at .. 'results', '*', 'row', argv[i]) end
-    local unknown = queued + 1 + 2 * tonumber(argv[queued])
-    for i = queued + 1, unknown - 1, 2 do
-        call('LREM', s.at .. 'queue', 1, argv[i + 1])
-        book.imported(s, argv[i + 1], argv[i], argv[6])
-    end
+    local unknown = queued + 1 + tonumber(argv[queued])
+    for i = queued + 1, unknown - 1 do call('LREM', s.at .. 'queue', 1, argv[i]) end
     for i = unknown, #argv, 2 do call('HSET', s.at .. 'imported', argv[i], argv[i + 1]) end
     return done(s, 'OK')
 end

@@ -15,7 +15,6 @@
 //! Memory in the worker does not grow with the queue, nor does the time of a claim.
 
 mod connect;
-mod records;
 mod recover;
 mod step;
 mod wake;
@@ -26,15 +25,13 @@ pub use recover::{Found, Imported, LaneStanding, RECOVERY_TTL, Recovery};
 
 use crate::{
     Attempt, AttemptId, Claim, ClaimId, Depth, Fleet, Lane, LaneKey, LeaseId, Order, Recall, ResultRow, Standing,
-    Store, StoreError, Windows, WorkerId,
+    Store, StoreError, WorkerId,
     codec::{self, Names},
-    state::FAILED,
 };
 use bytes::Bytes;
 use connect::{Fault, Link};
 use nearbench_core::{
     Account, Nonce, Transfer,
-    outcome::FailureKind,
     plan::Batch,
     settle::{Fate, Settled, Settlement},
 };
@@ -52,7 +49,7 @@ use wake::Wake;
 use writer::{Task, Writer};
 
 /// The version of the keys and of [`crate::codec`].
-const VERSION: u64 = 2;
+const VERSION: u64 = 1;
 /// How long a claim is its worker's before its transfers go back: from a claim to its commit it is milliseconds.
 const VISIBILITY: Duration = Duration::from_secs(30);
 /// How long a push or a settle waits for others to go with.
@@ -82,7 +79,6 @@ pub struct RedisOptions {
     pub run: String,
     /// What a confirmed step survives.
     pub durability: Durability,
-    windows: Windows,
     visibility: Duration,
     linger: Duration,
     clock: Option<Arc<AtomicU64>>,
@@ -91,25 +87,12 @@ pub struct RedisOptions {
 impl RedisOptions {
     /// The defaults, for the run called `run`.
     pub fn new(run: impl Into<String>) -> Self {
-        Self {
-            run: run.into(),
-            durability: Durability::default(),
-            windows: Windows::default(),
-            visibility: VISIBILITY,
-            linger: LINGER,
-            clock: None,
-        }
+        Self { run: run.into(), durability: Durability::default(), visibility: VISIBILITY, linger: LINGER, clock: None }
     }
 
     /// Another durability than the default.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
-        self
-    }
-
-    /// How long a store that is made keeps records.
-    pub fn keeping(mut self, windows: Windows) -> Self {
-        self.windows = windows;
         self
     }
 
@@ -136,7 +119,6 @@ pub struct RedisStore {
     wake: Arc<Wake>,
     patience: Option<Duration>,
     visibility: Duration,
-    windows: Windows,
     durability: Durability,
     replicas: Arc<AtomicU32>,
 }
@@ -199,8 +181,7 @@ impl RedisStore {
     pub async fn create(url: &RedisUrl, options: RedisOptions) -> Result<Self, RedisError> {
         let (store, replicas) = Self::connect(url, options).await?;
         let replicas = decimal(replicas.into());
-        let [idempotency, details] = store.windows_ms();
-        let step = Step::new("create", [&decimal(VERSION), &replicas, &idempotency, &details]);
+        let step = Step::new("create", [&decimal(VERSION), &replicas]);
         let answer = store.opened(store.core.prompt(Some(OPENING), &step).await)?;
         // Asked again: the first time made it.
         if answer.status == b"EXISTS" && !answer.again {
@@ -230,12 +211,6 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// The windows of records, as the library takes them.
-    fn windows_ms(&self) -> [Vec<u8>; 2] {
-        [self.windows.idempotency, self.windows.details]
-            .map(|window| decimal(u64::try_from(window.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 40)))
-    }
-
     fn opened(&self, answer: Result<Answer, StoreError>) -> Result<Answer, RedisError> {
         answer.map_err(|error| RedisError::Refused {
             store: self.core.name.clone(),
@@ -247,7 +222,7 @@ impl RedisStore {
     }
 
     async fn connect(url: &RedisUrl, options: RedisOptions) -> Result<(Self, u32), RedisError> {
-        let RedisOptions { run, durability, windows, visibility, linger, clock } = options;
+        let RedisOptions { run, durability, visibility, linger, clock } = options;
         let name: Arc<str> = format!("{}, run {run}", url.shown()).into();
         // The tag ends at the first brace: a name with one would lie elsewhere.
         let prefix = format!("{{nearbench:{}}}:", run.replace('}', "%7d")).into_bytes();
@@ -288,7 +263,7 @@ impl RedisStore {
         };
         tokio::spawn(writer.run());
         let wake = Wake::start(core.clone());
-        let store = Self { core, tasks, wake, patience: None, visibility, windows, durability, replicas: shared };
+        let store = Self { core, tasks, wake, patience: None, visibility, durability, replicas: shared };
         Ok((store, replicas))
     }
 
@@ -374,8 +349,7 @@ impl RedisStore {
         }
         // The lanes' names go after the lanes.
         let names = "settled:0 settled:1 queue claims due attempts results pushes workers measured meta imported imports \
-                     withdrawn live details transactions counts spent old slices lanes about";
-        self.forget_ended().await?;
+                     withdrawn lanes about";
         keys.extend(names.split_whitespace().map(|name| self.core.key(name.as_bytes())));
         for some in keys.chunks(PAGE) {
             self.core.command_of_redis(self.patience, redis::cmd("UNLINK").arg(some)).await?;
@@ -561,22 +535,13 @@ impl Store for RedisStore {
             Settlement::Poisoned { index } => decimal(index as u64),
         };
         let token = random_id().to_be_bytes();
-        let error = codec::error_number(settled.failure.as_ref().map_or(FAILED, FailureKind::label));
-        let args: [&[u8]; 5] = [&attempt.0.to_be_bytes(), &token, &codec::settlement(settled), &back, &decimal(error)];
+        let args: [&[u8]; 4] = [&attempt.0.to_be_bytes(), &token, &codec::settlement(settled), &back];
         let answer = self.durable(Step::new("settle", args), false).await?;
         match &*answer.status {
             b"OK" => Ok(()),
             b"OPEN" => Err(StoreError::NotOpen(attempt)),
             _ => Err(self.core.odd()),
         }
-    }
-
-    async fn sent(&self, attempts: &[AttemptId]) -> Result<(), StoreError> {
-        for some in attempts.chunks(PAGE) {
-            let args = some.iter().map(|attempt| attempt.0.to_be_bytes().to_vec()).collect();
-            self.core.prompt(self.patience, &Step { name: "sent", args }).await?;
-        }
-        Ok(())
     }
 
     async fn cancel_queued(&self) -> Result<Vec<Transfer>, StoreError> {

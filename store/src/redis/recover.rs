@@ -92,12 +92,11 @@ impl Found {
             let of_known = self.ended().filter_map(|(fate, id)| Some((fate, *known.get(&id)?)));
             rows.extend(of_known.map(|(fate, record)| codec::result(hash, *nonce, &apart(fate), &[record])));
         }
-        let elements = self.ended().filter_map(|(fate, id)| Some([codec::fate(fate), queued.get(&id)?.clone()]));
-        let elements: Vec<_> = elements.collect();
+        let elements: Vec<_> = self.ended().filter_map(|(_, id)| queued.get(&id).cloned()).collect();
         let unknown = self.ended().filter(|(_, id)| !known.contains_key(id));
         let waiting = unknown.flat_map(|(fate, id)| [id.0.to_vec(), codec::result_start(hash, *nonce, &apart(fate))]);
-        let counted = vec![decimal(elements.len() as u64)];
-        [vec![decimal(rows.len() as u64)], rows, counted, elements.concat(), waiting.collect()].concat()
+        [vec![decimal(rows.len() as u64)], rows, vec![decimal(elements.len() as u64)], elements, waiting.collect()]
+            .concat()
     }
 }
 
@@ -241,8 +240,7 @@ impl RedisStore {
     /// The recovery is not `healer`'s any more ([`StoreError::LeaseLost`]), or the store cannot be reached.
     pub async fn recovered(&self, healer: LeaseId) -> Result<(), StoreError> {
         let replicas = self.count_replicas().await?;
-        let [idempotency, details] = self.windows_ms();
-        let args: [&[u8]; 5] = [&healer.0, &decimal(VERSION), &decimal(replicas.into()), &idempotency, &details];
+        let args: [&[u8]; 3] = [&healer.0, &decimal(VERSION), &decimal(replicas.into())];
         let answer = self.durable(Step::new("recovered", args), true).await?;
         self.heals(&answer.status)
     }
