@@ -16,6 +16,7 @@
 
 mod connect;
 mod recover;
+mod records;
 mod step;
 mod wake;
 mod writer;
@@ -25,7 +26,7 @@ pub use recover::{Found, Imported, LaneStanding, RECOVERY_TTL, Recovery};
 
 use crate::{
     Attempt, AttemptId, Claim, ClaimId, Depth, Fleet, Lane, LaneKey, LeaseId, Order, Recall, ResultRow, Standing,
-    Store, StoreError, WorkerId,
+    Store, StoreError, Windows, WorkerId,
     codec::{self, Names},
 };
 use bytes::Bytes;
@@ -81,13 +82,15 @@ pub struct RedisOptions {
     pub durability: Durability,
     visibility: Duration,
     linger: Duration,
+    windows: Option<Windows>,
     clock: Option<Arc<AtomicU64>>,
 }
 
 impl RedisOptions {
     /// The defaults, for the run called `run`.
     pub fn new(run: impl Into<String>) -> Self {
-        Self { run: run.into(), durability: Durability::default(), visibility: VISIBILITY, linger: LINGER, clock: None }
+        let (durability, windows, clock) = (Durability::default(), None, None);
+        Self { run: run.into(), durability, visibility: VISIBILITY, linger: LINGER, windows, clock }
     }
 
     /// Another durability than the default.
@@ -99,6 +102,13 @@ impl RedisOptions {
     /// How long a claim is its worker's before its transfers go back to the queue.
     pub fn visibility(mut self, visibility: Duration) -> Self {
         self.visibility = visibility;
+        self
+    }
+
+    /// Keeps records for these windows instead of those that the run was made with, which are the default ones if nothing
+    /// else was said.
+    pub fn keeping(mut self, windows: Windows) -> Self {
+        self.windows = Some(windows);
         self
     }
 
@@ -222,7 +232,7 @@ impl RedisStore {
     }
 
     async fn connect(url: &RedisUrl, options: RedisOptions) -> Result<(Self, u32), RedisError> {
-        let RedisOptions { run, durability, visibility, linger, clock } = options;
+        let RedisOptions { run, durability, visibility, linger, windows: _, clock } = options;
         let name: Arc<str> = format!("{}, run {run}", url.shown()).into();
         // The tag ends at the first brace: a name with one would lie elsewhere.
         let prefix = format!("{{nearbench:{}}}:", run.replace('}', "%7d")).into_bytes();
