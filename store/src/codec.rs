@@ -2,7 +2,7 @@
 //! are LEB128, texts and lists carry their length, hashes and ids are raw. A change of any of it is a new version of both.
 
 use crate::{
-    Attempt, AttemptId, Details, Digest, Event, LaneKey,
+    Attempt, AttemptId, Details, Digest, Event, LaneKey, Record,
     book::Entry,
     records::{MAX_EVENTS, STATES, is_final},
     state::{FAILED, NO_PROOF, Open},
@@ -124,14 +124,27 @@ fn put_records<'a>(out: &mut Vec<u8>, transfers: impl ExactSizeIterator<Item = &
 }
 
 /// An element of a queue in Redis: the length of its record, the record, and the rest, so that the record can be cut out
-/// without reading it.
-pub(crate) fn element(transfer: &Transfer) -> Vec<u8> {
+/// without reading it. The highest bit of that length says whether a client submitted it.
+pub(crate) fn element(transfer: &Transfer, submitted: bool) -> Vec<u8> {
+    let mut out = element_start(&transfer.into(), submitted);
+    put_payment(&mut out, transfer);
+    out
+}
+
+/// An element without its payment.
+pub(crate) fn element_start(record: &TransferRecord, submitted: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(96);
     out.push(0);
-    put_record(&mut out, &transfer.into());
-    // An id and five numbers of at most ten bytes.
-    out[0] = (out.len() - 1) as u8;
-    put_payment(&mut out, transfer);
+    put_record(&mut out, record);
+    // An id and four numbers of at most ten bytes: below 128.
+    out[0] = (out.len() - 1) as u8 | (u8::from(submitted) << 7);
+    out
+}
+
+/// How the payment to a receiver begins.
+pub(crate) fn payment_start(receiver: &Account) -> Vec<u8> {
+    let mut out = Vec::with_capacity(65);
+    put_bytes(&mut out, receiver.as_bytes());
     out
 }
 
@@ -299,6 +312,11 @@ const ERRORS: [&str; 12] = [
     "key_gone",
 ];
 
+/// The number of what a record failed of; 0 is nothing.
+pub(crate) fn error_number(error: Option<&str>) -> u8 {
+    error.map_or(0, |error| 1 + ERRORS.iter().position(|known| *known == error).unwrap_or(0) as u8)
+}
+
 fn put_hash(out: &mut Vec<u8>, hash: Option<Hash>) {
     out.push(hash.is_some().into());
     out.extend_from_slice(hash.as_ref().map_or(&[][..], |hash| &hash.0));
@@ -312,8 +330,7 @@ pub(crate) fn record(entry: &Entry) -> Vec<u8> {
     out.extend_from_slice(&digest.0);
     put_hash(&mut out, *tx_hash);
     put_u64(&mut out, (*attempts).into());
-    let error = error.map_or(0, |error| 1 + ERRORS.iter().position(|known| *known == error).unwrap_or(0));
-    put_u64(&mut out, error as u64);
+    put_u64(&mut out, error_number(*error).into());
     put_u64(&mut out, *created);
     put_u64(&mut out, updated.wrapping_sub(*created));
     put_u64(&mut out, *birth);
@@ -501,6 +518,19 @@ impl<'a> Input<'a> {
         STATES.get(usize::from(self.u8()?)).copied().ok_or(Malformed("a state is unknown"))
     }
 
+    /// A state, and what its byte says beside it.
+    fn flagged_state(&mut self) -> Result<(u8, TransferState), Malformed> {
+        let byte = self.u8()?;
+        let state = STATES.get(usize::from(byte % 8)).copied().ok_or(Malformed("a state is unknown"))?;
+        Ok((byte / 8, state))
+    }
+
+    fn u48(&mut self) -> Result<u64, Malformed> {
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(self.take(6)?);
+        Ok(u64::from_be_bytes(bytes))
+    }
+
     fn maybe_hash(&mut self) -> Result<Option<Hash>, Malformed> {
         match self.u8()? {
             0 => Ok(None),
@@ -597,13 +627,7 @@ pub(crate) fn read_record(row: &[u8], rest: Option<&[u8]>, names: &mut Names) ->
     let digest = Digest(input.array()?);
     let tx_hash = input.maybe_hash()?;
     let attempts = u32::try_from(input.u64()?).map_err(|_| Malformed("a record has too many attempts"))?;
-    let error = match input.u64()? {
-        0 => None,
-        number => {
-            let known = ERRORS.get(usize::try_from(number - 1).unwrap_or(usize::MAX));
-            Some(*known.ok_or(Malformed("an error is unknown"))?)
-        }
-    };
+    let error = read_error(input.u64()?)?;
     let created = input.u64()?;
     let updated = created.wrapping_add(input.u64()?);
     let birth = input.u64()?;
@@ -623,6 +647,57 @@ pub(crate) fn read_details(row: &[u8], names: &mut Names) -> Result<Details, Mal
         return Err(Malformed("a record has too many events"));
     }
     input.end(Details { receiver, amount, memo, events })
+}
+
+/// A record as the library of Redis tells of it: its id, numbers of fixed width, the digest, the hash if it has one, and then
+/// the details if they are kept, the payment as an element ends and the events, which leave out the hash that was told last.
+pub(crate) fn read_told(told: &[u8], names: &mut Names) -> Result<Record, Malformed> {
+    let mut input = Input(told);
+    let id = TransferId(input.array()?);
+    let (has_hash, state) = input.flagged_state()?;
+    let error = input.u8()?;
+    let attempts = u32::from_be_bytes(input.array()?);
+    let (created, updated) = (input.u48()?, input.u48()?);
+    let _index = input.take(4)?;
+    let count = input.u8()?;
+    let size = u16::from_be_bytes(input.array()?);
+    let _digest = input.take(16)?;
+    let tx_hash = if has_hash == 1 { Some(input.hash()?) } else { None };
+    let details = match size {
+        0 => None,
+        _ => {
+            let (receiver, amount, memo) = (input.account(names)?, Amount(input.u128()?), input.memo()?);
+            let mut last = None;
+            let mut events = Vec::with_capacity(count.into());
+            for _ in 0..count {
+                let (kind, state) = input.flagged_state()?;
+                let at = input.u48()?;
+                let tx_hash = match kind {
+                    0 => None,
+                    1 => {
+                        last = Some(input.hash()?);
+                        last
+                    }
+                    _ => last,
+                };
+                events.push(Event { state, at, tx_hash });
+            }
+            Some(Box::new(Details { receiver, amount, memo, events }))
+        }
+    };
+    let finalized = is_final(state).then_some(updated);
+    let error = read_error(error.into())?;
+    input.end(Record { id, state, tx_hash, attempts, error, created, updated, finalized, details })
+}
+
+fn read_error(number: u64) -> Result<Option<&'static str>, Malformed> {
+    match number {
+        0 => Ok(None),
+        number => {
+            let known = ERRORS.get(usize::try_from(number - 1).unwrap_or(usize::MAX));
+            Ok(Some(*known.ok_or(Malformed("an error is unknown"))?))
+        }
+    }
 }
 
 /// What [`ids`] wrote.
@@ -744,12 +819,14 @@ mod tests {
             prop_assert_eq!(read_result(&row).expect("read"), result);
             let parts = (result_head(&Hash(hash), numbers[0]), attempt_rest(&open.attempt));
             prop_assert_eq!(read_attempt_parts(&parts.0, &parts.1).expect("read"), open.attempt);
-            for transfer in &transfers {
-                let element = element(transfer);
+            for (transfer, submitted) in transfers.iter().zip([false, true].into_iter().cycle()) {
+                let element = element(transfer, submitted);
                 prop_assert_eq!(&read_element(&element, names).expect("read"), transfer);
                 let mut record = Vec::new();
                 put_record(&mut record, &transfer.into());
-                prop_assert_eq!(&element[1..=element[0] as usize], record);
+                prop_assert_eq!(element[0] >= 128, submitted);
+                prop_assert_eq!(&element[1..=usize::from(element[0] & 127)], record);
+                prop_assert!(element[1 + record.len()..].starts_with(&payment_start(&transfer.receiver)));
             }
             let cancelled = read_result(&cancelled(&transfers)).expect("read");
             prop_assert_eq!(cancelled, ResultRow::Cancelled { transfers: records });

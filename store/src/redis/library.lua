@@ -1,17 +1,26 @@
 -- The steps of a store in Redis, each atomic. Keys begin with KEYS[1], `{nearbench:RUN}:`, and lie in one slot.
 --
---   about     recovered (where the store was last known whole), seq, claimed, open, order, replicas, healer, healing
+--   about     recovered (where the store was last known whole), seq, claimed, open, order, replicas, healer, healing,
+--             idempotency, details, slice, leaf (of records, in milliseconds)
 --   queue     one element a transfer, oldest first
 --   claims    by id: seq, nonce, depth, elements            due       when each claim is taken back
 --   lanes     every lane                                    lane:L    lease, until, used, reserved
 --   attempts  by id: lane, head, rest, nonce, elements      open:L    the ids of a lane's
 --   results   a stream of rows                              settled:N who settled what, lately
 --   pushes    the last number and answer of each client     workers, measured, meta, imported, imports, withdrawn
+--   minute    what the last minute brought
+--
+-- Of transfers with records (records.lua):
+--
+--   live      by id: record and details, while not final    r:S:N    final ones of slice S, by id; slices: how many
+--   leaves    by the number of its first birth              d:L      what was accepted in leaf L: id, final details
+--   counts    by state, born, last (its time)               t:H      ids in transaction H
+--   spent     day and sum of each client
 --
 -- ARGV[1] is the run_id of the server that the client is connected to, ARGV[2] the time in microseconds where a test sets
 -- it. Every answer begins with the sequence before the step and after it. An element is a byte with the length of its
--- record, the record, which begins with the transfer's id, and the rest; nothing else of it is looked at here. Nonces
--- are decimal texts: Lua's numbers have 53 bits.
+-- result record, and its highest bit where a client submitted it, that record, which begins with the transfer's id, and the
+-- payment; nothing else of it is looked at here. Nonces are decimal texts: Lua's numbers have 53 bits.
 
 -- While the library is loaded there is nothing to call yet.
 local function call(...) return redis.call(...) end
@@ -39,6 +48,7 @@ local function begin(keys, argv)
 end
 
 local function done(s, ...)
+    for state, by in pairs(s.moved or {}) do call('HINCRBY', s.at .. 'counts', state, by) end
     if s.changed then
         s.seq = s.seq + 1
         call('HSET', s.at .. 'about', 'seq', s.seq, 'claimed', s.claimed, 'open', s.open)
@@ -69,10 +79,21 @@ local function leb(n)
     return out .. string.char(n)
 end
 
+-- Whether what an element transfers has a record of its own, and the length of its result record.
+local function has_record(element) return string.byte(element) >= 128 end
+local function length(element) return string.byte(element) % 128 end
+
+local function any_has_record(elements, from)
+    for i = from, #elements do
+        if has_record(elements[i]) then return true end
+    end
+    return false
+end
+
 local function records(elements)
     local out = {leb(#elements)}
     for i = 1, #elements do
-        out[i + 1] = string.sub(elements[i], 2, 1 + string.byte(elements[i]))
+        out[i + 1] = string.sub(elements[i], 2, 1 + length(elements[i]))
     end
     return table.concat(out)
 end
@@ -177,6 +198,25 @@ local function open_attempts(s, lane)
     return open
 end
 
+-- Remembered in two hashes by turns, each for as long as MEMORY and then thrown away whole.
+local function remember(s, id, token)
+    local turn = math.floor(s.now / MEMORY)
+    local key = s.at .. 'settled:' .. turn % 2
+    if call('HGET', key, 'turn') ~= tostring(turn) then
+        call('UNLINK', key)
+        call('HSET', key, 'turn', tostring(turn))
+    end
+    call('HSET', key, id, token)
+end
+
+-- What shrinks the store, or costs nothing, may run where memory is used up.
+local function register(name, step, flags)
+    redis.register_function{function_name = '@_' .. name, callback = step, flags = flags}
+end
+local FULL = {'allow-oom'}
+
+--@ records.lua
+
 -- count, then pairs of how many and how deep the queue may become; then the elements of all.
 local function push(keys, argv)
     local s = begin(keys, argv)
@@ -210,6 +250,7 @@ local function push(keys, argv)
         from = from + count
     end
     if was == 0 and depth > 0 then call('PUBLISH', s.at .. 'work', '') end
+    if depth > was then minute(s, 'a', second(s), depth - was) end
     local answer = table.concat(taken, ',')
     call('HSET', s.at .. 'pushes', client, number .. ':' .. answer)
     return done(s, 'OK', answer)
@@ -313,11 +354,15 @@ local function commit(keys, argv)
     reap(s)
     local fields = held(s, lane, argv[4])
     if not fields then return done(s, 'LEASE') end
-    local known = call('HGET', s.at .. 'attempts', id)
-    if known and cmsgpack.unpack(known)[2] == head then return done(s, 'OK') end
+    -- An odd one carries transfers with records.
+    local odd = string.sub(id, 1, 7) .. string.char(string.byte(id, 8) + 1)
+    for _, known in ipairs(chunked('HMGET', s.at .. 'attempts', {id, odd})) do
+        local a = known and cmsgpack.unpack(known)
+        if a and a[2] == head then return done(s, 'OK', any_has_record(a, 5) and 1 or 0) end
+    end
     local used = fields[3] or '0'
     if not below(used, nonce) then return done(s, 'NONCE', used) end
-    local attempt = {lane, head, argv[9], nonce}
+    local attempt, recorded = {lane, head, argv[9], nonce}, 0
     if claimed ~= '' then
         local packed = call('HGET', s.at .. 'claims', claimed)
         if not packed then return done(s, 'CLAIM') end
@@ -327,6 +372,10 @@ local function commit(keys, argv)
         s.open = s.open + (#c - 3)
         call('HDEL', s.at .. 'claims', claimed)
         call('ZREM', s.at .. 'due', claimed)
+        if any_has_record(c, 4) then
+            sign_records(s, rest(c, 4), string.sub(head, 1, 32))
+            id, recorded = odd, 1
+        end
     end
     local key = s.at .. 'lane:' .. lane
     if below(fields[4] or '0', nonce) then
@@ -336,23 +385,14 @@ local function commit(keys, argv)
     end
     call('HSET', s.at .. 'attempts', id, cmsgpack.pack(attempt))
     call('SADD', s.at .. 'open:' .. lane, id)
-    return done(s, 'OK')
+    return done(s, 'OK', recorded)
 end
 
--- Remembered in two hashes by turns, each for as long as MEMORY and then thrown away whole.
-local function remember(s, id, token)
-    local turn = math.floor(s.now / MEMORY)
-    local key = s.at .. 'settled:' .. turn % 2
-    if call('HGET', key, 'turn') ~= tostring(turn) then
-        call('UNLINK', key)
-        call('HSET', key, 'turn', tostring(turn))
-    end
-    call('HSET', key, id, token)
-end
-
+-- Attempt, token, how its result goes on, which of its transfers go back (`all`, none, or all but one), and in which state
+-- and with what error the others end.
 local function settle(keys, argv)
     local s = begin(keys, argv)
-    local id, token, back = argv[3], argv[4], argv[6]
+    local id, token, back, state = argv[3], argv[4], argv[6], tonumber(argv[7])
     s.changed = true
     local packed = call('HGET', s.at .. 'attempts', id)
     if not packed then
@@ -368,6 +408,13 @@ local function settle(keys, argv)
     call('SREM', s.at .. 'open:' .. a[1], id)
     s.open = s.open - #elements
     remember(s, id, token)
+    local ended = #elements
+    if back == 'all' then ended = 0 elseif back ~= '' then ended = tonumber(back) < #elements and 1 or 0 end
+    if ended > 0 and state == FINALIZED then minute(s, 'f', second(s), ended) end
+    if ended > 0 and state == FAILED then minute(s, 'x', second(s), ended) end
+    if string.byte(id, 8) % 2 == 1 then
+        settle_records(s, elements, string.sub(a[2], 1, 32), back, state, tonumber(argv[8]))
+    end
     if back ~= '' then
         local fated = tonumber(back)
         local again = {}
@@ -390,6 +437,7 @@ local function cancel_queued(keys, argv)
         call('DEL', s.at .. 'withdrawn')
     else
         call('XADD', s.at .. 'results', '*', 'row', '\1' .. records(elements))
+        cancel_records(s, elements)
         call('HSET', s.at .. 'withdrawn', 'token', argv[3], 'elements', cmsgpack.pack(elements))
     end
     return done(s, 'OK', elements)
@@ -505,7 +553,8 @@ local function create(keys, argv)
     local s = begin(keys, argv)
     if call('HSETNX', s.at .. 'about', 'version', argv[3]) == 0 then return done(s, 'EXISTS') end
     s.changed = true
-    call('HSET', s.at .. 'about', 'recovered', place(s), 'replicas', argv[4])
+    call('HSET', s.at .. 'about', 'recovered', place(s), 'replicas', argv[4], 'idempotency', argv[5], 'details', argv[6],
+        'slice', argv[7], 'leaf', argv[8])
     return done(s, 'OK')
 end
 
@@ -554,6 +603,10 @@ local function recovered(keys, argv)
     local s = begin(keys, argv)
     s.changed = true
     if not heals(s, argv[3]) then return done(s, whole(s) and 'OK' or 'HEALER') end
+    -- They went where all went.
+    for i, field in ipairs({'idempotency', 'details', 'slice', 'leaf'}) do
+        call('HSETNX', s.at .. 'about', field, argv[5 + i])
+    end
     call('HSET', s.at .. 'about', 'version', argv[4], 'recovered', place(s), 'replicas', argv[5], 'healer', '', 'healing', 0)
     return done(s, 'OK')
 end
@@ -580,7 +633,8 @@ local function note_imported(keys, argv)
 end
 
 -- One transaction: healer, lane, nonce, hash; how many results, and these; how many elements of the queue, and these; then of
--- the transfers that nobody here knows their ids, and the results that their records will complete.
+-- those that came to their end how many, and these: ids, and state and error in two bytes; all ids in one text; then of the
+-- transfers that nobody here knows their ids, and the results that their records will complete.
 local function import(keys, argv)
     local s = begin(keys, argv)
     s.changed = true
@@ -596,8 +650,10 @@ local function import(keys, argv)
     if call('SADD', s.at .. 'imports', argv[6]) == 0 then return done(s, 'KNOWN') end
     local queued = 8 + tonumber(argv[7])
     for i = 8, queued - 1 do call('XADD', s.at .. 'results', '*', 'row', argv[i]) end
-    local unknown = queued + 1 + tonumber(argv[queued])
-    for i = queued + 1, unknown - 1 do call('LREM', s.at .. 'queue', 1, argv[i]) end
+    local ended = queued + 1 + tonumber(argv[queued])
+    for i = queued + 1, ended - 1 do call('LREM', s.at .. 'queue', 1, argv[i]) end
+    local unknown = ended + 2 + 2 * tonumber(argv[ended])
+    import_records(s, argv[6], argv[unknown - 1], {unpack(argv, ended + 1, unknown - 2)})
     for i = unknown, #argv, 2 do call('HSET', s.at .. 'imported', argv[i], argv[i + 1]) end
     return done(s, 'OK')
 end
@@ -607,11 +663,6 @@ local function lanes_of(keys, argv)
     return done(s, 'OK', call('SMEMBERS', s.at .. 'lanes'))
 end
 
--- What shrinks the store, or costs nothing, may run where memory is used up.
-local function register(name, step, flags)
-    redis.register_function{function_name = '@_' .. name, callback = step, flags = flags}
-end
-local FULL = {'allow-oom'}
 register('push', push, {})
 register('acquire', acquire, FULL)
 register('renew', renew, FULL)

@@ -15,6 +15,7 @@
 //! Memory in the worker does not grow with the queue, nor does the time of a claim.
 
 mod connect;
+mod records;
 mod recover;
 mod step;
 mod wake;
@@ -25,7 +26,7 @@ pub use recover::{Found, Imported, LaneStanding, RECOVERY_TTL, Recovery};
 
 use crate::{
     Attempt, AttemptId, Claim, ClaimId, Depth, Fleet, Lane, LaneKey, LeaseId, Order, Recall, ResultRow, Standing,
-    Store, StoreError, WorkerId,
+    Store, StoreError, Windows, WorkerId,
     codec::{self, Names},
 };
 use bytes::Bytes;
@@ -35,6 +36,7 @@ use nearbench_core::{
     plan::Batch,
     settle::{Fate, Settled, Settlement},
 };
+use records::Kept;
 use redis::Value;
 use std::{
     sync::{
@@ -46,10 +48,10 @@ use std::{
 use step::{Answer, Core, Odd, Parts, Step};
 use tokio::sync::{mpsc, oneshot};
 use wake::Wake;
-use writer::{Task, Writer};
+use writer::{Adding, Kind, Task, Writer};
 
 /// The version of the keys and of [`crate::codec`].
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// How long a claim is its worker's before its transfers go back: from a claim to its commit it is milliseconds.
 const VISIBILITY: Duration = Duration::from_secs(30);
 /// How long a push or a settle waits for others to go with.
@@ -81,13 +83,15 @@ pub struct RedisOptions {
     pub durability: Durability,
     visibility: Duration,
     linger: Duration,
+    windows: Option<Windows>,
     clock: Option<Arc<AtomicU64>>,
 }
 
 impl RedisOptions {
     /// The defaults, for the run called `run`.
     pub fn new(run: impl Into<String>) -> Self {
-        Self { run: run.into(), durability: Durability::default(), visibility: VISIBILITY, linger: LINGER, clock: None }
+        let (durability, windows, clock) = (Durability::default(), None, None);
+        Self { run: run.into(), durability, visibility: VISIBILITY, linger: LINGER, windows, clock }
     }
 
     /// Another durability than the default.
@@ -99,6 +103,13 @@ impl RedisOptions {
     /// How long a claim is its worker's before its transfers go back to the queue.
     pub fn visibility(mut self, visibility: Duration) -> Self {
         self.visibility = visibility;
+        self
+    }
+
+    /// Keeps records for these windows instead of those that the run was made with, which are the default ones if nothing
+    /// else was said.
+    pub fn keeping(mut self, windows: Windows) -> Self {
+        self.windows = Some(windows);
         self
     }
 
@@ -121,6 +132,7 @@ pub struct RedisStore {
     visibility: Duration,
     durability: Durability,
     replicas: Arc<AtomicU32>,
+    kept: Kept,
 }
 
 fn lane_id(lane: &LaneKey) -> Vec<u8> {
@@ -181,7 +193,8 @@ impl RedisStore {
     pub async fn create(url: &RedisUrl, options: RedisOptions) -> Result<Self, RedisError> {
         let (store, replicas) = Self::connect(url, options).await?;
         let replicas = decimal(replicas.into());
-        let step = Step::new("create", [&decimal(VERSION), &replicas]);
+        let args = [decimal(VERSION), replicas].into_iter().chain(store.kept.args()).collect();
+        let step = Step { name: "create", args };
         let answer = store.opened(store.core.prompt(Some(OPENING), &step).await)?;
         // Asked again: the first time made it.
         if answer.status == b"EXISTS" && !answer.again {
@@ -195,6 +208,7 @@ impl RedisStore {
     /// # Errors
     /// There is none of this name, or the Redis cannot be reached, refuses us, or is not fit.
     pub async fn open(url: &RedisUrl, options: RedisOptions) -> Result<Self, RedisError> {
+        let windows = options.windows;
         let (store, _) = Self::connect(url, options).await?;
         let mut answer = store.opened(store.core.prompt(Some(OPENING), &Step::new("open", [])).await)?;
         let name = store.core.name.clone();
@@ -208,6 +222,10 @@ impl RedisStore {
             return Err(RedisError::Version { store: name, found, expected: VERSION });
         }
         store.replicas.store(answer.rest.number().map_err(odd)? as u32, Ordering::SeqCst);
+        if windows.is_some() {
+            let step = Step { name: "keep_for", args: store.kept.args()[..2].to_vec() };
+            store.opened(store.core.prompt(Some(OPENING), &step).await)?;
+        }
         Ok(store)
     }
 
@@ -222,7 +240,7 @@ impl RedisStore {
     }
 
     async fn connect(url: &RedisUrl, options: RedisOptions) -> Result<(Self, u32), RedisError> {
-        let RedisOptions { run, durability, visibility, linger, clock } = options;
+        let RedisOptions { run, durability, visibility, linger, windows, clock } = options;
         let name: Arc<str> = format!("{}, run {run}", url.shown()).into();
         // The tag ends at the first brace: a name with one would lie elsewhere.
         let prefix = format!("{{nearbench:{}}}:", run.replace('}', "%7d")).into_bytes();
@@ -253,17 +271,11 @@ impl RedisStore {
         let core = Arc::new(core);
         let shared = Arc::new(AtomicU32::new(replicas));
         let (tasks, receiver) = mpsc::unbounded_channel();
-        let writer = Writer {
-            core: core.clone(),
-            tasks: receiver,
-            durability,
-            replicas: shared.clone(),
-            linger,
-            client: rand::random(),
-        };
+        let writer = Writer { core: core.clone(), tasks: receiver, durability, replicas: shared.clone(), linger };
         tokio::spawn(writer.run());
         let wake = Wake::start(core.clone());
-        let store = Self { core, tasks, wake, patience: None, visibility, durability, replicas: shared };
+        let kept = Kept::for_windows(windows.unwrap_or_default());
+        let store = Self { core, tasks, wake, patience: None, visibility, durability, replicas: shared, kept };
         Ok((store, replicas))
     }
 
@@ -349,8 +361,9 @@ impl RedisStore {
         }
         // The lanes' names go after the lanes.
         let names = "settled:0 settled:1 queue claims due attempts results pushes workers measured meta imported imports \
-                     withdrawn lanes about";
+                     withdrawn minute lanes about";
         keys.extend(names.split_whitespace().map(|name| self.core.key(name.as_bytes())));
+        self.forget_records().await?;
         for some in keys.chunks(PAGE) {
             self.core.command_of_redis(self.patience, redis::cmd("UNLINK").arg(some)).await?;
         }
@@ -365,6 +378,19 @@ impl RedisStore {
     async fn durable(&self, step: Step, urgent: bool) -> Result<Answer, StoreError> {
         let (reply, outcome) = oneshot::channel();
         self.hand_over(Task::Step { step, urgent, reply }, outcome).await
+    }
+
+    /// Adds `count` transfers, and others' along with them.
+    async fn add(
+        &self,
+        kind: Kind,
+        count: usize,
+        args: Vec<Vec<u8>>,
+        max_depth: u64,
+    ) -> Result<std::vec::IntoIter<Value>, StoreError> {
+        let (reply, outcome) = oneshot::channel();
+        let answer = self.hand_over(Task::Add(Adding { kind, count, args, max_depth, reply }), outcome).await?;
+        Ok(answer.into_iter())
     }
 
     async fn hand_over<T>(
@@ -402,10 +428,10 @@ impl Store for RedisStore {
     async fn push(&self, transfers: Vec<Transfer>, max_depth: u64) -> Result<usize, StoreError> {
         // More than fit one step are several: each takes little of the server's time.
         let mut taken = 0;
-        for some in transfers.chunks(writer::PUSHED) {
-            let (reply, outcome) = oneshot::channel();
-            let elements = some.iter().map(codec::element).collect();
-            let now = self.hand_over(Task::Push { elements, max_depth, reply }, outcome).await?;
+        for some in transfers.chunks(Kind::Push.most()) {
+            let elements = some.iter().map(|transfer| codec::element(transfer, false)).collect();
+            let now = self.add(Kind::Push, some.len(), elements, max_depth).await?.number();
+            let now = now.map_err(|Odd| self.core.odd())? as usize;
             taken += now;
             if now < some.len() {
                 break;
@@ -505,7 +531,7 @@ impl Store for RedisStore {
         claim: Option<ClaimId>,
         attempt: Attempt,
     ) -> Result<AttemptId, StoreError> {
-        let id = random_id();
+        let id = random_id() & !1;
         let claimed = claim.map(|claim| claim.0.to_be_bytes().to_vec()).unwrap_or_default();
         let args: [&[u8]; 7] = [
             &lane_id(lane),
@@ -518,7 +544,8 @@ impl Store for RedisStore {
         ];
         let mut answer = self.durable(Step::new("commit", args), true).await?;
         match (&*answer.status, claim) {
-            (b"OK", _) => Ok(AttemptId(id)),
+            // An odd one carries transfers with records.
+            (b"OK", _) => Ok(AttemptId(id | answer.rest.number().map_err(|Odd| self.core.odd())?)),
             (b"CLAIM", Some(claim)) => Err(StoreError::ClaimLost(claim)),
             (b"NONCE", _) => {
                 let high_water = answer.rest.number().map_err(|Odd| self.core.odd())?;
@@ -528,6 +555,15 @@ impl Store for RedisStore {
         }
     }
 
+    async fn sent(&self, attempts: &[AttemptId]) -> Result<(), StoreError> {
+        let recorded: Vec<_> =
+            attempts.iter().filter(|id| id.0 % 2 == 1).map(|id| id.0.to_be_bytes().to_vec()).collect();
+        for some in recorded.chunks(PAGE) {
+            self.core.prompt(self.patience, &Step { name: "sent", args: some.to_vec() }).await?;
+        }
+        Ok(())
+    }
+
     async fn settle(&self, attempt: AttemptId, settled: &Settled) -> Result<(), StoreError> {
         let back = match settled.settlement {
             Settlement::All(Fate::Requeue) => b"all".to_vec(),
@@ -535,7 +571,19 @@ impl Store for RedisStore {
             Settlement::Poisoned { index } => decimal(index as u64),
         };
         let token = random_id().to_be_bytes();
-        let args: [&[u8]; 4] = [&attempt.0.to_be_bytes(), &token, &codec::settlement(settled), &back];
+        let fated = match settled.settlement {
+            Settlement::All(fate) => fate,
+            Settlement::Poisoned { .. } => Fate::Failed,
+        };
+        let (state, error) = records::end(fated, settled);
+        let args: [&[u8]; 6] = [
+            &attempt.0.to_be_bytes(),
+            &token,
+            &codec::settlement(settled),
+            &back,
+            &decimal(state as u64),
+            &decimal(error.into()),
+        ];
         let answer = self.durable(Step::new("settle", args), false).await?;
         match &*answer.status {
             b"OK" => Ok(()),

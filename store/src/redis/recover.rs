@@ -7,7 +7,7 @@
 use super::{
     Durability, PAGE, RedisStore, VERSION,
     connect::Live,
-    decimal, lane_id, micros, read_lane, read_open,
+    decimal, lane_id, micros, read_lane, read_open, records,
     step::{Odd, Parts, Step},
 };
 use crate::codec::Names;
@@ -93,10 +93,19 @@ impl Found {
             rows.extend(of_known.map(|(fate, record)| codec::result(hash, *nonce, &apart(fate), &[record])));
         }
         let elements: Vec<_> = self.ended().filter_map(|(_, id)| queued.get(&id).cloned()).collect();
+        let ended: Vec<_> = self
+            .ended()
+            .flat_map(|(fate, id)| {
+                let (state, error) = records::end(fate, settled);
+                [id.0.to_vec(), vec![state as u8, error]]
+            })
+            .collect();
+        let ids = codec::ids(transfers.iter());
         let unknown = self.ended().filter(|(_, id)| !known.contains_key(id));
         let waiting = unknown.flat_map(|(fate, id)| [id.0.to_vec(), codec::result_start(hash, *nonce, &apart(fate))]);
-        [vec![decimal(rows.len() as u64)], rows, vec![decimal(elements.len() as u64)], elements, waiting.collect()]
-            .concat()
+        let count = |list: &Vec<Vec<u8>>| vec![decimal(list.len() as u64)];
+        let ends = vec![decimal(ended.len() as u64 / 2)];
+        [count(&rows), rows, count(&elements), elements, ends, ended, vec![ids], waiting.collect()].concat()
     }
 }
 
@@ -240,8 +249,9 @@ impl RedisStore {
     /// The recovery is not `healer`'s any more ([`StoreError::LeaseLost`]), or the store cannot be reached.
     pub async fn recovered(&self, healer: LeaseId) -> Result<(), StoreError> {
         let replicas = self.count_replicas().await?;
-        let args: [&[u8]; 3] = [&healer.0, &decimal(VERSION), &decimal(replicas.into())];
-        let answer = self.durable(Step::new("recovered", args), true).await?;
+        let head = [healer.0.to_vec(), decimal(VERSION), decimal(replicas.into())];
+        let args = head.into_iter().chain(self.kept.args()).collect();
+        let answer = self.durable(Step { name: "recovered", args }, true).await?;
         self.heals(&answer.status)
     }
 

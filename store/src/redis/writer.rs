@@ -1,11 +1,11 @@
 //! The steps that are made durable, in groups: while one group is on its way, the steps that come meanwhile make up the
-//! next, and one WAIT covers them all. Pushes become one step a group. Nothing waits to be sent for a push or a settle,
-//! so a group of those alone lingers a moment for others to come along.
+//! next, and one WAIT covers them all. Pushes become one step a group, and so do submissions. Nothing waits to be sent for
+//! these or a settle, so a group of those alone lingers a moment for others to come along.
 
 use super::{
     Durability,
     connect::{ANSWER, BACKOFF, Fault},
-    step::{Answer, Asked, Core, Parts, Step},
+    step::{Answer, Asked, Core, Odd, Parts, Step},
 };
 use crate::StoreError;
 use redis::{Cmd, Value};
@@ -22,25 +22,53 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-/// Steps and pushed transfers in a group, at most.
+/// Steps in a group, at most.
 const STEPS: usize = 64;
-pub(crate) const PUSHED: usize = 1000;
 /// How long a WAIT waits before it says how far it came; it is asked again.
 const WAIT: Duration = Duration::from_millis(500);
 
 /// How it ended; an answer is durable.
 pub(crate) type Outcome<T> = Result<T, StoreError>;
 
-/// Something to do, and who wants to hear of it.
-pub(crate) enum Task {
-    Push { elements: Vec<Vec<u8>>, max_depth: u64, reply: oneshot::Sender<Outcome<usize>> },
-    Step { step: Step, urgent: bool, reply: oneshot::Sender<Outcome<Answer>> },
+/// What adds transfers: it keeps its number until it is answered, since the store knows the last number alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Each is an element, and the answer is how many were taken.
+    Push,
+    /// Each is a submission, and has an answer, behind the time of all.
+    Accept,
 }
 
-struct Push {
-    elements: Vec<Vec<u8>>,
-    max_depth: u64,
-    reply: oneshot::Sender<Outcome<usize>>,
+impl Kind {
+    fn step(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Accept => "accept",
+        }
+    }
+
+    /// Transfers in a step, at most: it takes the server's time.
+    pub(crate) fn most(self) -> usize {
+        match self {
+            Self::Push => 1000,
+            Self::Accept => 250,
+        }
+    }
+}
+
+/// Transfers to add.
+pub(crate) struct Adding {
+    pub(crate) kind: Kind,
+    pub(crate) count: usize,
+    pub(crate) args: Vec<Vec<u8>>,
+    pub(crate) max_depth: u64,
+    pub(crate) reply: oneshot::Sender<Outcome<Vec<Value>>>,
+}
+
+/// Something to do, and who wants to hear of it.
+pub(crate) enum Task {
+    Add(Adding),
+    Step { step: Step, urgent: bool, reply: oneshot::Sender<Outcome<Answer>> },
 }
 
 struct Act {
@@ -49,11 +77,71 @@ struct Act {
     again: bool,
 }
 
-/// A push of several, which keeps its number until it is answered: the store knows the last number alone.
-struct Pushes {
+/// A step for several who add.
+struct Asking {
+    kind: Kind,
     step: Step,
-    members: Vec<(oneshot::Sender<Outcome<usize>>, usize)>,
+    members: Vec<(oneshot::Sender<Outcome<Vec<Value>>>, usize)>,
     again: bool,
+}
+
+/// Those who add in one way, and what is asked for some of them.
+struct Line {
+    kind: Kind,
+    /// Who asks, to the store.
+    client: [u8; 16],
+    number: u64,
+    waiting: VecDeque<Adding>,
+    asking: Option<Asking>,
+}
+
+impl Line {
+    fn new(kind: Kind) -> Self {
+        Self { kind, client: rand::random(), number: 0, waiting: VecDeque::new(), asking: None }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.asking.is_none()
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.asking.as_ref().map_or(!self.waiting.is_empty(), |asking| !asking.again)
+    }
+
+    fn has_room(&self) -> bool {
+        self.waiting.iter().map(|adding| adding.count).sum::<usize>() < self.kind.most()
+    }
+
+    /// Who gave up waiting does not want it done any more.
+    fn forget(&mut self) {
+        self.waiting.retain(|adding| !adding.reply.is_closed());
+        if self.asking.as_ref().is_some_and(|asking| !asking.is_wanted()) {
+            self.asking = None;
+        }
+    }
+
+    fn gather(&mut self) {
+        if self.asking.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        self.number += 1;
+        let (mut members, mut bounds, mut all, mut count) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        while let Some(adding) = self.waiting.front()
+            && (members.is_empty() || count + adding.count <= self.kind.most())
+            && let Some(adding) = self.waiting.pop_front()
+        {
+            count += adding.count;
+            bounds.push(adding.count.to_string().into_bytes());
+            // Lua's numbers are doubles: beyond this nothing is ever as deep.
+            bounds.push(adding.max_depth.min(1 << 53).to_string().into_bytes());
+            members.push((adding.reply, adding.count));
+            all.extend(adding.args);
+        }
+        let head = [self.client.to_vec(), self.number.to_string().into_bytes(), members.len().to_string().into_bytes()];
+        let args = head.into_iter().chain(bounds).chain(all).collect();
+        let step = Step { name: self.kind.step(), args };
+        self.asking = Some(Asking { kind: self.kind, step, members, again: false });
+    }
 }
 
 pub(crate) struct Writer {
@@ -63,8 +151,6 @@ pub(crate) struct Writer {
     /// What WAIT waits for.
     pub(crate) replicas: Arc<AtomicU32>,
     pub(crate) linger: Duration,
-    /// Who pushes.
-    pub(crate) client: [u8; 16],
 }
 
 /// What one asking of a step came to.
@@ -76,47 +162,40 @@ enum Came<T> {
 impl Writer {
     /// Until nobody can ask for anything.
     pub(crate) async fn run(mut self) {
-        let mut waiting: VecDeque<Push> = VecDeque::new();
+        let mut lines = [Kind::Push, Kind::Accept].map(Line::new);
         let mut acts: VecDeque<Act> = VecDeque::new();
-        let mut pushes: Option<Pushes> = None;
-        let (mut number, mut backoff) = (0u64, BACKOFF);
+        let mut backoff = BACKOFF;
         // What failed is not tried again before; what is new goes on meanwhile.
         let mut retry_at = Instant::now();
         loop {
             let mut urgent = false;
-            let mut sort = |task, waiting: &mut VecDeque<Push>, acts: &mut VecDeque<Act>| match task {
-                Task::Push { elements, max_depth, reply } => waiting.push_back(Push { elements, max_depth, reply }),
+            let mut sort = |task, lines: &mut [Line; 2], acts: &mut VecDeque<Act>| match task {
+                Task::Add(adding) => lines[adding.kind as usize].waiting.push_back(adding),
                 Task::Step { step, urgent: hurry, reply } => {
                     urgent |= hurry;
                     acts.push_back(Act { step, reply, again: false });
                 }
             };
-            if waiting.is_empty() && acts.is_empty() && pushes.is_none() {
+            if acts.is_empty() && lines.iter().all(Line::is_idle) {
                 let Some(task) = self.tasks.recv().await else { return };
-                sort(task, &mut waiting, &mut acts);
+                sort(task, &mut lines, &mut acts);
             }
             while let Ok(task) = self.tasks.try_recv() {
-                sort(task, &mut waiting, &mut acts);
+                sort(task, &mut lines, &mut acts);
             }
-            let fresh = acts.iter().any(|act| !act.again)
-                || pushes.as_ref().map_or(!waiting.is_empty(), |pushes| !pushes.again);
+            let fresh = acts.iter().any(|act| !act.again) || lines.iter().any(Line::is_fresh);
             if !fresh && Instant::now() < retry_at {
                 match timeout_at(retry_at, self.tasks.recv()).await {
-                    Ok(Some(task)) => sort(task, &mut waiting, &mut acts),
+                    Ok(Some(task)) => sort(task, &mut lines, &mut acts),
                     Ok(None) => sleep_until(retry_at).await,
                     Err(_) => {}
                 }
             }
             let until = Instant::now() + self.linger;
-            while !urgent
-                && acts.len() < STEPS
-                && waiting.iter().map(|push| push.elements.len()).sum::<usize>() < PUSHED
-            {
+            while !urgent && acts.len() < STEPS && lines.iter().all(Line::has_room) {
                 let mut hurry = false;
                 match timeout_at(until, self.tasks.recv()).await {
-                    Ok(Some(Task::Push { elements, max_depth, reply })) => {
-                        waiting.push_back(Push { elements, max_depth, reply });
-                    }
+                    Ok(Some(Task::Add(adding))) => lines[adding.kind as usize].waiting.push_back(adding),
                     Ok(Some(Task::Step { step, urgent, reply })) => {
                         hurry = urgent;
                         acts.push_back(Act { step, reply, again: false });
@@ -127,15 +206,10 @@ impl Writer {
                     break;
                 }
             }
-            // Who gave up waiting does not want it done any more.
             acts.retain(|act| !act.reply.is_closed());
-            waiting.retain(|push| !push.reply.is_closed());
-            if pushes.as_ref().is_some_and(|pushes| pushes.members.iter().all(|(reply, _)| reply.is_closed())) {
-                pushes = None;
-            }
-            if pushes.is_none() && !waiting.is_empty() {
-                number += 1;
-                pushes = Some(self.gather(&mut waiting, number));
+            for line in &mut lines {
+                line.forget();
+                line.gather();
             }
             let again = Instant::now() >= retry_at;
             let (mut group, mut held) = (Vec::new(), VecDeque::new());
@@ -146,12 +220,12 @@ impl Writer {
                 }
             }
             acts = held;
-            let mut pushed =
-                if again || pushes.as_ref().is_some_and(|pushes| !pushes.again) { pushes.take() } else { None };
-            if group.is_empty() && pushed.is_none() {
+            let mut asking: Vec<_> =
+                lines.iter_mut().filter_map(|line| line.asking.take_if(|asking| again || !asking.again)).collect();
+            if group.is_empty() && asking.is_empty() {
                 continue;
             }
-            match self.carry_out(group, &mut pushed, &mut acts).await {
+            match self.carry_out(group, &mut asking, &mut acts).await {
                 Ok(()) if again => backoff = BACKOFF,
                 Ok(()) => {}
                 Err(fault) => {
@@ -159,32 +233,19 @@ impl Writer {
                     retry_at = Instant::now() + backoff.step(rand::random());
                 }
             }
-            pushes = pushes.or(pushed);
+            for asking in asking {
+                let line = &mut lines[asking.kind as usize];
+                line.asking = Some(asking);
+            }
         }
     }
 
-    fn gather(&self, waiting: &mut VecDeque<Push>, number: u64) -> Pushes {
-        let (mut members, mut bounds, mut elements) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some(push) = waiting.front()
-            && (members.is_empty() || elements.len() + push.elements.len() <= PUSHED)
-            && let Some(push) = waiting.pop_front()
-        {
-            bounds.push(push.elements.len().to_string().into_bytes());
-            // Lua's numbers are doubles: beyond this nothing is ever as deep.
-            bounds.push(push.max_depth.min(1 << 53).to_string().into_bytes());
-            members.push((push.reply, push.elements.len()));
-            elements.extend(push.elements);
-        }
-        let head = [self.client.to_vec(), number.to_string().into_bytes(), members.len().to_string().into_bytes()];
-        let args = head.into_iter().chain(bounds).chain(elements).collect();
-        Pushes { step: Step { name: "push", args }, members, again: false }
-    }
-
-    /// Sends a group, waits until it is durable, and answers. What has to be asked again goes back to `acts` and `pushes`.
+    /// Sends a group, waits until it is durable, and answers. What has to be asked again goes back to `acts` and stays in
+    /// `asking`.
     async fn carry_out(
         &self,
         mut group: Vec<Act>,
-        pushes: &mut Option<Pushes>,
+        asking: &mut Vec<Asking>,
         acts: &mut VecDeque<Act>,
     ) -> Result<(), Fault> {
         let core = &*self.core;
@@ -198,9 +259,7 @@ impl Writer {
         let floor = core.floor();
         let mut pipeline = redis::pipe();
         group.iter().for_each(|act| _ = pipeline.add_command(core.command(&live, &act.step)));
-        if let Some(pushes) = pushes {
-            pipeline.add_command(core.command(&live, &pushes.step));
-        }
+        asking.iter().for_each(|asking| _ = pipeline.add_command(core.command(&live, &asking.step)));
         let wait = self.wait();
         if let Some(wait) = &wait {
             pipeline.add_command(wait.clone());
@@ -212,20 +271,19 @@ impl Writer {
                 if wait.is_some() {
                     waited = values.pop().ok_or_else(odd).and_then(|value| self.reached(value));
                 }
-                let again = group.iter().map(|act| act.again).chain(pushes.iter().map(|pushes| pushes.again));
+                let again = group.iter().map(|act| act.again).chain(asking.iter().map(|asking| asking.again));
                 asked.extend(values.into_iter().zip(again).map(|(value, again)| core.read(value, floor, again)));
             }
             Err(fault) => waited = Err(fault),
         }
         // Short of answers only where the connection failed.
         let failed = waited.as_ref().err().cloned().unwrap_or_else(odd);
-        asked.resize_with(group.len() + usize::from(pushes.is_some()), || Asked::Failed(failed.clone()));
+        asked.resize_with(group.len() + asking.len(), || Asked::Failed(failed.clone()));
         while let (Ok(false), Some(wait)) = (&waited, &wait)
             // What was refused changed nothing.
             && asked.iter().any(|asked| matches!(asked, Asked::Answered(answer) if answer.status == b"OK"))
         {
-            let wanted = group.iter().any(|act| !act.reply.is_closed())
-                || pushes.as_ref().is_some_and(|pushes| pushes.members.iter().any(|(reply, _)| !reply.is_closed()));
+            let wanted = group.iter().any(|act| !act.reply.is_closed()) || asking.iter().any(Asking::is_wanted);
             if !wanted {
                 break;
             }
@@ -240,7 +298,7 @@ impl Writer {
             let again = self.wait().unwrap_or_else(|| wait.clone());
             waited = live.ask(&again, ANSWER + WAIT).await.and_then(|value| self.reached(value));
         }
-        let pushed = if pushes.is_some() { asked.pop() } else { None };
+        let added = asked.split_off(group.len());
         let mut fault = waited.as_ref().err().cloned();
         let mut behind = None;
         let mut judge = |asked| match (asked, &waited) {
@@ -264,14 +322,12 @@ impl Writer {
                 }
             }
         }
-        if let Some(asked) = pushed
-            && let Some(mut asking) = pushes.take()
-        {
+        for (mut one, asked) in std::mem::take(asking).into_iter().zip(added) {
             match judge(asked) {
-                Came::Done(outcome) => asking.answer(core, outcome),
+                Came::Done(outcome) => one.answer(core, outcome),
                 Came::Again => {
-                    asking.again = true;
-                    *pushes = Some(asking);
+                    one.again = true;
+                    asking.push(one);
                 }
             }
         }
@@ -321,19 +377,30 @@ fn odd() -> Fault {
     Fault::Refused("an answer has an odd form".into())
 }
 
-impl Pushes {
+impl Asking {
+    fn is_wanted(&self) -> bool {
+        self.members.iter().any(|(reply, _)| !reply.is_closed())
+    }
+
     fn answer(self, core: &Core, outcome: Outcome<Answer>) {
-        let taken = outcome.and_then(|mut answer| match &*answer.status {
-            b"RESTORED" => Err(core.restored()),
-            _ => {
-                let taken = answer.rest.bytes().map_err(|_| core.odd())?;
-                let taken = String::from_utf8_lossy(&taken).into_owned();
-                taken.split(',').map(|count| count.parse().map_err(|_| core.odd())).collect::<Result<Vec<usize>, _>>()
+        let mut parts = outcome.and_then(|mut answer| match (&*answer.status, self.kind) {
+            (b"RESTORED", _) => Err(core.restored()),
+            (_, Kind::Push) => {
+                let taken = answer.rest.bytes().map_err(|Odd| core.odd())?;
+                let each = taken.split(|byte| *byte == b',').map(|count| Value::BulkString(count.to_vec()));
+                Ok((None, each.collect::<Vec<_>>().into_iter()))
+            }
+            (_, Kind::Accept) => {
+                let mut answers = answer.rest.list().map_err(|Odd| core.odd())?;
+                Ok((Some(answers.next().ok_or_else(|| core.odd())?), answers))
             }
         });
-        for (at, (reply, _)) in self.members.into_iter().enumerate() {
-            let outcome = match &taken {
-                Ok(taken) => taken.get(at).copied().ok_or_else(|| core.odd()),
+        for (reply, count) in self.members {
+            let outcome = match &mut parts {
+                Ok((Some(head), answers)) => {
+                    Ok(std::iter::once(head.clone()).chain(answers.by_ref().take(count)).collect())
+                }
+                Ok((None, answers)) => Ok(answers.by_ref().take(1).collect()),
                 Err(error) => Err(error.clone()),
             };
             _ = reply.send(outcome);

@@ -78,7 +78,7 @@ impl InRedis {
 
 impl Backend for InRedis {
     type Store = RedisStore;
-    type Records = nearbench_store::MemoryStore;
+    type Records = RedisStore;
     const SHARED: bool = true;
     const VISIBILITY: u64 = 15;
 
@@ -86,8 +86,8 @@ impl Backend for InRedis {
         &self.clients[worker as usize]
     }
 
-    fn records(&self) -> Option<&nearbench_store::MemoryStore> {
-        None
+    fn records(&self) -> Option<&RedisStore> {
+        Some(&self.clients[1])
     }
 
     async fn kept(&self) -> Option<(Vec<ResultRow>, Vec<Transfer>)> {
