@@ -158,7 +158,9 @@ impl<S: Records> Spool<S> {
             Err(error) => {
                 // One of the file's would come again.
                 self.file.waiting()?;
-                tracing::debug!(%error, "what is spooled waits");
+                if !is_away(&error) {
+                    tracing::warn!(%error, "what is spooled is not carried over; trying again");
+                }
                 Ok(Carried::Stuck)
             }
         }
@@ -188,37 +190,48 @@ impl<S: Records> Spool<S> {
         self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the store answers in time, if it is not known to be away.
-    async fn ask<T>(&self, step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        if let Some(away) = &*self.away() {
-            return Err(away.error.clone());
-        }
-        self.knock(step).await
+    /// An error where the store is known to be away.
+    fn present(&self) -> Result<(), StoreError> {
+        self.away().as_ref().map_or(Ok(()), |away| Err(away.error.clone()))
     }
 
-    /// What the store answers in time, and whether it is away.
-    async fn knock<T>(&self, step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let answer = time::timeout(self.bounds.patience, step).await.unwrap_or_else(|_| {
-            let cause = format!("no answer in {:?}", self.bounds.patience).into();
-            Err(StoreError::Unreachable { store: "the store".into(), cause })
-        });
-        let mut away = self.away();
-        match &answer {
-            Err(error) if is_away(error) => {
-                let since = away.as_ref().map_or_else(unix_ms, |away| away.since);
-                if away.replace(Away { since, error: error.clone() }).is_none() {
-                    tracing::warn!(%error, "the store is away: transfers are spooled");
-                    self.work.notify_one();
-                }
-            }
-            _ => {
-                if away.take().is_some() {
-                    tracing::info!("the store is back: what is spooled is carried over");
-                    self.work.notify_one();
-                }
-            }
+    /// What the store answers, if it is not known to be away.
+    async fn ask<T>(&self, step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.present()?;
+        let answer = self.patiently(step).await;
+        if let Err(error) = answer.as_ref()
+            && is_away(error)
+        {
+            self.went_away(error);
         }
         answer
+    }
+
+    /// What the store answers, though it may be away; whether it is, this tells.
+    async fn knock<T>(&self, step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let answer = self.patiently(step).await;
+        match &answer {
+            Err(error) if is_away(error) => self.went_away(error),
+            _ if self.away().take().is_some() => tracing::info!("the store is back: what is spooled is carried over"),
+            _ => {}
+        }
+        answer
+    }
+
+    async fn patiently<T>(&self, step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        time::timeout(self.bounds.patience, step).await.unwrap_or_else(|_| {
+            let cause = format!("no answer in {:?}", self.bounds.patience).into();
+            Err(StoreError::Unreachable { store: "the store".into(), cause })
+        })
+    }
+
+    fn went_away(&self, error: &StoreError) {
+        let mut away = self.away();
+        let since = away.as_ref().map_or_else(unix_ms, |away| away.since);
+        if away.replace(Away { since, error: error.clone() }).is_none() {
+            tracing::warn!(%error, "the store is away: transfers are spooled");
+            self.work.notify_one();
+        }
     }
 
     /// Takes submissions into the file.
@@ -331,8 +344,7 @@ impl<S: Records> Records for Spool<S> {
     async fn cancel(&self, id: TransferId) -> Result<Changed, StoreError> {
         let spooled = self.file.among([id].into_iter())?;
         if !spooled.is_empty() {
-            // Asked first, so that a store that is known to be away is not waited for.
-            self.ask(std::future::ready(Ok(()))).await?;
+            self.present()?;
             self.carry(spooled, u64::MAX).await?;
         }
         match self.ask(self.store.cancel(id)).await? {
