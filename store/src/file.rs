@@ -21,8 +21,8 @@ mod spool;
 pub use spool::{Moved, SpoolError, SpoolFile};
 
 use crate::{
-    Accepted, Attempt, AttemptId, Budget, Census, Changed, Claim, ClaimId, Cursor, Depth, Filter, Lane, LaneKey, LeaseId, Page,
-    Recall, Record, Records, ResultRow, Store, StoreError, Submission, Windows,
+    Accepted, Attempt, AttemptId, Budget, Census, Changed, Claim, ClaimId, Cursor, Depth, Filter, Lane, LaneKey,
+    LeaseId, Page, Recall, Record, Records, ResultRow, Store, StoreError, Submission, Windows,
     book::{Clock, Entry},
     codec::{self, Malformed, Names},
     memory::LOOKS,

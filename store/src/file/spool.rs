@@ -88,8 +88,10 @@ impl SpoolFile {
     /// The folder or the file cannot be made or opened, another process has it open, or it is another run's or
     /// namespace's.
     pub async fn open(folder: &Path, run: &str, namespace: &[u8; 32]) -> Result<Self, SpoolError> {
-        make(folder)
-            .map_err(|error| SpoolError::Folder { folder: folder.to_string_lossy().into(), cause: error.to_string() })?;
+        make(folder).map_err(|error| SpoolError::Folder {
+            folder: folder.to_string_lossy().into(),
+            cause: error.to_string(),
+        })?;
         let path = folder.join(NAME);
         let store = if path.exists() { FileStore::open(&path)? } else { FileStore::create(&path)? };
         Self::of(store, run, namespace).await

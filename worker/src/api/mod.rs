@@ -46,7 +46,9 @@ use std::{
 };
 use time::Time;
 use tokio::sync::Semaphore;
-use view::{BatchView, JobsView, LatencyView, LegacyBatchView, LegacyView, ListView, ResultView, SpoolView, TransferView};
+use view::{
+    BatchView, JobsView, LatencyView, LegacyBatchView, LegacyView, ListView, ResultView, SpoolView, TransferView,
+};
 use wait::{Until, Waits};
 
 /// Transfers in a batch, at most.
@@ -657,7 +659,8 @@ async fn ready<S: Records>(State(api): State<Api<S>>) -> Response {
         waiting_for.push("the store: it does not answer".to_owned());
     }
     let ready = waiting_for.is_empty();
-    let mut response = json(if ready { 200 } else { 503 }, &view::ReadyView { ready, waiting_for, spooled: api.spooled() });
+    let mut response =
+        json(if ready { 200 } else { 503 }, &view::ReadyView { ready, waiting_for, spooled: api.spooled() });
     if !ready {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }

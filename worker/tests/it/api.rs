@@ -161,7 +161,12 @@ pub(crate) async fn sign(store: &impl Store, hash: u8) -> AttemptId {
     store.commit(&lane(), LeaseId([1; 16]), Some(claim.id), attempt).await.unwrap()
 }
 
-pub(crate) async fn settle(store: &impl Store, attempt: AttemptId, settlement: Settlement, failure: Option<FailureKind>) {
+pub(crate) async fn settle(
+    store: &impl Store,
+    attempt: AttemptId,
+    settlement: Settlement,
+    failure: Option<FailureKind>,
+) {
     let executed = Executed { receipt: Hash([1; 32]), block: Hash([2; 32]), block_unix_ns: 1, at_ns: 1 };
     let settled = Settled { settlement, proof: Proof::Executed(executed), failure, at_ns: 2 };
     store.settle(attempt, &settled).await.unwrap();
@@ -394,7 +399,12 @@ impl StorageBackend for Failing {
     }
 }
 
-pub(crate) fn token(name: &str, scopes: &[Scope], requests_per_second: Option<u32>, cap: Option<u128>) -> (String, String) {
+pub(crate) fn token(
+    name: &str,
+    scopes: &[Scope],
+    requests_per_second: Option<u32>,
+    cap: Option<u128>,
+) -> (String, String) {
     let mut random = [0; 32];
     random[..name.len()].copy_from_slice(name.as_bytes());
     let grant =

@@ -256,12 +256,23 @@ impl Worker {
 
 #[derive(Clone, Debug)]
 enum Act {
-    Submit { worker: usize, asked: Vec<(u8, u8)> },
+    /// Also while what is spooled is being carried over.
+    Submit {
+        worker: usize,
+        asked: Vec<(u8, u8)>,
+        carrying: bool,
+    },
     Way(Way),
     /// A kill; of one that carries over, after the store has confirmed it and before the spool knows.
-    Crash { worker: usize, carrying: bool },
+    Crash {
+        worker: usize,
+        carrying: bool,
+    },
     Carry(usize),
-    Cancel { worker: usize, key: u8 },
+    Cancel {
+        worker: usize,
+        key: u8,
+    },
     Pay,
 }
 
@@ -269,8 +280,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let worker = || 0..2usize;
     let way = prop_oneof![3 => Just(Way::Open), 2 => Just(Way::Cut), 2 => Just(Way::Deaf), 1 => Just(Way::Restored)];
     let act = prop_oneof![
-        6 => (worker(), prop::collection::vec((0..6u8, 1..3u8), 1..4))
-            .prop_map(|(worker, asked)| Act::Submit { worker, asked }),
+        6 => (worker(), prop::collection::vec((0..6u8, 1..3u8), 1..4), any::<bool>())
+            .prop_map(|(worker, asked, carrying)| Act::Submit { worker, asked, carrying }),
         4 => way.prop_map(Act::Way),
         2 => (worker(), any::<bool>()).prop_map(|(worker, carrying)| Act::Crash { worker, carrying }),
         3 => worker().prop_map(Act::Carry),
@@ -310,9 +321,16 @@ async fn history(acts: Vec<Act>) {
     let mut paid = Paid::default();
     for act in acts {
         match act {
-            Act::Submit { worker, asked } => {
+            Act::Submit { worker, asked, carrying } => {
                 let submissions = asked.iter().map(|(key, body)| submission(*key, *body)).collect();
-                let answers = workers[worker].spool.accept(submissions, DEPTH).await.unwrap();
+                let spool = &workers[worker].spool;
+                let carry = async {
+                    if carrying {
+                        spool.carry_over(DEPTH).await.unwrap();
+                    }
+                };
+                let (answers, ()) = tokio::join!(spool.accept(submissions, DEPTH), carry);
+                let answers = answers.unwrap();
                 assert_eq!(answers.len(), asked.len());
                 for ((key, body), answer) in asked.into_iter().zip(answers) {
                     match answer {
@@ -395,7 +413,7 @@ async fn history(acts: Vec<Act>) {
 #[test]
 fn whatever_fails_when_a_key_that_was_acknowledged_pays_once() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let cases = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
+    let cases = ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() };
     TestRunner::new(cases)
         .run(&acts(), |acts| {
             runtime.block_on(history(acts));
