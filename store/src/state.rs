@@ -668,23 +668,23 @@ impl<J: Journal> State<J> {
         Some(transfer)
     }
 
-    /// Ends what is queued under `id` with this digest: another store took it over and answers for it from now on, or
-    /// refused it because of `error`. Whether there was such a one.
+    /// Ends what is queued under `id` with this digest: another store took it over and answers for it from now on, or it
+    /// comes into the state of `end`, with its error. Whether there was such a one.
     pub(crate) fn hand_over(
         &mut self,
         id: TransferId,
         digest: Digest,
-        error: Option<&'static str>,
+        end: Option<(TransferState, &'static str)>,
         now: Moment,
     ) -> bool {
         if self.book.entries.get(&id).is_none_or(|entry| entry.digest != digest) || self.take_queued(id).is_none() {
             return false;
         }
-        match error {
+        match end {
             None => self.book.forget(id),
-            Some(_) => drop(self.book.change(id, now.unix_ms, |entry| {
-                entry.error = error;
-                entry.move_to(TransferState::Failed, None, now.unix_ms)
+            Some((state, error)) => drop(self.book.change(id, now.unix_ms, |entry| {
+                entry.error = Some(error);
+                entry.move_to(state, None, now.unix_ms)
             })),
         }
         self.journal.record_changed(id);

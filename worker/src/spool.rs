@@ -36,14 +36,18 @@ pub struct SpoolBounds {
     pub entries: u64,
     /// How long a step of the store may take before the store counts as away.
     pub patience: Duration,
+    /// What waits for longer ends as `needs_review`, since the store may have taken it before and forgotten: with a spool,
+    /// a key is safe for as long as the store keeps it, less this.
+    pub max_age: Duration,
     /// Between two looks whether it is back, or has room.
     pub pause: Duration,
 }
 
 impl Default for SpoolBounds {
-    /// 100,000 submissions; a second; a quarter of a second.
+    /// 100,000 submissions; a second; 3 days; a quarter of a second.
     fn default() -> Self {
-        Self { entries: 100_000, patience: Duration::from_secs(1), pause: Duration::from_millis(250) }
+        let max_age = Duration::from_secs(3 * 86_400);
+        Self { entries: 100_000, patience: Duration::from_secs(1), max_age, pause: Duration::from_millis(250) }
     }
 }
 
@@ -110,7 +114,7 @@ impl<S: Records> Spool<S> {
         namespace: &[u8; 32],
         bounds: SpoolBounds,
     ) -> Result<Self, SpoolError> {
-        let file = SpoolFile::open(folder, run, namespace).await?;
+        let file = SpoolFile::open(folder, run, namespace, bounds.max_age).await?;
         Ok(Self { store, file, bounds, away: Mutex::default(), work: Notify::new() })
     }
 
@@ -143,6 +147,10 @@ impl<S: Records> Spool<S> {
     /// # Errors
     /// The file cannot be written.
     pub async fn carry_over(&self, max_depth: u64) -> Result<Carried, StoreError> {
+        let old = self.file.give_up().await?;
+        if old > 0 {
+            tracing::error!(old, "transfers were spooled for too long to be carried over safely: they need a review");
+        }
         let oldest = self.file.oldest(MOST)?;
         let carried = if !oldest.is_empty() {
             self.carry(oldest, max_depth).await

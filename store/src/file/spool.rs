@@ -3,19 +3,20 @@
 //! What the store they go to took over is removed here; what it refused ends here as failed, so that whoever asks learns
 //! of it. Nothing here knows that store: who asks it says what became of each.
 
-use super::{FileStore, Inner, OpenError, Pace};
+use super::{FileStore, Inner, OpenError, Pace, Shared};
 use crate::{
-    Accepted, Budget, Census, Digest, Filter, Page, Record, Records, StoreError, Submission,
+    Accepted, Census, Digest, Filter, Page, Record, Records, StoreError, Submission, Windows,
     records::Cursor,
-    state::{CAP_EXCEEDED, CONFLICT},
+    state::{CAP_EXCEEDED, CONFLICT, NO_PROOF},
 };
-use nearbench_core::{TransferId, TransferState};
+use nearbench_core::{Transfer, TransferId, TransferState};
 use std::{
     fs::{self, DirBuilder, File},
     io,
     os::unix::fs::DirBuilderExt,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 /// The file's name in its folder.
@@ -67,39 +68,48 @@ pub enum Moved {
     OverCap,
 }
 
+/// The state that something ends in here, and why; `None` where it is gone.
+type End = Option<(TransferState, &'static str)>;
+
+/// It waited so long that the store may have forgotten that it took it before.
+const TOO_OLD: End = Some((TransferState::NeedsReview, NO_PROOF));
+
 impl Moved {
-    fn error(self) -> Option<&'static str> {
+    fn end(self) -> End {
         match self {
             Self::Over => None,
-            Self::Conflict => Some(CONFLICT),
-            Self::OverCap => Some(CAP_EXCEEDED),
+            Self::Conflict => Some((TransferState::Failed, CONFLICT)),
+            Self::OverCap => Some((TransferState::Failed, CAP_EXCEEDED)),
         }
     }
 }
 
 /// A file of submissions.
-pub struct SpoolFile(FileStore);
+pub struct SpoolFile {
+    store: FileStore,
+    max_age: Duration,
+}
 
 impl SpoolFile {
     /// Opens the spool of `run` in `folder`; makes both where they are not there (modes 0700 and 0600). `namespace` is what
-    /// the transfers' ids are made in.
+    /// the transfers' ids are made in. What waits for longer than `max_age` is not carried over any more.
     ///
     /// # Errors
     /// The folder or the file cannot be made or opened, another process has it open, or it is another run's or
     /// namespace's.
-    pub async fn open(folder: &Path, run: &str, namespace: &[u8; 32]) -> Result<Self, SpoolError> {
+    pub async fn open(folder: &Path, run: &str, namespace: &[u8; 32], max_age: Duration) -> Result<Self, SpoolError> {
         make(folder).map_err(|error| SpoolError::Folder {
             folder: folder.to_string_lossy().into(),
             cause: error.to_string(),
         })?;
         let path = folder.join(NAME);
         let store = if path.exists() { FileStore::open(&path)? } else { FileStore::create(&path)? };
-        Self::of(store, run, namespace).await
+        Self::of(store, run, namespace, max_age).await
     }
 
     /// The spool of `run` in a store.
     #[doc(hidden)]
-    pub async fn of(store: FileStore, run: &str, namespace: &[u8; 32]) -> Result<Self, SpoolError> {
+    pub async fn of(store: FileStore, run: &str, namespace: &[u8; 32], max_age: Duration) -> Result<Self, SpoolError> {
         // What ids are made with is a secret.
         let mark = TransferId::derive(namespace, NAMESPACE.as_bytes());
         match (store.meta(RUN), store.meta(NAMESPACE)) {
@@ -111,7 +121,7 @@ impl SpoolFile {
                 return Err(SpoolError::Foreign { file, found: String::from_utf8_lossy(&name).into(), run });
             }
         }
-        Ok(Self(store))
+        Ok(Self { store, max_age })
     }
 
     /// Takes those that are new, as [`Records::accept`] does, as long as no more than `entries` wait.
@@ -119,7 +129,7 @@ impl SpoolFile {
     /// # Errors
     /// The file cannot be written.
     pub async fn accept(&self, submissions: Vec<Submission>, entries: u64) -> Result<Vec<Accepted>, StoreError> {
-        let shared = &self.0.shared;
+        let shared = self.shared();
         let accept = |inner: &mut Inner| {
             let asked: Vec<_> = submissions.iter().map(|asked| (asked.transfer.id, asked.budget.clone())).collect();
             let (now, ids) = (shared.clock.now(), asked.iter().map(|(id, _)| *id));
@@ -140,35 +150,35 @@ impl SpoolFile {
     /// # Errors
     /// The file could not be written before.
     pub fn waiting(&self) -> Result<u64, StoreError> {
-        self.0.shared.step(|inner| Ok(inner.state.depth().queued))
+        self.shared().step(|inner| Ok(inner.state.depth().queued))
     }
 
-    /// Whether no submission waits here or failed.
+    /// Whether no submission waits here or had its end here.
     ///
     /// # Errors
     /// The file could not be written before.
     pub fn is_empty(&self) -> Result<bool, StoreError> {
-        let counts = self.0.shared.step(|inner| Ok(inner.state.book.counts))?;
-        Ok(counts.of(TransferState::Queued) == 0 && counts.of(TransferState::Failed) == 0)
+        let counts = self.shared().step(|inner| Ok(inner.state.book.counts))?;
+        Ok(counts.iter().all(|(_, count)| count == 0))
     }
 
-    /// Those that wait longest, `most` of them, oldest first.
+    /// Those that wait longest, `most` of them, oldest first; none that is too old.
     ///
     /// # Errors
     /// The file could not be written before.
     pub fn oldest(&self, most: usize) -> Result<Vec<Submission>, StoreError> {
-        self.0.shared.step(|inner| {
-            let oldest = inner.state.unsettled().take(most);
-            Ok(oldest.filter_map(|transfer| submitted(inner, transfer)).collect())
+        self.shared().step(|inner| {
+            let oldest = inner.state.unsettled().filter_map(|transfer| self.submitted(inner, transfer));
+            Ok(oldest.take(most).collect())
         })
     }
 
-    /// Those of `ids` that wait, each once.
+    /// Those of `ids` that wait, each once; none that is too old.
     ///
     /// # Errors
     /// The file could not be written before.
     pub fn among(&self, ids: impl Iterator<Item = TransferId>) -> Result<Vec<Submission>, StoreError> {
-        self.0.shared.step(|inner| {
+        self.shared().step(|inner| {
             if !inner.state.has_work() {
                 return Ok(Vec::new());
             }
@@ -176,7 +186,7 @@ impl SpoolFile {
             ids.sort_unstable();
             ids.dedup();
             let waiting = ids.iter().filter_map(|id| inner.state.queued(*id));
-            Ok(waiting.filter_map(|transfer| submitted(inner, transfer)).collect())
+            Ok(waiting.filter_map(|transfer| self.submitted(inner, transfer)).collect())
         })
     }
 
@@ -185,12 +195,16 @@ impl SpoolFile {
     /// # Errors
     /// The file cannot be written.
     pub async fn end(&self, ends: &[(TransferId, Digest, Moved)]) -> Result<(), StoreError> {
-        let shared = &self.0.shared;
+        self.end_all(ends.iter().map(|(id, digest, moved)| (*id, *digest, moved.end()))).await
+    }
+
+    async fn end_all(&self, ends: impl Iterator<Item = (TransferId, Digest, End)>) -> Result<(), StoreError> {
+        let shared = self.shared();
         let now = shared.clock.now();
         let end = |inner: &mut Inner| {
-            for (id, digest, moved) in ends {
-                if inner.state.hand_over(*id, *digest, moved.error(), now) && inner.budgets.remove(id).is_some() {
-                    inner.state.journal.budgets.insert(*id);
+            for (id, digest, end) in ends {
+                if inner.state.hand_over(id, digest, end, now) && inner.budgets.remove(&id).is_some() {
+                    inner.state.journal.budgets.insert(id);
                 }
             }
             Ok(())
@@ -198,12 +212,46 @@ impl SpoolFile {
         shared.durable(Pace::AtOnce, end).await
     }
 
+    /// Ends those that are too old; how many.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn give_up(&self) -> Result<usize, StoreError> {
+        let old = self.shared().step(|inner| {
+            let digest = |id| inner.state.book.entries.get(&id).map(|entry| entry.digest);
+            let waiting = inner.state.unsettled().take_while(|transfer| self.is_too_old(inner, transfer.id));
+            Ok(waiting.filter_map(|transfer| Some((transfer.id, digest(transfer.id)?, TOO_OLD))).collect::<Vec<_>>())
+        })?;
+        let count = old.len();
+        if count > 0 {
+            self.end_all(old.into_iter()).await?;
+        }
+        Ok(count)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.store.shared
+    }
+
+    fn is_too_old(&self, inner: &Inner, id: TransferId) -> bool {
+        let now = self.shared().clock.now().unix_ms;
+        inner.state.book.entries.get(&id).is_some_and(|entry| Windows::is_over(self.max_age, entry.created, now))
+    }
+
+    /// A transfer that waits, as it was submitted.
+    fn submitted(&self, inner: &Inner, transfer: &Transfer) -> Option<Submission> {
+        let digest = inner.state.book.entries.get(&transfer.id)?.digest;
+        let budget = inner.budgets.get(&transfer.id).cloned();
+        let submission = || Submission { transfer: transfer.clone(), digest, budget };
+        (!self.is_too_old(inner, transfer.id)).then(submission)
+    }
+
     /// As [`Records::find`].
     ///
     /// # Errors
     /// The file cannot be read.
     pub async fn find(&self, ids: &[TransferId]) -> Result<Vec<Option<Record>>, StoreError> {
-        self.0.find(ids).await
+        self.store.find(ids).await
     }
 
     /// As [`Records::list`].
@@ -211,7 +259,7 @@ impl SpoolFile {
     /// # Errors
     /// The file cannot be read.
     pub async fn list(&self, filter: &Filter, before: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
-        self.0.list(filter, before, limit).await
+        self.store.list(filter, before, limit).await
     }
 
     /// As [`Records::census`].
@@ -219,15 +267,8 @@ impl SpoolFile {
     /// # Errors
     /// The file could not be written before.
     pub async fn census(&self) -> Result<Census, StoreError> {
-        self.0.census().await
+        self.store.census().await
     }
-}
-
-/// A transfer that waits, as it was submitted.
-fn submitted(inner: &Inner, transfer: &nearbench_core::Transfer) -> Option<Submission> {
-    let digest = inner.state.book.entries.get(&transfer.id)?.digest;
-    let budget: Option<Budget> = inner.budgets.get(&transfer.id).cloned();
-    Some(Submission { transfer: transfer.clone(), digest, budget })
 }
 
 /// Makes a folder that only its owner may enter, if it is not there.

@@ -9,8 +9,10 @@ use nearbench_store::{Accepted, Budget, Digest, FileStore, Moved, SpoolFile, Sub
 use proptest::{prelude::*, test_runner::TestRunner};
 use std::{collections::BTreeMap, time::Duration};
 
+const AGE: Duration = Duration::from_secs(24 * 3600);
+
 async fn on(store: FileStore) -> SpoolFile {
-    SpoolFile::of(store, "run", &[7; 32]).await.unwrap()
+    SpoolFile::of(store, "run", &[7; 32], AGE).await.unwrap()
 }
 
 fn submission(n: u64, body: u8) -> Submission {
@@ -89,6 +91,9 @@ async fn history(acts: Vec<Act>) {
         assert_eq!(spool.oldest(1000).unwrap(), there);
         assert_eq!(spool.oldest(7).unwrap(), there[..there.len().min(7)]);
         assert_eq!(spool.waiting().unwrap(), there.len() as u64);
+        let counts = spool.census().await.unwrap().counts;
+        let counts = [TransferState::Queued, TransferState::Failed].map(|state| counts.of(state));
+        assert_eq!(counts, [there.len() as u64, failed.len() as u64]);
         assert_eq!(spool.is_empty().unwrap(), there.is_empty() && failed.is_empty());
         let ids: Vec<TransferId> = (0..200).map(|n| transfer(n).id).collect();
         assert_eq!(spool.among(ids.iter().chain(&ids).copied()).unwrap().len(), there.len());
@@ -127,6 +132,25 @@ async fn another_body_under_the_same_id_is_not_ended() {
     spool.accept(vec![submission(1, 2)], 10).await.unwrap();
     spool.end(&[(transfer(1).id, Digest([1; 16]), Moved::Conflict)]).await.unwrap();
     assert_eq!(spool.oldest(10).unwrap(), [submission(1, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_is_given_up() {
+    let disk = Disk::default();
+    let spool = on(FileStore::create_on(disk.clone(), "spool.store").unwrap()).await;
+    spool.accept(vec![submission(1, 1), submission(2, 1)], 10).await.unwrap();
+    tokio::time::advance(AGE / 2).await;
+    spool.accept(vec![submission(3, 1)], 10).await.unwrap();
+    assert_eq!((spool.give_up().await.unwrap(), spool.oldest(10).unwrap().len()), (0, 3));
+    tokio::time::advance(AGE / 2).await;
+    let ids = [1, 2, 3].map(|n| transfer(n).id);
+    assert_eq!(spool.oldest(10).unwrap(), [submission(3, 1)], "also before it is given up");
+    assert_eq!(spool.among(ids.into_iter()).unwrap(), [submission(3, 1)]);
+    assert_eq!((spool.give_up().await.unwrap(), spool.waiting().unwrap()), (2, 1));
+    let spool = on(FileStore::open_on(disk.after_crash(Keep::Nothing), "spool.store").unwrap()).await;
+    let states = spool.find(&ids).await.unwrap().into_iter().map(|record| record.map(|record| record.state));
+    let (review, queued) = (Some(TransferState::NeedsReview), Some(TransferState::Queued));
+    assert_eq!(states.collect::<Vec<_>>(), [review, review, queued]);
 }
 
 /// A failure is told for its own windows, though the id was here before.

@@ -175,8 +175,12 @@ impl Store for Remote {
     }
 }
 
-const BOUNDS: SpoolBounds =
-    SpoolBounds { entries: 100, patience: Duration::from_millis(500), pause: Duration::from_millis(5) };
+const BOUNDS: SpoolBounds = SpoolBounds {
+    entries: 100,
+    patience: Duration::from_millis(500),
+    max_age: Duration::from_secs(3600),
+    pause: Duration::from_millis(5),
+};
 /// Transfers that the store's queue takes.
 const DEPTH: u64 = 1000;
 
@@ -413,7 +417,7 @@ async fn history(acts: Vec<Act>) {
 #[test]
 fn whatever_fails_when_a_key_that_was_acknowledged_pays_once() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let cases = ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() };
+    let cases = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
     TestRunner::new(cases)
         .run(&acts(), |acts| {
             runtime.block_on(history(acts));
@@ -554,6 +558,23 @@ async fn budgets_come_along_through_a_crash() {
 }
 
 #[tokio::test]
+async fn what_waited_for_too_long_is_not_paid_on_a_guess() {
+    let remote = Remote::new();
+    let folder = tempfile::tempdir().unwrap();
+    let bounds = SpoolBounds { max_age: Duration::ZERO, ..BOUNDS };
+    let spool = Spool::open(remote.clone(), folder.path(), "run", &[7; 32], bounds).await.unwrap();
+    remote.is(Way::Cut);
+    one(&spool, 1, 1).await;
+    assert_eq!(spool.carry_over(DEPTH).await.unwrap(), Carried::Stuck, "the store is away");
+    let record = found(&spool, 1).await.unwrap();
+    assert_eq!((record.state, record.error), (TransferState::NeedsReview, Some("no_proof")));
+    remote.is(Way::Open);
+    carry(&spool).await;
+    assert_eq!((found(&spool, 1).await, remote.store.depth().await.unwrap().queued), (Some(record), 0));
+    assert!(is_new(&one(&spool, 1, 2).await), "whoever has looked may ask again");
+}
+
+#[tokio::test]
 async fn a_spool_is_one_runs_and_one_process_at_a_time() {
     let remote = Remote::new();
     let above = tempfile::tempdir().unwrap();
@@ -615,6 +636,11 @@ async fn lists_and_counts_hold_both_once() {
     let census = spool.census().await.unwrap();
     assert_eq!((census.counts.of(TransferState::Queued), census.depth.queued), (10, 10));
     assert_eq!(spool.note().waiting, 4);
+    // Another worker brings one of them.
+    one(&remote.store, 6, 1).await;
+    let page = spool.list(&Filter::default(), None, 20).await.unwrap();
+    let listed: Vec<_> = page.records.iter().map(|record| record.id.0[0]).collect();
+    assert_eq!((listed, page.next), (vec![8, 7, 5, 6, 9, 4, 3, 2, 1, 0], None));
 
     // Withdrawn is what the store has, so that no other worker brings it there.
     let Changed::Done(record) = spool.cancel(id(7)).await.unwrap() else { panic!("it was spooled") };
