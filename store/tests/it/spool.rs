@@ -16,7 +16,8 @@ async fn on(store: FileStore) -> SpoolFile {
 }
 
 fn submission(n: u64, body: u8) -> Submission {
-    let budget = (n % 2 == 0).then(|| Budget { client: format!("shop{}", n % 3).into(), daily_cap: Amount(n.into()) });
+    let budget =
+        n.is_multiple_of(2).then(|| Budget { client: format!("shop{}", n % 3).into(), daily_cap: Amount(n.into()) });
     let mut transfer = transfer(n);
     transfer.amount = Amount(0);
     Submission { transfer, digest: Digest([body; 16]), budget }
