@@ -163,6 +163,13 @@ impl Book {
         after.is_some()
     }
 
+    /// Removes a record, and what counts it.
+    pub(crate) fn forget(&mut self, id: TransferId) {
+        if let Some(entry) = self.entries.remove(&id) {
+            self.counts.0[entry.state as usize] -= 1;
+        }
+    }
+
     /// Takes a record from one state to the next by `step`, which returns the state before; whether there is one.
     pub(crate) fn change(&mut self, id: TransferId, now: u64, step: impl FnOnce(&mut Entry) -> TransferState) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };

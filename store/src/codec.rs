@@ -5,7 +5,7 @@ use crate::{
     Attempt, AttemptId, Details, Digest, Event, LaneKey, Record,
     book::Entry,
     records::{MAX_EVENTS, STATES, is_final},
-    state::{FAILED, NO_PROOF, Open},
+    state::{CAP_EXCEEDED, CONFLICT, FAILED, NO_PROOF, Open},
 };
 use bytes::Bytes;
 use nearbench_core::{
@@ -297,7 +297,7 @@ pub(crate) fn cancelled(transfers: &[Transfer]) -> Vec<u8> {
 }
 
 /// What a record may have failed of; a number's meaning never changes.
-const ERRORS: [&str; 12] = [
+const ERRORS: [&str; 14] = [
     FAILED,
     NO_PROOF,
     "unregistered",
@@ -310,6 +310,8 @@ const ERRORS: [&str; 12] = [
     "panic",
     "action",
     "key_gone",
+    CONFLICT,
+    CAP_EXCEEDED,
 ];
 
 /// The number of what a record failed of; 0 is nothing.
@@ -615,9 +617,11 @@ pub(crate) fn read_result(row: &[u8]) -> Result<ResultRow, Malformed> {
     input.end(result)
 }
 
-/// Whether the record in this row is in a final state.
-pub(crate) fn is_final_row(row: &[u8]) -> bool {
-    row.first().and_then(|state| STATES.get(usize::from(*state))).is_some_and(|state| is_final(*state))
+/// Whether the record in this row is in a final state, and has this number.
+pub(crate) fn is_final_row(row: &[u8], birth: u64) -> bool {
+    let state = row.first().and_then(|state| STATES.get(usize::from(*state)));
+    state.is_some_and(|state| is_final(*state))
+        && read_record(row, None, &mut Names::default()).is_ok_and(|entry| entry.birth == birth)
 }
 
 /// What [`record`] and [`details`] wrote.
@@ -863,7 +867,8 @@ mod tests {
                 let rest = entry.details.as_deref().map(super::details);
                 let names = &mut Names::default();
                 prop_assert_eq!(read_record(&row, rest.as_deref(), names).expect("read"), entry.clone());
-                prop_assert_eq!(is_final_row(&row), is_final(entry.state));
+                prop_assert_eq!(is_final_row(&row, times[2]), is_final(entry.state));
+                prop_assert!(!is_final_row(&row, times[2] ^ 1), "it is another's");
                 prop_assert_eq!(read_record(&row, None, names).expect("read"), Entry { details: None, ..entry });
             }
         }

@@ -16,9 +16,13 @@
 //! When writing fails, the step and all later ones fail. What was not confirmed may be on disk or not; whoever opens
 //! the file again finds which.
 
+mod spool;
+
+pub use spool::{Moved, SpoolError, SpoolFile};
+
 use crate::{
-    Accepted, Attempt, AttemptId, Census, Changed, Claim, ClaimId, Cursor, Depth, Filter, Lane, LaneKey, LeaseId, Page,
-    Recall, Record, Records, ResultRow, Store, StoreError, Submission, Windows,
+    Accepted, Attempt, AttemptId, Budget, Census, Changed, Claim, ClaimId, Cursor, Depth, Filter, Lane, LaneKey,
+    LeaseId, Page, Recall, Record, Records, ResultRow, Store, StoreError, Submission, Windows,
     book::{Clock, Entry},
     codec::{self, Malformed, Names},
     memory::LOOKS,
@@ -33,7 +37,7 @@ use redb::{
     TableDefinition, TableError, WriteTransaction, backends::FileBackend,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -68,6 +72,8 @@ const BORN: TableDefinition<u64, &[u8]> = TableDefinition::new("born");
 const TRANSACTIONS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("transactions");
 /// What clients spent: the day, and how much on it.
 const SPENT: TableDefinition<&str, (u32, u128)> = TableDefinition::new("spent");
+/// The budgets that submissions count against which are carried over; in a spool only.
+const BUDGETS: TableDefinition<&[u8; 16], (&str, u128)> = TableDefinition::new("budgets");
 
 /// The row of [`ABOUT`] that says from where on details are kept.
 const DETAILS_FROM: &str = "details_from";
@@ -173,6 +179,8 @@ type Outcome = Option<Result<(), StoreError>>;
 struct Inner {
     state: State<Changes>,
     meta: BTreeMap<Box<str>, Bytes>,
+    /// Of queued submissions, in a spool.
+    budgets: HashMap<TransferId, Budget>,
     /// The group that collects, and the one that is being written.
     next: watch::Sender<Outcome>,
     under_way: watch::Receiver<Outcome>,
@@ -198,6 +206,7 @@ struct Changes {
     births: Vec<(TransferId, u64)>,
     transactions: Vec<(Hash, Vec<TransferId>)>,
     spent: BTreeSet<Arc<str>>,
+    budgets: BTreeSet<TransferId>,
 }
 
 /// A result that is not encoded yet.
@@ -295,6 +304,7 @@ struct RecordGroup {
     births: Vec<(TransferId, u64)>,
     transactions: Vec<(Hash, Vec<TransferId>)>,
     spent: Vec<(Arc<str>, Spent)>,
+    budgets: Vec<(TransferId, Option<Budget>)>,
     counts: [u64; STATES.len()],
     windows: Windows,
     unix_ms: u64,
@@ -308,7 +318,7 @@ impl Inner {
             return None;
         }
         self.hurried = false;
-        let Changes { rows, lanes, attempts, results, meta, records, births, transactions, spent } =
+        let Changes { rows, lanes, attempts, results, meta, records, births, transactions, spent, budgets } =
             std::mem::take(&mut self.state.journal);
         let book = &self.state.book;
         let record_rows = records.iter().map(|id| {
@@ -324,6 +334,7 @@ impl Inner {
                 .into_iter()
                 .filter_map(|name| book.spent.get(&name).map(|spent| (name.clone(), *spent)))
                 .collect(),
+            budgets: budgets.into_iter().map(|id| (id, self.budgets.get(&id).cloned())).collect(),
             counts: book.counts.0,
             windows: book.windows,
             unix_ms,
@@ -408,6 +419,15 @@ impl RecordGroup {
         for (client, Spent { day, amount }) in &self.spent {
             spent.insert(&**client, (*day, amount.0))?;
         }
+        if !self.budgets.is_empty() {
+            let mut budgets = transaction.open_table(BUDGETS)?;
+            for (id, budget) in &self.budgets {
+                match budget {
+                    Some(Budget { client, daily_cap }) => drop(budgets.insert(&id.0, (&**client, daily_cap.0))?),
+                    None => drop(budgets.remove(&id.0)?),
+                }
+            }
+        }
         let mut about = transaction.open_table(ABOUT)?;
         for (state, count) in STATES.into_iter().zip(self.counts).filter(|(state, _)| is_final(*state)) {
             about.insert(count_name(state as usize).as_str(), count)?;
@@ -424,10 +444,10 @@ impl RecordGroup {
             let (number, row) = row?;
             let Some(ids) = over(row.value(), self.windows.details) else { break };
             from = number.value() + ids.len() as u64;
-            ended.extend(ids);
+            ended.extend((number.value()..).zip(ids));
         }
-        for id in &ended {
-            if !records.get(&id.0)?.is_some_and(|row| codec::is_final_row(row.value())) {
+        for (birth, id) in &ended {
+            if !records.get(&id.0)?.is_some_and(|row| codec::is_final_row(row.value(), *birth)) {
                 continue;
             }
             let Some(row) = details.remove(&id.0)? else { continue };
@@ -451,8 +471,8 @@ impl RecordGroup {
                 break;
             }
             born.remove(number)?;
-            for id in ids {
-                if records.get(&id.0)?.is_some_and(|row| codec::is_final_row(row.value())) {
+            for (birth, id) in (number..).zip(ids) {
+                if records.get(&id.0)?.is_some_and(|row| codec::is_final_row(row.value(), birth)) {
                     records.remove(&id.0)?;
                 }
             }
@@ -741,6 +761,7 @@ impl Shared {
 struct Contents {
     state: State<Changes>,
     meta: BTreeMap<Box<str>, Bytes>,
+    budgets: HashMap<TransferId, Budget>,
     life: u64,
     next_result: u64,
 }
@@ -826,7 +847,19 @@ impl Contents {
             let (day, amount) = spent.value();
             state.book.spent.insert(client.value().into(), Spent { day, amount: Amount(amount) });
         }
-        Ok(Self { state, meta, life, next_result })
+        let budgets = match transaction.open_table(BUDGETS) {
+            Ok(table) => table
+                .iter()?
+                .map(|row| {
+                    let (id, budget) = row?;
+                    let (client, daily_cap) = budget.value();
+                    Ok((TransferId(*id.value()), Budget { client: client.into(), daily_cap: Amount(daily_cap) }))
+                })
+                .collect::<Result<_, Unreadable>>()?,
+            Err(TableError::TableDoesNotExist(_)) => HashMap::new(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { state, meta, budgets, life, next_result })
     }
 }
 
@@ -916,7 +949,13 @@ impl FileStore {
             Ok(transaction.commit()?)
         };
         tables().map_err(|error| OpenError::Io { file: file.clone(), cause: error.to_string() })?;
-        let contents = Contents { state: State::new(IDS_A_LIFE), meta: BTreeMap::new(), life: 1, next_result: 0 };
+        let contents = Contents {
+            state: State::new(IDS_A_LIFE),
+            meta: BTreeMap::new(),
+            budgets: HashMap::new(),
+            life: 1,
+            next_result: 0,
+        };
         Ok(Self::new(file, database, contents, linger))
     }
 
@@ -950,10 +989,11 @@ impl FileStore {
     }
 
     fn new(file: Arc<str>, database: Database, contents: Contents, linger: Duration) -> Self {
-        let Contents { state, meta, next_result, .. } = contents;
+        let Contents { state, meta, budgets, next_result, .. } = contents;
         let inner = Inner {
             state,
             meta,
+            budgets,
             next: watch::Sender::new(None),
             under_way: watch::Sender::new(Some(Ok(()))).subscribe(),
             writing: false,

@@ -15,7 +15,7 @@ mod staged;
 mod state;
 
 pub use codec::{ResultRow, TransferRecord};
-pub use file::{FileStore, OpenError};
+pub use file::{FileStore, Moved, OpenError, SpoolError, SpoolFile};
 pub use memory::MemoryStore;
 pub use recent::Recent;
 pub use records::{

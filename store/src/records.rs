@@ -5,7 +5,7 @@
 //! from its acceptance: what makes a replay safe (identity, digest, state, times, last transaction; at most 100 bytes),
 //! and the details (receiver, amount, memo, events). What is not in a final state is kept whatever its age.
 
-use crate::{Depth, Store, StoreError};
+use crate::{Depth, Store, StoreError, state::CONFLICT};
 use nearbench_core::{Account, Amount, Hash, Memo, Transfer, TransferId, TransferState};
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -62,7 +62,8 @@ pub struct Record {
     pub tx_hash: Option<Hash>,
     /// How many were signed with it.
     pub attempts: u32,
-    /// What it failed of: a label of [`nearbench_core::outcome::FailureKind`], or `no_proof`.
+    /// What it failed of: a label of [`nearbench_core::outcome::FailureKind`], or `no_proof`; in a spool `conflict` (another
+    /// body was accepted under its key) or `cap_exceeded`.
     pub error: Option<&'static str>,
     /// When it was accepted.
     pub created: u64,
@@ -72,6 +73,13 @@ pub struct Record {
     pub finalized: Option<u64>,
     /// `None` once their window is over.
     pub details: Option<Box<Details>>,
+}
+
+impl Record {
+    /// Whether it failed because another body was accepted under its key.
+    pub fn is_conflict(&self) -> bool {
+        self.error == Some(CONFLICT)
+    }
 }
 
 /// What a client wrote, and what happened to it.
@@ -219,6 +227,18 @@ pub struct Census {
     pub now: u64,
     /// The last minute's.
     pub recent: crate::Recent,
+}
+
+impl Census {
+    /// The same with those that wait in a spool, and are to come into the queue.
+    #[must_use]
+    pub fn with_spooled(mut self, spool: &Census) -> Self {
+        let waiting = spool.depth.queued;
+        self.counts.0[TransferState::Queued as usize] += waiting;
+        self.depth.queued += waiting;
+        self.oldest_queued = self.oldest_queued.into_iter().chain(spool.oldest_queued).min();
+        self
+    }
 }
 
 /// A store that keeps records. Every method is one atomic step.

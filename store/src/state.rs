@@ -7,8 +7,8 @@
 //! the queue says where a claim's transfers belong when the claim is lost with its holder.
 
 use crate::{
-    Accepted, Attempt, AttemptId, Census, Changed, Claim, ClaimId, Depth, Lane, LaneKey, LeaseId, Record, StoreError,
-    Submission,
+    Accepted, Attempt, AttemptId, Census, Changed, Claim, ClaimId, Depth, Digest, Lane, LaneKey, LeaseId, Record,
+    StoreError, Submission,
     book::{Book, Entry, Moment},
 };
 use nearbench_core::{
@@ -30,6 +30,8 @@ pub(crate) const ROW: usize = 128;
 /// Labels beside those of failures.
 pub(crate) const FAILED: &str = "failed";
 pub(crate) const NO_PROOF: &str = "no_proof";
+pub(crate) const CONFLICT: &str = "conflict";
+pub(crate) const CAP_EXCEEDED: &str = "cap_exceeded";
 
 /// Hears which rows a step changed. What [`State`] holds of a row after the step is the row's new value; a row that it
 /// no longer holds is gone. `stored`: whether the backend had written the row.
@@ -631,17 +633,30 @@ impl<J: Journal> State<J> {
     }
 
     pub(crate) fn cancel(&mut self, id: TransferId, now: Moment) -> Changed {
-        let Some(entry) = self.book.entries.get(&id) else { return Changed::Unknown };
+        let Some(before) = self.book.record(id) else { return Changed::Unknown };
+        let Some(transfer) = self.take_queued(id) else { return Changed::Refused(Box::new(before)) };
+        let transfers = [transfer];
+        self.cancel_records(&transfers, now);
+        self.journal.cancelled(&transfers);
+        // One whose windows are over is gone with its end.
+        let gone = Record { state: TransferState::Cancelled, ..before };
+        Changed::Done(Box::new(self.book.record(id).unwrap_or(gone)))
+    }
+
+    /// A transfer with a record, if it is in the queue.
+    pub(crate) fn queued(&self, id: TransferId) -> Option<&Transfer> {
+        let entry = self.book.entries.get(&id).filter(|entry| entry.state == TransferState::Queued)?;
+        let row = self.rows.get(&entry.row)?;
+        row.transfers[row.queued_from..].iter().find(|transfer| transfer.id == id)
+    }
+
+    /// Takes a transfer with a record out of the queue, if it is in it.
+    fn take_queued(&mut self, id: TransferId) -> Option<Transfer> {
+        let entry = self.book.entries.get(&id).filter(|entry| entry.state == TransferState::Queued)?;
         let key = entry.row;
-        let refused = Changed::Refused(Box::new(entry.record(id)));
-        if entry.state != TransferState::Queued {
-            return refused;
-        }
         // What is claimed is not queued, though its record says nothing of it.
-        let Some(row) = self.rows.get_mut(&key) else { return refused };
-        let Some(at) = row.transfers[row.queued_from..].iter().position(|transfer| transfer.id == id) else {
-            return refused;
-        };
+        let row = self.rows.get_mut(&key)?;
+        let at = row.transfers[row.queued_from..].iter().position(|transfer| transfer.id == id)?;
         let transfer = row.transfers.remove(row.queued_from + at);
         if row.queued_from == row.transfers.len()
             && let Ok(at) = self.ready.binary_search(&key)
@@ -650,13 +665,30 @@ impl<J: Journal> State<J> {
         }
         self.queued -= 1;
         self.tell(key);
-        let transfers = [transfer];
-        let before = self.book.record(id);
-        self.cancel_records(&transfers, now);
-        self.journal.cancelled(&transfers);
-        // One whose windows are over is gone with its end.
-        let gone = before.map(|record| Record { state: TransferState::Cancelled, ..record });
-        self.book.record(id).or(gone).map_or(Changed::Unknown, |record| Changed::Done(Box::new(record)))
+        Some(transfer)
+    }
+
+    /// Ends what is queued under `id` with this digest: another store took it over and answers for it from now on, or it
+    /// comes into the state of `end`, with its error. Whether there was such a one.
+    pub(crate) fn hand_over(
+        &mut self,
+        id: TransferId,
+        digest: Digest,
+        end: Option<(TransferState, &'static str)>,
+        now: Moment,
+    ) -> bool {
+        if self.book.entries.get(&id).is_none_or(|entry| entry.digest != digest) || self.take_queued(id).is_none() {
+            return false;
+        }
+        match end {
+            None => self.book.forget(id),
+            Some((state, error)) => drop(self.book.change(id, now.unix_ms, |entry| {
+                entry.error = Some(error);
+                entry.move_to(state, None, now.unix_ms)
+            })),
+        }
+        self.journal.record_changed(id);
+        true
     }
 
     /// `now_ns` is on the load's clock.

@@ -15,6 +15,7 @@ mod lane;
 mod pacer;
 pub mod recover;
 mod sent;
+mod spool;
 mod tally;
 
 pub use api::{
@@ -23,4 +24,5 @@ pub use api::{
 };
 pub use engine::{Drained, Engine, EngineError, LEASE, Setup};
 pub use finality::{Finality, FinalityError};
+pub use spool::{Carried, Spool, SpoolBounds, Spooled};
 pub use tally::{Mishaps, Tally};

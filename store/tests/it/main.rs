@@ -6,6 +6,7 @@ mod disk;
 mod file;
 mod records;
 mod redis;
+mod spool;
 
 #[test]
 fn the_memory_store_conforms() {

@@ -20,6 +20,7 @@ pub use listen::{ListenError, may_listen};
 pub use serve::{ServeError, serve};
 pub use view::Keys;
 
+use crate::spool::Spooled;
 use auth::Client;
 use axum::{
     Router,
@@ -45,7 +46,9 @@ use std::{
 };
 use time::Time;
 use tokio::sync::Semaphore;
-use view::{BatchView, JobsView, LatencyView, LegacyBatchView, LegacyView, ListView, ResultView, TransferView};
+use view::{
+    BatchView, JobsView, LatencyView, LegacyBatchView, LegacyView, ListView, ResultView, SpoolView, TransferView,
+};
 use wait::{Until, Waits};
 
 /// Transfers in a batch, at most.
@@ -106,6 +109,8 @@ pub struct Settings {
     pub turned_away: Arc<dyn Fn(usize) + Send + Sync>,
     /// How the account's keys stand.
     pub keys: Arc<dyn Fn() -> Keys + Send + Sync>,
+    /// How the spool stands, where there is one.
+    pub spooled: Option<Arc<dyn Fn() -> Spooled + Send + Sync>>,
 }
 
 impl Settings {
@@ -134,6 +139,7 @@ impl Settings {
             closed: Arc::new(|| None),
             turned_away: Arc::new(|_| {}),
             keys: Arc::new(Keys::default),
+            spooled: None,
         }
     }
 }
@@ -176,6 +182,10 @@ impl<S: Records> Api<S> {
             store,
             settings,
         }))
+    }
+
+    fn spooled(&self) -> Option<SpoolView> {
+        self.0.settings.spooled.as_ref().map(|spooled| spooled().into())
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -683,7 +693,8 @@ async fn ready<S: Records>(State(api): State<Api<S>>) -> Response {
         waiting_for.push("the store: it does not answer".to_owned());
     }
     let ready = waiting_for.is_empty();
-    let mut response = json(if ready { 200 } else { 503 }, &view::ReadyView { ready, waiting_for });
+    let mut response =
+        json(if ready { 200 } else { 503 }, &view::ReadyView { ready, waiting_for, spooled: api.spooled() });
     if !ready {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
@@ -711,6 +722,7 @@ async fn jobs<S: Records>(State(api): State<Api<S>>) -> Result<Response, Refusal
         queue_depth: census.depth.queued,
         oldest_queued_sec: census.oldest_queued.map(|at| census.now.saturating_sub(at) as f64 / 1000.0),
         keys: (api.0.settings.keys)(),
+        spooled: api.spooled(),
     };
     Ok(json(200, &view))
 }

@@ -1,6 +1,7 @@
 //! What clients read.
 
 use super::{refusal::ErrorView, time::Time};
+use crate::spool::Spooled;
 use nearbench_core::{Account, TransferState};
 use nearbench_store::Record;
 use schemars::JsonSchema;
@@ -265,6 +266,9 @@ pub(crate) struct JobsView {
     pub(crate) queue_depth: u64,
     pub(crate) oldest_queued_sec: Option<f64>,
     pub(crate) keys: Keys,
+    /// Where there is a spool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) spooled: Option<SpoolView>,
 }
 
 /// From acceptance to finality, of those that were finalized in the last minute.
@@ -290,4 +294,23 @@ pub(crate) struct ReadyView {
     pub(crate) ready: bool,
     /// What it waits for.
     pub(crate) waiting_for: Vec<String>,
+    /// Where there is a spool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) spooled: Option<SpoolView>,
+}
+
+/// What this service took while the store was away, and the store does not have yet.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Spool")]
+pub(crate) struct SpoolView {
+    /// Transfers.
+    pub(crate) waiting: u64,
+    /// Since when the store is away; null while it is there.
+    pub(crate) since: Option<Time>,
+}
+
+impl From<Spooled> for SpoolView {
+    fn from(Spooled { waiting, since }: Spooled) -> Self {
+        Self { waiting, since: since.map(Time) }
+    }
 }

@@ -32,25 +32,25 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}{}", self.head, self.text))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let line = self.head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")))?;
         Some(line[name.len() + 1..].trim())
     }
 
-    fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let body = self.json();
         assert!(body["error"].is_string() && body["details"].is_object(), "{body}");
         body["code"].as_str().unwrap().to_owned()
@@ -58,24 +58,28 @@ impl Answer {
 }
 
 /// A service on a port of its own.
-struct Service<S> {
+pub(crate) struct Service<S> {
     address: SocketAddr,
-    store: Arc<S>,
+    pub(crate) store: Arc<S>,
     shutdown: CancellationToken,
     ended: JoinHandle<()>,
     /// Method, path and status of every answer.
     seen: Mutex<BTreeSet<(String, String, u16)>>,
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings::new([7; 32], "ft.near".parse().unwrap())
 }
 
 impl<S: Records> Service<S> {
     async fn start(store: S, settings: Settings) -> Self {
+        Self::over(Arc::new(store), settings).await
+    }
+
+    pub(crate) async fn over(store: Arc<S>, settings: Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (store, shutdown) = (Arc::new(store), CancellationToken::new());
+        let shutdown = CancellationToken::new();
         let (api, token) = (Api::new(store.clone(), settings), shutdown.clone());
         let ended = tokio::spawn(async move { serve(listener, api, token).await.unwrap() });
         Self { address, store, shutdown, ended, seen: Mutex::default() }
@@ -88,7 +92,7 @@ impl<S: Records> Service<S> {
         read(&mut stream).await
     }
 
-    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut head = format!("{} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n", method.to_uppercase());
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
@@ -104,21 +108,21 @@ impl<S: Records> Service<S> {
         answer
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask("get", path, &[], "").await
     }
 
-    async fn post(&self, path: &str, key: &str, body: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str, key: &str, body: &str) -> Answer {
         self.ask("post", path, &[JSON, ("idempotency-key", key)], body).await
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.shutdown.cancel();
         timeout(PATIENCE, self.ended).await.unwrap().unwrap();
     }
 }
 
-const JSON: (&str, &str) = ("content-type", "application/json");
+pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
 
 async fn read(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
@@ -136,14 +140,14 @@ async fn read(stream: &mut TcpStream) -> Answer {
     Answer { status, head: head.to_owned(), text: body.to_owned() }
 }
 
-const BOB: &str = r#"{"receiver_id":"bob.near","amount":"5","memo":"for bob"}"#;
+pub(crate) const BOB: &str = r#"{"receiver_id":"bob.near","amount":"5","memo":"for bob"}"#;
 
 fn lane() -> LaneKey {
     LaneKey { account: Account::new("bench.near").unwrap(), public_key: "ed25519:1".into() }
 }
 
 /// Signs what is queued.
-async fn sign(store: &impl Store, hash: u8) -> AttemptId {
+pub(crate) async fn sign(store: &impl Store, hash: u8) -> AttemptId {
     store.acquire(&lane(), LeaseId([1; 16]), PATIENCE).await.unwrap();
     let all = Batch { min: 100, max: 100, depth_divisor: 1 };
     let claim = store.claim(&lane(), LeaseId([1; 16]), &all, 100).await.unwrap().unwrap();
@@ -157,13 +161,18 @@ async fn sign(store: &impl Store, hash: u8) -> AttemptId {
     store.commit(&lane(), LeaseId([1; 16]), Some(claim.id), attempt).await.unwrap()
 }
 
-async fn settle(store: &impl Store, attempt: AttemptId, settlement: Settlement, failure: Option<FailureKind>) {
+pub(crate) async fn settle(
+    store: &impl Store,
+    attempt: AttemptId,
+    settlement: Settlement,
+    failure: Option<FailureKind>,
+) {
     let executed = Executed { receipt: Hash([1; 32]), block: Hash([2; 32]), block_unix_ns: 1, at_ns: 1 };
     let settled = Settled { settlement, proof: Proof::Executed(executed), failure, at_ns: 2 };
     store.settle(attempt, &settled).await.unwrap();
 }
 
-const FINALIZED: Settlement = Settlement::All(Fate::Finalized);
+pub(crate) const FINALIZED: Settlement = Settlement::All(Fate::Finalized);
 
 #[tokio::test]
 async fn a_transfer_is_followed_from_its_acceptance_to_its_end() {
@@ -390,7 +399,12 @@ impl StorageBackend for Failing {
     }
 }
 
-fn token(name: &str, scopes: &[Scope], requests_per_second: Option<u32>, cap: Option<u128>) -> (String, String) {
+pub(crate) fn token(
+    name: &str,
+    scopes: &[Scope],
+    requests_per_second: Option<u32>,
+    cap: Option<u128>,
+) -> (String, String) {
     let mut random = [0; 32];
     random[..name.len()].copy_from_slice(name.as_bytes());
     let grant =
