@@ -151,6 +151,10 @@ pub(crate) struct Worker {
     /// Who may use the API: a file of `nearbench token`. Without it the API listens on this machine alone.
     #[arg(long, value_name = "FILE", requires = "listen", env = "NEARBENCH_TOKENS")]
     pub(crate) tokens: Option<PathBuf>,
+    /// Where the API keeps what it takes while the Redis is away, until that is back: a folder that outlives the process, of
+    /// this worker alone. Without it clients are told to come again.
+    #[arg(long, value_name = "DIR", requires = "listen", env = "NEARBENCH_SPOOL")]
+    pub(crate) spool: Option<PathBuf>,
     /// End in order once standard input does, which is when whoever started this process is gone.
     #[arg(long, hide = true)]
     pub(crate) while_stdin: bool,

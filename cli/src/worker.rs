@@ -14,15 +14,16 @@ use nearbench_core::{Plan, measure::Recorder, schedule::Schedule};
 use nearbench_near::keyfile::{self, KEYS_FILE};
 use nearbench_store::{Order, RedisOptions, RedisStore};
 use nearbench_worker::{
-    Engine, Finality, Keys, Settings, Setup, Tally,
+    Engine, Finality, Keys, Settings, Setup, Spool, SpoolBounds, Tally, Tokens,
     fleet::{LEASE, Measured, Member, State},
 };
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{io::AsyncReadExt, sync::watch, time::Instant};
+use tokio::{io::AsyncReadExt, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Between two looks for what is not there yet.
@@ -136,7 +137,8 @@ async fn work(
 struct Door {
     address: SocketAddr,
     namespace: [u8; 32],
-    tokens: Option<nearbench_worker::Tokens>,
+    tokens: Option<Tokens>,
+    spool: Option<PathBuf>,
 }
 
 /// What a worker's API waits for before it takes transfers.
@@ -169,7 +171,7 @@ impl Waits {
 impl Door {
     fn find(address: SocketAddr, args: &args::Worker) -> Result<Self, Failure> {
         let tokens = api::read_tokens(args.tokens.as_deref(), address)?;
-        Ok(Self { address, namespace: api::read_namespace(&args.keys)?, tokens })
+        Ok(Self { address, namespace: api::read_namespace(&args.keys)?, tokens, spool: args.spool.clone() })
     }
 
     /// Serves the API until `stop`.
@@ -181,8 +183,8 @@ impl Door {
         waits: Waits,
         keys: impl Fn() -> Keys + Send + Sync + 'static,
         stop: &CancellationToken,
-    ) -> Result<tokio::task::JoinHandle<()>, Failure> {
-        let Self { address, namespace, tokens } = self;
+    ) -> Result<JoinHandle<()>, Failure> {
+        let Self { address, namespace, tokens, spool } = self;
         let listener = api::listen(address).await?;
         let waits = Arc::new(waits);
         let (work, load) = (waits.clone(), waits);
@@ -193,7 +195,19 @@ impl Door {
             ..api::settings(plan, namespace, tokens, tally.clone())
         };
         let store = Arc::new(store.with_patience(STORE_PATIENCE));
-        Ok(api::serve(listener, store, settings, stop.child_token()))
+        let Some(folder) = spool else { return Ok(api::serve(listener, store, settings, stop.child_token())) };
+        let spool = Spool::open(store, &folder, &plan.name, &namespace, SpoolBounds::default()).await;
+        let spool = Arc::new(spool.map_err(Failure::input)?);
+        let (draining, stopping, max_depth) = (spool.clone(), stop.clone(), settings.max_depth);
+        tokio::spawn(async move {
+            if let Err(error) = draining.drain(max_depth, stopping.child_token()).await {
+                tracing::error!(%error, "nothing can be spooled any more: the worker ends");
+                stopping.cancel();
+            }
+        });
+        let noted = spool.clone();
+        let settings = Settings { spooled: Some(Arc::new(move || noted.note())), ..settings };
+        Ok(api::serve(listener, spool, settings, stop.child_token()))
     }
 }
 
