@@ -27,11 +27,19 @@ pub(crate) struct Healer {
 impl Healer {
     /// Looks again and again, and recovers the store where it was restored. Never returns.
     pub(crate) async fn watch(self) -> Infallible {
+        // Every worker that saw it restored tells it, whoever recovers it. Not before: a step that waits for replicas which
+        // are gone ends only once a recovery has counted those that are left.
+        let mut untold = false;
         loop {
             tokio::time::sleep(LOOK).await;
             match self.store.is_restored().await {
+                Ok(false) if untold => match self.tell().await {
+                    Ok(()) => untold = false,
+                    Err(error) => tracing::debug!(%error, "the store was not told how the run began; trying again"),
+                },
                 Ok(false) => {}
                 Ok(true) => {
+                    untold = true;
                     if let Err(error) = self.heal().await {
                         tracing::error!(%error, "the store is not whole yet; trying again");
                     }
@@ -45,7 +53,6 @@ impl Healer {
         let Self { store, client, finality, token, signers, brief, tally } = self;
         let now_ns = || tally.now_ns();
         let ground = Ground { client, finality, token, lanes: signers, from: brief.height, now_ns: &now_ns };
-        self.tell().await?;
         recover(store, &ground).await?;
         Ok(())
     }

@@ -196,14 +196,17 @@ fn sentinel(primary: &RedisServer, password: &str) -> RedisServer {
 fn a_failover_by_sentinel_loses_nothing_pays_nothing_twice_and_no_secret_is_told() {
     const PASSWORD: &str = "correct-horse-battery";
     let (chain, folder) = (Chain::start("localnet"), Folder::new());
-    let mut primary = RedisServer::start(&["--appendonly", "yes", "--masterauth", PASSWORD]);
-    let mut replica = primary.replica(&["--appendonly", "yes", "--masterauth", PASSWORD]);
+    let mut primary = redis();
+    let mut replica = primary.replica(&["--appendonly", "yes"]);
     for server in [&mut primary, &mut replica] {
+        server.ask(&["CONFIG", "SET", "masterauth", PASSWORD]);
         server.ask(&["CONFIG", "SET", "requirepass", PASSWORD]);
         server.log_in("default", PASSWORD);
     }
     let sentinel = sentinel(&primary, PASSWORD);
-    eventually("the sentinel knows the replica", || sentinel.info("master0").contains("slaves=1"));
+    eventually("the sentinel knows the replica", || {
+        format!("{:?}", sentinel.ask(&["SENTINEL", "REPLICAS", "payments"])).contains(&replica.port.to_string())
+    });
     on(&chain, &folder, "", 24);
     let url = format!("redis+sentinel://:{PASSWORD}@127.0.0.1:{}/payments", sentinel.port);
     folder.write("redis-url", &url);

@@ -13,6 +13,8 @@ use std::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
+/// Trouble that goes on is told of again after this long.
+const TELLING: Duration = Duration::from_secs(10);
 /// A server that says nothing for this long to a caller that then gives up is connected to anew.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -100,6 +102,8 @@ pub(crate) struct Core {
     seen: AtomicU64,
     /// What stands in the way; `None` while steps are answered.
     trouble: Mutex<Option<Arc<str>>>,
+    /// When somebody was told of it last.
+    told: Mutex<Option<Instant>>,
     /// What the time is in the store, in microseconds, where a test says it.
     pub(crate) clock: Option<Arc<AtomicU64>>,
 }
@@ -127,7 +131,16 @@ impl Core {
         durable: Link,
         clock: Option<Arc<AtomicU64>>,
     ) -> Self {
-        Self { name, prefix, prompt, durable, seen: AtomicU64::new(0), trouble: Mutex::default(), clock }
+        Self {
+            name,
+            prefix,
+            prompt,
+            durable,
+            seen: AtomicU64::new(0),
+            trouble: Mutex::default(),
+            told: Mutex::default(),
+            clock,
+        }
     }
 
     pub(crate) fn key(&self, name: &[u8]) -> Vec<u8> {
@@ -139,7 +152,16 @@ impl Core {
     }
 
     pub(crate) fn troubled(&self, by: Option<&Fault>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = by.map(Fault::cause);
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let cause = by.map(Fault::cause);
+        if let Some(cause) = &cause {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.is_none_or(|told| told.elapsed() >= TELLING) {
+                *told = Some(Instant::now());
+                tracing::warn!(store = %self.name, %cause, "the store does not do what it is asked; it is asked again");
+            }
+        }
+        *trouble = cause;
     }
 
     pub(crate) fn unreachable(&self) -> StoreError {
