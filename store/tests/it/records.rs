@@ -5,7 +5,7 @@ use crate::{
     disk::{Disk, Keep},
 };
 use nearbench_core::{
-    Amount, TransferState,
+    Amount, Hash, TransferState,
     settle::{Fate, Settlement},
 };
 use nearbench_store::{
@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn submission(n: u64) -> Submission {
+pub(crate) fn submission(n: u64) -> Submission {
     Submission { transfer: transfer(n), digest: Digest([1; 16]), budget: None }
 }
 
@@ -24,13 +24,13 @@ fn file() -> FileStore {
 }
 
 /// One attempt with all that is queued.
-async fn signed(store: &impl Store, nonce: u64) -> AttemptId {
+pub(crate) async fn signed(store: &impl Store, nonce: u64) -> AttemptId {
     store.acquire(&key(0), lease(0), TTL).await.unwrap();
     let claim = store.claim(&key(0), lease(0), &whole(1000), 1000).await.unwrap().unwrap();
     store.commit(&key(0), lease(0), Some(claim.id), attempt(nonce)).await.unwrap()
 }
 
-async fn transactions_are_found(store: &impl Records) {
+pub(crate) async fn transactions_are_found(store: &impl Records) {
     store.push(vec![transfer(0)], 10).await.unwrap();
     store.accept(vec![submission(1), submission(2)], 10).await.unwrap();
     let ids: Vec<_> = (0..3).map(|n| transfer(n).id).collect();
@@ -54,7 +54,7 @@ async fn transactions_are_found_in_every_store() {
 }
 
 /// Details go first, the rest later; what is not in a final state stays whatever its age, and goes with its end.
-async fn windows_end(store: &impl Records, advance: impl AsyncFn(Duration)) {
+pub(crate) async fn windows_end(store: &impl Records, advance: impl AsyncFn(Duration)) {
     let ids: Vec<_> = (0..3).map(|n| transfer(n).id).collect();
     let new = |answer: &Accepted| matches!(answer, Accepted::New { .. });
     assert!(store.accept(vec![submission(0)], 10).await.unwrap().iter().all(new));
@@ -89,7 +89,8 @@ async fn windows_end(store: &impl Records, advance: impl AsyncFn(Duration)) {
     assert_eq!(listed, [1, 0, 11].map(|n| transfer(n).id), "each at its last place");
 }
 
-const WINDOWS: Windows = Windows { idempotency: Duration::from_secs(10 * 3600), details: Duration::from_secs(3600) };
+pub(crate) const WINDOWS: Windows =
+    Windows { idempotency: Duration::from_secs(10 * 3600), details: Duration::from_secs(3600) };
 
 #[tokio::test(start_paused = true)]
 async fn windows_end_in_every_store() {
@@ -97,7 +98,7 @@ async fn windows_end_in_every_store() {
     windows_end(&file().keeping(WINDOWS), tokio::time::advance).await;
 }
 
-async fn budgets_are_kept(store: &impl Records) {
+pub(crate) async fn budgets_are_kept(store: &impl Records) {
     let client: Arc<str> = "shop".into();
     let asked = |n: u64, amount: u128| {
         let mut submission = submission(n);
@@ -110,6 +111,54 @@ async fn budgets_are_kept(store: &impl Records) {
     let replay = store.accept(vec![asked(3, 40)], 10).await.unwrap();
     assert!(matches!(&replay[..], [Accepted::Replayed(_)]), "it is paid for");
     assert_eq!(store.find(&[transfer(2).id]).await.unwrap(), [None], "and may be asked for tomorrow");
+    // To the last unit, whatever the numbers.
+    let asked = |n: u64, amount: u128, daily_cap: u128| {
+        let mut submission = submission(n);
+        submission.transfer.amount = Amount(amount);
+        submission.budget = Some(Budget { client: "bank".into(), daily_cap: Amount(daily_cap) });
+        submission
+    };
+    let (half, most) = (u128::MAX / 2, u128::MAX);
+    for (n, amount, cap, fits) in [
+        (11, half, half - 1, false),
+        (12, half, half, true),
+        (13, 1, half, false),
+        (14, half, most, true),
+        (15, 2, most, false),
+        (16, 1, most, true),
+        (17, 1, most, false),
+        (18, 0, most, true),
+    ] {
+        let answers = store.accept(vec![asked(n, amount, cap)], 100).await.unwrap();
+        assert_eq!(matches!(answers[..], [Accepted::New { .. }]), fits, "{n}: {answers:?}");
+        assert_eq!(matches!(answers[..], [Accepted::OverCap]), !fits, "{n}: {answers:?}");
+    }
+}
+
+/// Changes of one transfer that is put back again and again, without their times.
+pub(crate) async fn events_of_many_attempts(store: &impl Records) -> Vec<(TransferState, Option<Hash>)> {
+    store.accept(vec![submission(1)], 10).await.unwrap();
+    for nonce in 1..=30 {
+        let id = signed(store, nonce).await;
+        if nonce % 3 > 0 {
+            store.sent(&[id]).await.unwrap();
+        }
+        let end = if nonce % 5 == 0 { Settlement::Poisoned { index: 0 } } else { Settlement::All(Fate::Requeue) };
+        store.settle(id, &settled(end)).await.unwrap();
+        if nonce % 5 == 0 {
+            assert!(matches!(store.retry(transfer(1).id, 0).await.unwrap(), Changed::Done(_)));
+        }
+    }
+    let found = store.find(&[transfer(1).id]).await.unwrap().remove(0).unwrap();
+    assert_eq!(found.attempts, 30);
+    found.details.unwrap().events.iter().map(|event| (event.state, event.tx_hash)).collect()
+}
+
+#[tokio::test]
+async fn the_first_and_the_last_events_are_kept_in_every_store() {
+    let events = events_of_many_attempts(&MemoryStore::default()).await;
+    assert_eq!(events.len(), 32);
+    assert_eq!(events_of_many_attempts(&file()).await, events);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod failovers;
 mod faults;
+mod records;
 mod recovery;
 mod settings;
 
