@@ -1,7 +1,8 @@
 //! What a Redis server does for a run: transfers through the whole cycle (push, claim, commit, settle) in batches of 20,
 //! per second of the server's processor time, with an append-only file that is synced every second, beside what
-//! redis-benchmark's pipelined SETs cost the same server in the same run; round trips per transfer at a steady rate; and
-//! what a backlog of a million does to a claim.
+//! redis-benchmark's pipelined SETs cost the same server in the same run; the same cycle of transfers that clients submit, and
+//! what a million of their records take; round trips per transfer at a steady rate; and what a backlog of a million does
+//! to a claim.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use bytes::Bytes;
@@ -10,7 +11,9 @@ use nearbench_core::{
     plan::Batch,
     settle::{Executed, Fate, Proof, Settled, Settlement},
 };
-use nearbench_store::{Attempt, Durability, LaneKey, LeaseId, RedisOptions, RedisStore, RedisUrl, Store};
+use nearbench_store::{
+    Attempt, Digest, Durability, LaneKey, LeaseId, Records, RedisOptions, RedisStore, RedisUrl, Store, Submission,
+};
 use std::{
     process::{Child, Command, Stdio},
     sync::{
@@ -99,6 +102,16 @@ fn transfers(first: u64, count: u64) -> Vec<Transfer> {
     (first..first + count).map(one).collect()
 }
 
+/// The same, as clients submit them: under ids that are hashes.
+fn submissions(count: u64) -> Vec<Submission> {
+    let one = |transfer| Submission {
+        transfer: Transfer { id: TransferId(rand::random()), ..transfer },
+        digest: Digest(rand::random()),
+        budget: None,
+    };
+    transfers(0, count).into_iter().map(one).collect()
+}
+
 fn lane(number: u64) -> LaneKey {
     LaneKey { account: "ft-benchmark.testnet".parse().unwrap(), public_key: format!("ed25519:{number:044}").into() }
 }
@@ -150,6 +163,46 @@ async fn cycles(store: &RedisStore, until: Instant) -> u64 {
         done += lane.await.unwrap();
     }
     done
+}
+
+/// The cycle of so many submissions, and the server's processor time for it.
+async fn records(server: &Server, store: &RedisStore, count: u64) -> f64 {
+    let before = server.cpu();
+    let lanes = (0..LANES).map(|number| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let (key, lease) = (lane(number), LeaseId([number as u8; 16]));
+            store.acquire(&key, lease, Duration::from_secs(600)).await.unwrap();
+            for _ in 0..count / LANES / u64::from(BATCH) {
+                store.accept(submissions(BATCH.into()), u64::MAX).await.unwrap();
+                carry(&store, &key, lease).await;
+            }
+        })
+    });
+    for lane in lanes.collect::<Vec<_>>() {
+        lane.await.unwrap();
+    }
+    server.cpu() - before
+}
+
+/// Bytes that the keys of final records take, and how many records those are.
+fn memory_of_records(server: &Server) -> (u64, u64) {
+    let mut connection = redis::Client::open(server.address()).unwrap().get_connection().unwrap();
+    let (mut cursor, mut bytes, mut count) = (0u64, 0, 0);
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg("{nearbench:bench}:r:*").arg("COUNT").arg(1000);
+        let (next, keys): (u64, Vec<Vec<u8>>) = scan.query(&mut connection).unwrap();
+        for key in keys {
+            let usage = redis::cmd("MEMORY").arg("USAGE").arg(&key).arg("SAMPLES").arg(0).query::<u64>(&mut connection);
+            bytes += usage.unwrap();
+            count += redis::cmd("HLEN").arg(&key).query::<u64>(&mut connection).unwrap();
+        }
+        if next == 0 {
+            return (bytes, count);
+        }
+        cursor = next;
+    }
 }
 
 /// Transfers that come one by one, `rate` a second, and lanes that carry them.
@@ -227,6 +280,18 @@ fn main() {
     println!(
         "  pipelined SETs a second of it: median {set:.0}; as a multiple: {ratio:.2} (from {least:.2} to {most:.2})"
     );
+
+    let server = Server::start();
+    runtime.block_on(async {
+        let options = RedisOptions::new("bench").durability(Durability::Local);
+        let store = RedisStore::create(&server.url(), options).await.unwrap();
+        let (first, rest) = (100_000, 900_000);
+        let early = first as f64 / records(&server, &store, first).await;
+        let late = rest as f64 / records(&server, &store, rest).await;
+        println!("  of submissions with records, the first {first}: {early:.0}, {rest} more: {late:.0}");
+        let (bytes, count) = memory_of_records(&server);
+        println!("  {count} records: {:.1} bytes each", bytes as f64 / count as f64);
+    });
 
     let mut trips = Vec::new();
     for _ in 0..REPETITIONS {

@@ -1,14 +1,15 @@
 -- The steps of a store in Redis, each atomic. Keys begin with KEYS[1], `{nearbench:RUN}:`, and lie in one slot.
 --
 --   about     recovered (where the store was last known whole), seq, claimed, open, order, replicas, healer, healing,
---             idempotency, details, slice, leaf (of records, in milliseconds)
+--             tally (of the second under way: which, and as in `minute`), idempotency, details, slice, leaf (of records,
+--             in milliseconds)
 --   queue     one element a transfer, oldest first
 --   claims    by id: seq, nonce, depth, elements            due       when each claim is taken back
 --   lanes     every lane                                    lane:L    lease, until, used, reserved
 --   attempts  by id: lane, head, rest, nonce, elements      open:L    the ids of a lane's
 --   results   a stream of rows                              settled:N who settled what, lately
 --   pushes    the last number and answer of each client     workers, measured, meta, imported, imports, withdrawn
---   minute    what the last minute brought
+--   minute    by second: how many were accepted, finalized and failed; by ten seconds and bucket: latencies
 --
 -- Of transfers with records (records.lua):
 --
@@ -48,10 +49,16 @@ local function begin(keys, argv)
 end
 
 local function done(s, ...)
-    for state, by in pairs(s.moved or {}) do call('HINCRBY', s.at .. 'counts', state, by) end
+    if s.moved then
+        for state, by in pairs(s.moved) do call('HINCRBY', s.at .. 'counts', state, by) end
+    end
     if s.changed then
         s.seq = s.seq + 1
-        call('HSET', s.at .. 'about', 'seq', s.seq, 'claimed', s.claimed, 'open', s.open)
+        if s.tally then
+            call('HSET', s.at .. 'about', 'seq', s.seq, 'claimed', s.claimed, 'open', s.open, 'tally', s.tally)
+        else
+            call('HSET', s.at .. 'about', 'seq', s.seq, 'claimed', s.claimed, 'open', s.open)
+        end
     end
     return {s.before, s.seq, ...}
 end
@@ -84,16 +91,18 @@ local function has_record(element) return string.byte(element) >= 128 end
 local function length(element) return string.byte(element) % 128 end
 
 local function any_has_record(elements, from)
+    local byte = string.byte
     for i = from, #elements do
-        if has_record(elements[i]) then return true end
+        if byte(elements[i]) >= 128 then return true end
     end
     return false
 end
 
 local function records(elements)
-    local out = {leb(#elements)}
+    local out, byte, sub = {leb(#elements)}, string.byte, string.sub
     for i = 1, #elements do
-        out[i + 1] = string.sub(elements[i], 2, 1 + length(elements[i]))
+        local element = elements[i]
+        out[i + 1] = sub(element, 2, 1 + byte(element) % 128)
     end
     return table.concat(out)
 end
@@ -250,7 +259,7 @@ local function push(keys, argv)
         from = from + count
     end
     if was == 0 and depth > 0 then call('PUBLISH', s.at .. 'work', '') end
-    if depth > was then minute(s, 'a', second(s), depth - was) end
+    if depth > was then tally(s, 1, depth - was) end
     local answer = table.concat(taken, ',')
     call('HSET', s.at .. 'pushes', client, number .. ':' .. answer)
     return done(s, 'OK', answer)
@@ -356,10 +365,9 @@ local function commit(keys, argv)
     if not fields then return done(s, 'LEASE') end
     -- An odd one carries transfers with records.
     local odd = string.sub(id, 1, 7) .. string.char(string.byte(id, 8) + 1)
-    for _, known in ipairs(chunked('HMGET', s.at .. 'attempts', {id, odd})) do
-        local a = known and cmsgpack.unpack(known)
-        if a and a[2] == head then return done(s, 'OK', any_has_record(a, 5) and 1 or 0) end
-    end
+    local known = call('HMGET', s.at .. 'attempts', id, odd)
+    local made = known[1] or known[2]
+    if made and cmsgpack.unpack(made)[2] == head then return done(s, 'OK', known[2] and 1 or 0) end
     local used = fields[3] or '0'
     if not below(used, nonce) then return done(s, 'NONCE', used) end
     local attempt, recorded = {lane, head, argv[9], nonce}, 0
@@ -410,8 +418,8 @@ local function settle(keys, argv)
     remember(s, id, token)
     local ended = #elements
     if back == 'all' then ended = 0 elseif back ~= '' then ended = tonumber(back) < #elements and 1 or 0 end
-    if ended > 0 and state == FINALIZED then minute(s, 'f', second(s), ended) end
-    if ended > 0 and state == FAILED then minute(s, 'x', second(s), ended) end
+    if ended > 0 and state == FINALIZED then tally(s, 2, ended) end
+    if ended > 0 and state == FAILED then tally(s, 3, ended) end
     if string.byte(id, 8) % 2 == 1 then
         settle_records(s, elements, string.sub(a[2], 1, 32), back, state, tonumber(argv[8]))
     end

@@ -6,11 +6,16 @@
 //! were flushed), it is asked again for as long as the store's patience lasts, and asking twice does what asking once
 //! does: ids of claims and attempts are the client's random numbers, and a push carries its client's count.
 //!
-//! `push`, `commit`, `settle`, `cancel_queued`, `seed` and `put_meta` return once they are as durable as
+//! `push`, `accept`, `commit`, `settle`, `cancel_queued`, `cancel`, `retry`, `seed` and `put_meta` return once they are as durable as
 //! [`Durability`] says. A Redis that was restarted, failed over or restored may lack what it had confirmed: each step that
 //! takes or signs transfers names the server process it believes to speak to, and each answer counts up a sequence.
 //! Where either differs from what was seen, those steps end as [`StoreError::Restored`] until a worker has brought back
 //! what the chain knows ([`recover`]).
+//!
+//! Transfers that clients submit have records ([`crate::Records`], `records.lua`), which any worker may be asked for. One bit of
+//! a transfer's element says so, and those without that bit cost nothing. A record that has come to its end takes less than
+//! 100 bytes, in hashes that expire when the window is over; its details expire earlier. What a recovery found on chain is
+//! not queued when it is submitted again, but is a record of what was paid.
 //!
 //! Memory in the worker does not grow with the queue, nor does the time of a claim.
 

@@ -57,10 +57,10 @@ end
 local function unleb(text, at)
     local n, unit = 0, 1
     while true do
-        local byte = string.byte(text, at)
+        local part = string.byte(text, at)
         at = at + 1
-        if byte < 128 then return n + byte * unit, at end
-        n = n + (byte - 128) * unit
+        if part < 128 then return n + part * unit, at end
+        n = n + (part - 128) * unit
         unit = unit * 128
     end
 end
@@ -78,22 +78,32 @@ local function sum_of(a, b)
     return sum == '' and '0' or sum
 end
 
--- The last minute, in one hash: counts by second, and latencies by ten seconds and bucket (recent.rs).
-local function minute(s, kind, at, count)
-    local key = s.at .. 'minute'
-    if call('HINCRBY', key, kind .. at, count) > count or kind == 'l' then return end
-    local old = {}
-    for _, field in ipairs(call('HKEYS', key)) do
-        local second = tonumber(string.match(field, '^[afx](%d+)')) or tonumber(string.match(field, '^l(%d+)')) * 10
-        if second < at - 70 then old[#old + 1] = field end
-    end
-    append('HDEL', key, old)
-end
-
 local function second(s)
     return math.floor(s.now / 1000000)
 end
 
+-- Counts what was accepted (1), finalized (2) and failed (3). That of the second under way is written with what each step
+-- writes anyhow, and joins the last minute with the next.
+local function tally(s, kind, by)
+    local now = second(s)
+    local at, counts = now, {0, 0, 0}
+    local known = s.tally or call('HGET', s.at .. 'about', 'tally')
+    if known then at, counts[1], counts[2], counts[3] = struct.unpack('>I5I4I4I4', known) end
+    if at ~= now then
+        local key, old = s.at .. 'minute', {}
+        call('HSET', key, at, table.concat(counts, ':'))
+        for _, field in ipairs(call('HKEYS', key)) do
+            local before = tonumber(field) or tonumber(string.match(field, '^l(%d+)')) * 10
+            if before < now - 70 then old[#old + 1] = field end
+        end
+        append('HDEL', key, old)
+        counts = {0, 0, 0}
+    end
+    counts[kind] = counts[kind] + by
+    s.tally = struct.pack('>I5I4I4I4', now, counts[1], counts[2], counts[3])
+end
+
+-- The bucket of a latency, as recent.rs has it.
 local function octave_bucket(ms)
     local mantissa, exponent = math.frexp(math.max(ms, 1))
     return math.min((exponent - 1) * 8 + math.floor(mantissa * 16) - 8, 160)
@@ -261,7 +271,9 @@ local function keep(s, records)
     append('HSET', s.at .. 'live', live)
     append('HDEL', s.at .. 'live', gone)
     if #ended == 0 then return end
-    for bucket, many in pairs(latencies) do minute(s, 'l', math.floor(second(s) / 10) .. ':' .. bucket, many) end
+    for bucket, many in pairs(latencies) do
+        call('HINCRBY', s.at .. 'minute', 'l' .. math.floor(second(s) / 10) .. ':' .. bucket, many)
+    end
     local w = s.windows
     for leaf, some in pairs(grouped(ended, function(r) return math.floor(r.created / w.leaf) end)) do
         local key = s.at .. 'd:' .. leaf
@@ -534,7 +546,7 @@ local function accept(keys, argv)
     if #new > 0 then
         append('RPUSH', s.at .. 'queue', elements)
         if was == 0 then call('PUBLISH', s.at .. 'work', '') end
-        minute(s, 'a', second(s), #new)
+        tally(s, 1, #new)
     end
     call('HSET', s.at .. 'pushes', client, number .. ':' .. cmsgpack.pack(answers))
     return done(s, 'OK', answers)
@@ -685,20 +697,29 @@ local function census(keys, argv)
         local text = call('HGET', s.at .. 'live', id)
         oldest = text and read_live(id, text).created or ''
     end
-    local now, sums, latencies = second(s), {a = 0, f = 0, x = 0}, {}
+    local now, sums, latencies = second(s), {0, 0, 0}, {}
+    local function add(at, ...)
+        -- The second under way is not over.
+        if at < now - 60 or at >= now then return end
+        for kind, by in ipairs({...}) do sums[kind] = sums[kind] + by end
+    end
+    local last = call('HGET', s.at .. 'about', 'tally')
+    if last then
+        local at, accepted, finalized, failed = struct.unpack('>I5I4I4I4', last)
+        add(at, accepted, finalized, failed)
+    end
     local all = call('HGETALL', s.at .. 'minute')
     for i = 1, #all, 2 do
-        local kind, at, bucket = string.match(all[i], '^(%a)(%d+):?(%d*)$')
-        at = tonumber(at)
-        -- The second under way is not over.
-        if kind ~= 'l' and at >= now - 60 and at < now then sums[kind] = sums[kind] + all[i + 1] end
-        if kind == 'l' and at > math.floor(now / 10) - 6 then
+        local slot, bucket = string.match(all[i], '^l(%d+):(%d+)$')
+        if not slot then
+            add(tonumber(all[i]), string.match(all[i + 1], '^(%d+):(%d+):(%d+)$'))
+        elseif tonumber(slot) > math.floor(now / 10) - 6 then
             latencies[#latencies + 1] = bucket
             latencies[#latencies + 1] = all[i + 1]
         end
     end
     local depth = call('LLEN', s.at .. 'queue')
-    return done(s, 'OK', counts, depth, s.claimed, s.open, tostring(oldest), s.ms, sums.a, sums.f, sums.x, latencies)
+    return done(s, 'OK', counts, depth, s.claimed, s.open, tostring(oldest), s.ms, sums[1], sums[2], sums[3], latencies)
 end
 
 register('accept', accept, {})

@@ -200,7 +200,7 @@ impl RedisStore {
     }
 
     /// Brings in what was found on chain: its results, its nonces, and that its transfers came to their end. They are
-    /// taken out of the queue, and whatever puts them back later is not heeded. Asking again does nothing more.
+    /// taken out of the queue, their records tell it, and whatever puts them back later is not heeded. Asking again does nothing more.
     ///
     /// # Errors
     /// The recovery is not `healer`'s any more ([`StoreError::LeaseLost`]), or the store cannot be reached.

@@ -98,6 +98,33 @@ async fn windows_end_in_every_store() {
     windows_end(&file().keeping(WINDOWS), tokio::time::advance).await;
 }
 
+/// What came in and ended in the last minute, those without a record too, and how long it took those with one.
+pub(crate) async fn the_last_minute_is_told(store: &impl Records, advance: impl AsyncFn(Duration)) {
+    let second = Duration::from_secs(1);
+    store.push(vec![transfer(0)], 10).await.unwrap();
+    store.accept(vec![submission(1), submission(2), submission(1)], 10).await.unwrap();
+    advance(second * 3).await;
+    let id = signed(store, 1).await;
+    store.settle(id, &settled(Settlement::All(Fate::Finalized))).await.unwrap();
+    advance(second * 2).await;
+    store.accept(vec![submission(3), submission(4)], 10).await.unwrap();
+    let id = signed(store, 2).await;
+    store.settle(id, &settled(Settlement::Poisoned { index: 1 })).await.unwrap();
+    advance(second).await;
+    let recent = store.census().await.unwrap().recent;
+    assert_eq!((recent.accepted, recent.finalized, recent.failed), (5, 3, 1));
+    let median = recent.latency_ms(50.0).unwrap();
+    assert!((3000..3400).contains(&median), "{median}");
+    advance(second * 58).await;
+    let recent = store.census().await.unwrap().recent;
+    assert_eq!((recent.accepted, recent.finalized, recent.failed), (2, 0, 1));
+    advance(second * 60).await;
+    store.push(vec![transfer(9)], 10).await.unwrap();
+    let recent = store.census().await.unwrap().recent;
+    assert_eq!((recent.accepted, recent.finalized, recent.failed), (0, 0, 0));
+    assert_eq!(recent.latency_ms(50.0), None);
+}
+
 pub(crate) async fn budgets_are_kept(store: &impl Records) {
     let client: Arc<str> = "shop".into();
     let asked = |n: u64, amount: u128| {
@@ -159,6 +186,12 @@ async fn the_first_and_the_last_events_are_kept_in_every_store() {
     let events = events_of_many_attempts(&MemoryStore::default()).await;
     assert_eq!(events.len(), 32);
     assert_eq!(events_of_many_attempts(&file()).await, events);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_minute_is_told_in_every_store() {
+    the_last_minute_is_told(&MemoryStore::default(), tokio::time::advance).await;
+    the_last_minute_is_told(&file(), tokio::time::advance).await;
 }
 
 #[tokio::test]

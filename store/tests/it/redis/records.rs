@@ -4,7 +4,8 @@ use super::{At, Server, fresh};
 use crate::{
     conformance::{TTL, attempt, key, lease, numbers, settled, transfer, whole},
     records::{
-        WINDOWS, budgets_are_kept, events_of_many_attempts, signed, submission, transactions_are_found, windows_end,
+        WINDOWS, budgets_are_kept, events_of_many_attempts, signed, submission, the_last_minute_is_told,
+        transactions_are_found, windows_end,
     },
 };
 use futures_util::future::join_all;
@@ -52,7 +53,7 @@ async fn they_are_as_in_every_store() {
 }
 
 #[tokio::test]
-async fn their_windows_end() {
+async fn their_windows_end_and_so_does_the_last_minute() {
     let server = Server::start(&[]);
     // A day that is over, so that no key expires by the server's own time before the test is.
     let clock = Arc::new(AtomicU64::new(86_400_000_000));
@@ -60,6 +61,9 @@ async fn their_windows_end() {
     let store = RedisStore::create(&server.url(), options).await.unwrap();
     let advance = async |time: Duration| _ = clock.fetch_add(time.as_micros() as u64, SeqCst);
     windows_end(&store, advance).await;
+    let options = RedisOptions::new(fresh()).clock(clock.clone());
+    let store = RedisStore::create(&server.url(), options).await.unwrap();
+    the_last_minute_is_told(&store, advance).await;
 }
 
 /// Whoever opens the store with other windows, what was accepted is found, for as long as they say.
@@ -279,6 +283,5 @@ async fn a_record_that_is_over_takes_at_most_a_hundred_bytes() {
                count = count + redis.call('HLEN', key) end until cursor == '0' return {sum, count}";
     let (sum, count): (u64, u64) = redis::from_redis_value(server.ask(&["EVAL", sum, "0"])).unwrap();
     assert_eq!(count, COUNT);
-    println!("{} bytes a record", sum as f64 / count as f64);
     assert!(sum <= 100 * count, "{} bytes a record", sum as f64 / count as f64);
 }
