@@ -829,7 +829,7 @@ mod tests {
                 let mut record = Vec::new();
                 put_record(&mut record, &transfer.into());
                 prop_assert_eq!(element[0] >= 128, submitted);
-                prop_assert_eq!(&element[1..=usize::from(element[0] & 127)], &*record);
+                prop_assert_eq!(&element[1..=usize::from(element[0] & 127)], &record[..]);
                 prop_assert!(element[1 + record.len()..].starts_with(&payment_start(&transfer.receiver)));
             }
             let cancelled = read_result(&cancelled(&transfers)).expect("read");
@@ -884,6 +884,7 @@ mod tests {
             _ = read_births(&bytes);
             _ = read_ids(&bytes);
             _ = read_element(&bytes, &mut Names::default());
+            _ = read_told(&bytes, &mut Names::default());
             _ = read_attempt_parts(&bytes, &bytes);
         }
     }

@@ -167,8 +167,8 @@ fn a_chain_that_fails_in_every_way_and_a_worker_that_is_killed_lose_nothing_and_
                 signal("-KILL", killed);
             }));
         }
-        // An audit is to read the chain, not to be tried by it.
-        if line.contains("==> Auditing") {
+        // A chain that fails without end may leave something without proof, as it should. What the load left is to end.
+        if line.contains("==> Draining") {
             chain.fail(&json!({"rules": []}));
         }
     });
