@@ -113,7 +113,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDR")]
     pub(crate) api: Option<SocketAddr>,
     /// Who may send: a file of `nearbench token`. Without it the API listens on this machine alone.
-    #[arg(long, value_name = "FILE", env = "NEARBENCH_TOKENS")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
     /// So many worker processes on a Redis that they share, in place of the manifest's workers.replicas.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]

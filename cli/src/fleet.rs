@@ -397,22 +397,26 @@ async fn seed(store: &RedisStore, plan: &Plan, provisioned: &Provisioned) -> Res
     store.put_meta(&[(BRIEF, &brief)]).await.map_err(Failure::run)
 }
 
-/// What workers that no run starts are given: a store in the Redis of `url`, the plan in `folder`, and in `keys`, beside their
-/// keys, the secret that transfer ids are made with. What is there stays: workers that are at work notice nothing.
-pub(crate) async fn equip(
-    plan: &Plan,
-    provisioned: &Provisioned,
-    url: &RedisUrl,
-    folder: &Path,
-    keys: &Path,
-) -> Result<(), Failure> {
+/// The store of workers that no run starts, which stays where it is there.
+pub(crate) async fn lasting_store(plan: &Plan, url: &RedisUrl) -> Result<RedisStore, Failure> {
     let options = || RedisOptions::new(plan.name.as_str());
     let store = match RedisStore::create(url, options()).await {
         Err(RedisError::Exists { .. }) => RedisStore::open(url, options()).await,
         made => made,
     };
-    let store = store.map_err(Failure::run)?;
-    seed(&store, plan, provisioned).await?;
+    store.map_err(Failure::input)
+}
+
+/// What workers that no run starts are given besides: the nonces in `store`, the plan in `folder`, and in `keys`, beside their
+/// keys, the secret that transfer ids are made with. What is there stays: workers that are at work notice nothing.
+pub(crate) async fn equip(
+    plan: &Plan,
+    provisioned: &Provisioned,
+    store: &RedisStore,
+    folder: &Path,
+    keys: &Path,
+) -> Result<(), Failure> {
+    seed(store, plan, provisioned).await?;
     if store.meta(START).await.map_err(Failure::run)?.is_none() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::run)?.as_nanos().to_string();
         store.put_meta(&[(START, now.as_bytes())]).await.map_err(Failure::run)?;

@@ -13,7 +13,7 @@ use nearbench_near::{
     Signer,
     keyfile::{self, ACCOUNT_FILE, KEYS_FILE},
 };
-use nearbench_store::{Depth, FileStore, OpenError, Recall, ResultRow, Store, StoreError};
+use nearbench_store::{FileStore, OpenError, Recall, ResultRow, StoreError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs, io,
@@ -169,14 +169,6 @@ impl Kept {
     /// Whether transfers may have been accepted.
     pub(crate) fn load_began(&self) -> bool {
         self.store.meta(OPENING).is_some()
-    }
-
-    /// How many transfers stand where.
-    pub(crate) async fn depth(&self) -> Result<Depth, StoreError> {
-        match &self.shared {
-            Some(shared) => shared.store.depth().await,
-            None => self.store.depth().await,
-        }
     }
 
     /// The transactions that ended without proof either way, for a person to look into.

@@ -32,7 +32,7 @@ use nearbench_near::{
     chain::Block,
     provision::Provisioned,
 };
-use nearbench_store::{Depth, Details, FileStore, Recall, Records, RedisStore, ResultRow, StoreError};
+use nearbench_store::{Depth, Details, FileStore, Recall, Records, RedisStore, ResultRow, Store, StoreError};
 use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally, Tokens, fleet::Measured};
 use rand::Rng;
 use std::{
@@ -315,8 +315,10 @@ impl Measurement<'_> {
             }
             let Look { mut live, full: is_full, halted, workers } = carriers.look(&tally);
             if others_send {
-                // A store that does not answer now is told of elsewhere.
-                live.in_flight = kept.depth().await.map_or(live.in_flight, |depth| depth.unsettled());
+                // Workers tell it themselves, whether Redis answers now or not.
+                if let Carriers::Engine(_) = &carriers {
+                    live.in_flight = kept.store.depth().await.map_err(Failure::run)?.unsettled();
+                }
                 live.accepted = live.succeeded + live.failed + live.in_flight;
                 live.sent += live.accepted;
                 live.offered = live.sent;

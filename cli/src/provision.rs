@@ -168,10 +168,14 @@ pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
              Start one with `nearbench devnet` and name its URL"
         )));
     }
-    let redis = args.redis_url_file.as_deref().map(fleet::read_url).transpose()?;
-    if let Some(folder) = &args.plan {
-        output::is_folder("--plan", folder)?;
-    }
+    // What is wrong with them is told before anything changes on chain.
+    let workers = match (&args.redis_url_file, &args.plan) {
+        (Some(file), Some(folder)) => {
+            output::is_folder("--plan", folder)?;
+            Some((fleet::lasting_store(&plan, &fleet::read_url(file)?).await?, folder))
+        }
+        _ => None,
+    };
     let stop = interrupt::watch(
         args.keys.join(KEYS_FILE),
         "provision again with the same --keys, and they are used",
@@ -194,12 +198,12 @@ pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
         return Err(Failure { code: exit::INCONCLUSIVE, error });
     };
     let mut equipped = String::new();
-    if let (Some(url), Some(folder)) = (&redis, &args.plan) {
+    if let Some((store, folder)) = workers {
         let keys = match &plan.account.keys {
             Keys::Generate { .. } => args.keys.clone(),
             Keys::Prepared { secret } => args.references.secrets.join(secret),
         };
-        fleet::equip(&plan, &done, url, folder, &keys).await?;
+        fleet::equip(&plan, &done, &store, folder, &keys).await?;
         equipped = format!(
             "\nworkers: nearbench worker --plan {} --keys {} --redis-url-file FILE --listen ADDR",
             folder.display(),

@@ -83,6 +83,11 @@ fn four_workers_behind_nginx_take_every_transfer_though_one_dies_and_then_redis(
     folder.write("manifest.yaml", &committed("manifest.yaml").replace("http://chain:3030", &chain.url));
     let provision = ["provision", "manifest.yaml", "--keys", "fleet/keys", "--plan", "fleet/plan"];
     let provision = [&provision[..], &["--redis-url-file", "redis-url"]].concat();
+    let before = chain.root_nonce("test.near");
+    folder.write("nowhere", "redis://127.0.0.1:1");
+    let lost = folder.nearbench(&[&provision[..provision.len() - 1], &["nowhere"]].concat());
+    assert!(lost.code == 2 && lost.stderr.contains("127.0.0.1:1"), "{lost:?}");
+    assert_eq!(chain.root_nonce("test.near"), before, "nothing changed on chain");
     for _ in 0..2 {
         // Once more changes nothing.
         let ended = folder.nearbench(&provision);

@@ -9,9 +9,12 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
+
+/// A service that takes no transfer for so long takes none.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a command said and how it ended.
 #[derive(Debug)]
@@ -223,8 +226,10 @@ impl Client {
 
     /// The same, again and again until somebody answers and takes transfers.
     pub(crate) fn post_until_open(&self, path: &str, key: &str, body: &str) -> (u16, serde_json::Value) {
+        let began = Instant::now();
         loop {
             match self.try_post(path, key, body) {
+                refused @ (Ok((502..=504, _)) | Err(_)) if began.elapsed() > PATIENCE => panic!("{path}: {refused:?}"),
                 Ok((502..=504, _)) | Err(_) => std::thread::sleep(Duration::from_millis(20)),
                 Ok(answer) => return answer,
             }

@@ -224,6 +224,15 @@ local function register(name, step, flags)
 end
 local FULL = {'allow-oom'}
 
+-- Whether a client's asking of this number was answered before, and what; of an earlier number nobody waits for the answer.
+local function answered(s, client, number)
+    local last = call('HGET', s.at .. 'pushes', client)
+    if not last then return false end
+    local known, answer = string.match(last, '^(%d+):(.*)$')
+    if below(known, number) then return false end
+    return true, known == number and answer or nil
+end
+
 --@ records.lua
 
 -- count, then pairs of how many and how deep the queue may become; then the elements of all.
@@ -231,11 +240,8 @@ local function push(keys, argv)
     local s = begin(keys, argv)
     s.changed = true
     local client, number, groups = argv[3], argv[4], tonumber(argv[5])
-    local last = call('HGET', s.at .. 'pushes', client)
-    if last then
-        local known, answer = string.match(last, '^(%d+):(.*)$')
-        if not below(known, number) then return done(s, 'OK', known == number and answer or '') end
-    end
+    local again, answer = answered(s, client, number)
+    if again then return done(s, 'OK', answer or '') end
     if not whole(s) then return done(s, 'RESTORED') end
     local queue = s.at .. 'queue'
     local depth = call('LLEN', queue)
@@ -260,7 +266,7 @@ local function push(keys, argv)
     end
     if was == 0 and depth > 0 then call('PUBLISH', s.at .. 'work', '') end
     if depth > was then tally(s, 1, depth - was) end
-    local answer = table.concat(taken, ',')
+    answer = table.concat(taken, ',')
     call('HSET', s.at .. 'pushes', client, number .. ':' .. answer)
     return done(s, 'OK', answer)
 end

@@ -468,11 +468,8 @@ local function accept(keys, argv)
     local s = begin(keys, argv)
     s.changed = true
     local client, number, groups = argv[3], argv[4], tonumber(argv[5])
-    local last = call('HGET', s.at .. 'pushes', client)
-    if last then
-        local known, answer = string.match(last, '^(%d+):(.*)$')
-        if not below(known, number) then return done(s, 'OK', known == number and cmsgpack.unpack(answer) or {}) end
-    end
+    local again, before = answered(s, client, number)
+    if again then return done(s, 'OK', before and cmsgpack.unpack(before) or {}) end
     if not whole(s) then return done(s, 'RESTORED') end
     local w = windows(s)
     local from, ids = 6 + 2 * groups, {}

@@ -117,6 +117,8 @@ fn main() {
     match args.next().as_deref() {
         Some(chain::ARGUMENT) => return sink::serve(args.next().unwrap().parse().unwrap()),
         Some(fleet::ARGUMENT) => return fleet::work(args),
+        // `cargo bench --bench engine -- fleet` measures that alone.
+        Some("fleet") => return fleet::measure(),
         _ => {}
     }
     println!("engine: {REPETITIONS} repetitions, median and spread");
