@@ -26,14 +26,17 @@ const TRANSFERS: u64 = 400_000;
 const BACKLOG: u64 = 1_000_000;
 const STEADY_RATE: u64 = 1000;
 const STEADY: Duration = Duration::from_secs(20);
+/// Keys of a run of that size, and four times as many. Steps of a worker's lanes that come together share a round trip: with
+/// few lanes each, more workers share less.
+const LANES: [usize; 2] = [work::LANES, 4 * work::LANES];
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A worker process, which is ended with its handle.
 struct Process(Child);
 
 impl Process {
-    fn start(chain: &Chain, redis: &RedisServer, run: &str) -> Self {
-        let arguments = [ARGUMENT, &chain.port.to_string(), &redis.address(), run];
+    fn start(chain: &Chain, redis: &RedisServer, run: &str, lanes: usize) -> Self {
+        let arguments = [ARGUMENT, &chain.port.to_string(), &redis.address(), run, &lanes.to_string()];
         let child = Command::new(std::env::current_exe().unwrap()).args(arguments).stdin(Stdio::piped()).spawn();
         Self(child.unwrap())
     }
@@ -59,9 +62,9 @@ impl Drop for Process {
 }
 
 /// The keys of every worker.
-fn signers() -> Vec<Signer> {
+fn signers(lanes: usize) -> Vec<Signer> {
     let mut rng = StdRng::seed_from_u64(1);
-    (0..work::LANES).map(|_| Signer::generate(work::ACCOUNT.parse().unwrap(), &mut rng)).collect()
+    (0..lanes).map(|_| Signer::generate(work::ACCOUNT.parse().unwrap(), &mut rng)).collect()
 }
 
 fn options(run: &str) -> RedisOptions {
@@ -72,6 +75,7 @@ fn options(run: &str) -> RedisOptions {
 pub(crate) fn work(mut args: impl Iterator<Item = String>) {
     let mut next = || args.next().unwrap();
     let (port, url, run) = (next().parse().unwrap(), RedisUrl::parse(&next()).unwrap(), next());
+    let lanes = next().parse().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (client, stop) = (work::client(port), CancellationToken::new());
@@ -90,7 +94,7 @@ pub(crate) fn work(mut args: impl Iterator<Item = String>) {
             limits: work::LIMITS,
         };
         let engine = Arc::new(Engine::start(setup).await.unwrap());
-        let member = Member::new(store, client, tally, engine, signers());
+        let member = Member::new(store, client, tally, engine, signers(lanes));
         std::thread::spawn({
             let stop = stop.clone();
             move || {
@@ -117,21 +121,21 @@ async fn until_settled(store: &RedisStore) {
     }
 }
 
-async fn until_held(store: &RedisStore) {
+async fn until_held(store: &RedisStore, lanes: usize) {
     let held = async || {
         let measured = store.measured().await.unwrap();
         measured.iter().map(|(_, bytes)| Measured::from_bytes(bytes).lanes).sum::<u64>()
     };
-    while held().await < work::LANES as u64 {
+    while held().await < lanes as u64 {
         tokio::time::sleep(LOOK).await;
     }
 }
 
 /// What is measured in one repetition: transfers for each second of processor time of all workers.
-async fn per_core(chain: &Chain, redis: &RedisServer, run: &str, workers: usize) -> f64 {
+async fn per_core(chain: &Chain, redis: &RedisServer, run: &str, workers: usize, lanes: usize) -> f64 {
     let store = RedisStore::create(&RedisUrl::parse(&redis.address()).unwrap(), options(run)).await.unwrap();
-    let processes: Vec<_> = (0..workers).map(|_| Process::start(chain, redis, run)).collect();
-    until_held(&store).await;
+    let processes: Vec<_> = (0..workers).map(|_| Process::start(chain, redis, run, lanes)).collect();
+    until_held(&store, lanes).await;
     // All is there at once: workers that wait for whoever fills the queue are not what is measured.
     let staged = RedisStore::create(&RedisUrl::parse(&redis.address()).unwrap(), options("staged")).await.unwrap();
     fill(&staged, TRANSFERS).await;
@@ -150,8 +154,8 @@ async fn per_core(chain: &Chain, redis: &RedisServer, run: &str, workers: usize)
 /// The most that a worker holds at a steady rate, and then before a backlog, in MiB.
 async fn memory(chain: &Chain, redis: &RedisServer) -> (f64, f64) {
     let store = RedisStore::create(&RedisUrl::parse(&redis.address()).unwrap(), options("memory")).await.unwrap();
-    let worker = Process::start(chain, redis, "memory");
-    until_held(&store).await;
+    let worker = Process::start(chain, redis, "memory", work::LANES);
+    until_held(&store, work::LANES).await;
     let (start, mut sent) = (Instant::now(), 0);
     let mut all = work::transfers(STEADY_RATE * STEADY.as_secs());
     while start.elapsed() < STEADY {
@@ -172,19 +176,24 @@ pub(crate) fn measure() {
     runtime.block_on(async {
         let chain = Chain::start(BATCH);
         let redis = RedisServer::start(&["--appendonly", "yes"]);
-        println!("workers that share a Redis, batches of {BATCH}, transfers/s a core of all workers");
-        let mut one = Vec::new();
-        for workers in [1, 2, 4] {
-            let mut rates = Vec::new();
-            for repetition in 0..REPETITIONS {
-                rates.push(per_core(&chain, &redis, &format!("{workers}-{repetition}"), workers).await);
-            }
-            println!("  {workers} workers                     {}", spread(rates.iter().copied(), 0));
-            if workers == 1 {
-                one.clone_from(&rates);
-            } else {
-                let ratios = rates.iter().zip(&one).map(|(rate, one)| rate / one);
-                println!("  {workers} workers / 1 worker          {}", spread(ratios, 2));
+        for lanes in LANES {
+            println!(
+                "workers that share a Redis and {lanes} lanes, batches of {BATCH}, transfers/s a core of all workers"
+            );
+            let mut one = Vec::new();
+            for workers in [1, 2, 4] {
+                let mut rates = Vec::new();
+                for repetition in 0..REPETITIONS {
+                    let run = format!("{lanes}-{workers}-{repetition}");
+                    rates.push(per_core(&chain, &redis, &run, workers, lanes).await);
+                }
+                println!("  {workers} workers                     {}", spread(rates.iter().copied(), 0));
+                if workers == 1 {
+                    one = rates;
+                } else {
+                    let ratios = rates.iter().zip(&one).map(|(rate, one)| rate / one);
+                    println!("  {workers} workers / 1 worker          {}", spread(ratios, 2));
+                }
             }
         }
         let (steady, backlog) = memory(&chain, &redis).await;
