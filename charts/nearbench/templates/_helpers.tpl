@@ -38,3 +38,12 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
+
+{{/* Where the pods of the release may be, and what that takes: those of its fields that are given. */}}
+{{- define "nearbench.placement" -}}
+{{- $given := dict }}
+{{- range $field, $value := pick .Values "imagePullSecrets" "nodeSelector" "tolerations" "priorityClassName" }}
+{{- if $value }}{{ $_ := set $given $field $value }}{{ end }}
+{{- end }}
+{{- with $given }}{{ toYaml . }}{{ end }}
+{{- end }}
