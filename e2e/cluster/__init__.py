@@ -13,6 +13,7 @@ it up, `down` takes it away without a trace. One module per concern:
     host         directories, kernel settings and cgroups that a node borrows from the machine
     network      the node's bridge, the pods' network, the rules of kube-proxy
     parts        the programs of the cluster: how each is started, and when it is ready
+    volumes      the volumes that claims of pods are bound to
     images       images of our own, and their way into containerd
     lifecycle    up, down, status, load: the order of all this
 """

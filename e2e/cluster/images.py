@@ -6,7 +6,7 @@ from pathlib import Path
 from ..image import archive
 from .console import Problem, run
 from .processes import environment
-from .settings import COREDNS_IMAGE, PAUSE_IMAGE, TOOLS_IMAGE
+from .settings import COREDNS_IMAGE, PAUSE_IMAGE, REDIS_IMAGE, TOOLS_IMAGE
 
 
 def load(state, file):
@@ -19,13 +19,19 @@ def load(state, file):
 
 def load_own(state):
     """Makes and loads the images of the cluster itself, and the tools that tests use from within pods."""
-    own = (
-        (PAUSE_IMAGE, state.bin / "pause", "/pause"),
-        (COREDNS_IMAGE, state.bin / "coredns", "/coredns"),
-        (TOOLS_IMAGE, Path(shutil.which("busybox")), "/bin/busybox"),
-    )
-    for tag, program, entrypoint in own:
+    own = {
+        PAUSE_IMAGE: {"/pause": state.bin / "pause"},
+        COREDNS_IMAGE: {"/coredns": state.bin / "coredns"},
+        TOOLS_IMAGE: {"/bin/busybox": debian("busybox")},
+        REDIS_IMAGE: {f"/usr/local/bin/{name}": debian(name) for name in ("redis-server", "redis-cli")},
+    }
+    for tag, programs in own.items():
         file = state.root / "own-image.tar"
-        archive.write(file, tag, program, entrypoint)
+        archive.write(file, tag, programs)
         load(state, file)
         file.unlink()
+
+
+def debian(name):
+    """The file of a command that one of packages.NEEDED brings."""
+    return Path(shutil.which(name, path=environment()["PATH"]))

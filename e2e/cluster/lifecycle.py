@@ -5,6 +5,7 @@ that is not wholly there is taken down and made anew: there is no state worth re
 """
 
 import fcntl
+import json
 import os
 import shutil
 import string
@@ -12,7 +13,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import build, host, images, network, packages, parts, pki, processes, settings
+from . import build, host, images, network, packages, parts, pki, processes, settings, volumes
 from .console import Problem, run, say, stage
 from .ledger import Ledger
 
@@ -43,6 +44,7 @@ def up(state):
         ledger = Ledger(state.ledger)
         if is_up(state, ledger):
             say(f"is up already, in {state.root}")
+            renew_volumes(state)
         else:
             may_begin(state, ledger)
             make(state, ledger)
@@ -172,6 +174,9 @@ def begin(state, ledger):
         kubectl(state, "wait", f"node/{settings.NODE}", "--for=create", f"--timeout={SECONDS_TO_READY}s")
         kubectl(state, "wait", f"node/{settings.NODE}", "--for=condition=Ready", f"--timeout={SECONDS_TO_READY}s")
 
+    with stage(f"{settings.VOLUMES} volumes"):
+        kubectl(state, "create", "--filename=-", input=volumes.make(state.volumes))
+
     with stage("names (CoreDNS)"):
         manifest = string.Template((settings.SOURCES / "manifests" / "coredns.yaml").read_text())
         kubectl(state, "apply", "--filename=-", input=manifest.substitute(vars(settings)))
@@ -224,6 +229,14 @@ def is_up(state, ledger):
     """Whether it came up wholly, all its parts still run, and the API server answers."""
     return (ledger.owned and ledger.this_boot and state.kubeconfig.exists()
             and all(map(processes.alive, ledger.processes.values())) and parts.api_server(state).ready())
+
+
+def renew_volumes(state):
+    """Empties the volumes whose claims are gone, and offers them again."""
+    found = json.loads(kubectl(state, "get", "persistentvolumes", "--output=json"))["items"]
+    if released := volumes.released(found):
+        with stage(f"renew {len(released)} volumes"):
+            kubectl(state, "replace", "--filename=-", input=volumes.renewed(released))
 
 
 def kubectl(state, *arguments, **options):

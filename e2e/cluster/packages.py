@@ -1,6 +1,6 @@
-"""packages: what Debian has of the cluster. Installs only what is lacking, and starts no service.
+"""packages: what Debian has of the cluster and of its images. Installs only what is lacking, and starts no service.
 
-What comes later for the tests (a Redis, a Prometheus) has its line in NEEDED.
+What comes later for the tests (a Prometheus) has its line in NEEDED.
 """
 
 import os
@@ -22,6 +22,8 @@ NEEDED = {
     "conntrack": "conntrack",
     "socat": "socat",
     "busybox-static": "busybox",
+    "redis-server": "redis-server",
+    "redis-tools": "redis-cli",
     "iproute2": "ip",
     "mount": "mount",
     "util-linux": "nsenter",

@@ -65,6 +65,16 @@ def etcd(state):
 
 def api_server(state):
     pki = state.pki
+    policy = state.config / "audit.json"
+    policy.write_text(json.dumps({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        # Who works in the cluster, without its own parts.
+        "rules": [{"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+                  {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+                  {"level": "None"}],
+    }, indent=1))
     return Part("kube-apiserver", [
         state.bin / "kube-apiserver",
         f"--bind-address={s.NODE_ADDRESS}", f"--secure-port={s.PORT_API}", f"--advertise-address={s.NODE_ADDRESS}",
@@ -80,6 +90,9 @@ def api_server(state):
         f"--service-account-issuer=https://kubernetes.default.svc.{s.DNS_DOMAIN}",
         f"--service-account-key-file={pki}/service-accounts.pub",
         f"--service-account-signing-key-file={pki}/service-accounts.key",
+        f"--audit-policy-file={policy}", f"--audit-log-path={state.audit}",
+        # Megabytes, and files beside the one that is written.
+        "--audit-log-maxsize=50", "--audit-log-maxbackup=3",
         "--profiling=false",
     ], lambda: answers(f"{s.API_URL}/readyz", state))
 

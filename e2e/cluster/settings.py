@@ -28,6 +28,11 @@ DNS_ADDRESS = "198.19.0.10"
 DNS_DOMAIN = "cluster.local"
 MAX_PODS = 250
 
+# The default class. A run takes two volumes, and each is used once between two `up`.
+STORAGE_CLASS = "nearbench-local"
+VOLUMES = 240
+VOLUME_SIZE = "1Gi"
+
 # Below the ports that the kernel hands out, and none of Kubernetes' own: another cluster may be here.
 PORT_API = 21443
 PORT_ETCD = 21379
@@ -45,6 +50,8 @@ API_URL = f"https://{NODE_ADDRESS}:{PORT_API}"
 PAUSE_IMAGE = "localhost/nearbench-pause:1"
 # Debian's busybox, at the path that it has in Docker Hub's image of that name.
 TOOLS_IMAGE = "localhost/nearbench-tools:1"
+# Debian's redis-server and redis-cli, likewise.
+REDIS_IMAGE = "localhost/nearbench-redis:1"
 COREDNS_IMAGE = f"localhost/nearbench-coredns:{COREDNS}"
 
 
@@ -64,6 +71,15 @@ class State:
     @property
     def logs(self):
         return self.root / "logs"
+
+    @property
+    def audit(self):
+        """What service accounts asked of the API server. Older parts of it lie beside it, as audit-TIME.log."""
+        return self.logs / "audit.log"
+
+    @property
+    def volumes(self):
+        return self.root / "volumes"
 
     @property
     def pki(self):

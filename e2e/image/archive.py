@@ -19,15 +19,19 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 EPOCH = "1970-01-01T00:00:00Z"
 
 
-def write(out, tag, program, entrypoint):
-    """Writes the image of one program to the file `out`: the program at that path, and the libraries it loads."""
+def write(out, tag, programs):
+    """Writes an image to the file `out`: the programs, as {path in it: file here}, and the libraries that they load.
+
+    The first program is the entrypoint.
+    """
     files = {
-        entrypoint: (program.read_bytes(), 0o755),
         "/etc/passwd": (f"nonroot:x:{USER}:{USER}::/:/sbin/nologin\n".encode(), 0o644),
         "/etc/group": (f"nonroot:x:{USER}:\n".encode(), 0o644),
     }
-    for library in libraries(program):
-        files[str(library)] = (library.read_bytes(), 0o755)
+    for path, program in programs.items():
+        files[path] = (program.read_bytes(), 0o755)
+        for library in libraries(program):
+            files[str(library)] = (library.read_bytes(), 0o755)
     if CERTIFICATES.exists():
         files[str(CERTIFICATES)] = (CERTIFICATES.read_bytes(), 0o644)
     layer = pack(files, open_directories={"/tmp"})
@@ -36,7 +40,7 @@ def write(out, tag, program, entrypoint):
         "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "created": EPOCH,
-        "config": {"Entrypoint": [entrypoint], "User": f"{USER}:{USER}", "WorkingDir": "/"},
+        "config": {"Entrypoint": [next(iter(programs))], "User": f"{USER}:{USER}", "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
     }).encode()
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
