@@ -14,10 +14,22 @@ from operator_release import Operator
 from runs import Runs
 
 REPOSITORY = Path(__file__).parents[2]
+# The state folder of the cluster that is made here.
+CLUSTER = Path(os.environ.get("NEARBENCH_CLUSTER_DIR") or REPOSITORY / ".cluster").resolve()
 # Where a failed test's logs, events and objects go.
-FAILURES = Path(os.environ.get("NEARBENCH_CLUSTER_DIR") or REPOSITORY / ".cluster") / "failures"
+FAILURES = CLUSTER / "failures"
+# Whether this is the whole of the tests, those included that take long.
+WHOLE = os.environ.get("NEARBENCH_E2E_ALL") == "1"
 
 CRD = "benchmarkruns.nearbench.dev"
+
+
+def pytest_collection_modifyitems(items):
+    """Leaves out what is of whole runs only, and puts what looks back on all the others last."""
+    for item in items:
+        if not WHOLE and item.get_closest_marker("whole"):
+            item.add_marker(pytest.mark.skip(reason="only where NEARBENCH_E2E_ALL=1"))
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -81,19 +93,39 @@ def tools():
 
 
 @pytest.fixture(scope="session")
+def redis_image():
+    """An image with redis-server and redis-cli."""
+    return kube.environment("NEARBENCH_REDIS_IMAGE", "an image with redis-server and redis-cli in the cluster")
+
+
+@pytest.fixture(scope="session")
+def whole():
+    """Whether every test runs: what none of them needed is needed by nobody."""
+    return WHOLE
+
+
+@pytest.fixture(scope="session")
+def audit(cluster):
+    """The folder in which the API server logs what service accounts ask of it; skips where that is elsewhere."""
+    if Path(cluster).resolve() != CLUSTER / "kubeconfig":
+        pytest.skip("what is asked of a cluster's API server is known of one that was made here")
+    return CLUSTER / "logs"
+
+
+@pytest.fixture(scope="session")
 def repository():
     """The root of the repository: its examples, its chart."""
     return REPOSITORY
 
 
 @pytest.fixture(scope="session")
-def operator(cluster, image, request):
+def operator(cluster, image, redis_image, request):
     """The operator, installed by the chart in a namespace of its own."""
     assert not kube.call("kubectl", "get", "crd", CRD, "--ignore-not-found"), (
         f"this cluster has {CRD} already, and perhaps runs of yours: these tests install and remove it; use a cluster for tests")
     namespace = kube.Namespace(f"e2e-operator-{secrets.token_hex(3)}")
     namespace.create()
-    operator = Operator(namespace, REPOSITORY / "charts/nearbench", image)
+    operator = Operator(namespace, REPOSITORY / "charts/nearbench", image, redis_image)
     try:
         operator.upgrade()
         yield operator

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 import yaml
@@ -9,17 +10,99 @@ import yaml
 import kube
 
 
+@pytest.fixture
+def rendered(cluster, repository):
+    """What the chart becomes with values (`rendered("replicas=2")`), the CRDs left out."""
+    def render(*values):
+        options = [f"--set={value}" for value in ("crds.enabled=false", *values)]
+        chart = repository / "charts/nearbench"
+        made = kube.call("helm", "template", "bench", chart, "--namespace=here", "--kube-version=1.34.0", *options)
+        return [thing for thing in yaml.safe_load_all(made) if thing]
+
+    return render
+
+
+def may(user, verb, what, where):
+    """Whether somebody may, by the API server's word."""
+    # kubectl takes what follows a slash for the name of an object.
+    resource, _, subresource = what.partition("/")
+    asked = (verb, resource, f"--subresource={subresource}", f"--as={user}", where)
+    try:
+        return kube.call("kubectl", "auth", "can-i", *asked).strip() == "yes"
+    except kube.CommandFailed as failed:
+        assert "no" in str(failed).splitlines(), failed
+        return False
+
+
+def await_right(user, verb, what, where, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not may(user, verb, what, where):
+        assert time.monotonic() < deadline, f"{user} may not {verb} {what}"
+
+
+def kinds(things):
+    return sorted({thing["kind"] for thing in things})
+
+
+def environment(things):
+    """The variables of the operator's container."""
+    [deployment] = [thing for thing in things if thing["kind"] == "Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value") for entry in container["env"]}
+
+
+def test_with_a_namespace_to_watch_nothing_is_made_in_the_cluster_as_a_whole(rendered):
+    things = rendered("watchNamespace=there")
+    assert not [kind for kind in kinds(things) if kind.startswith("Cluster")], kinds(things)
+    assert environment(things)["NEARBENCH_NAMESPACE"] == "there"
+    places = {(thing["metadata"]["name"], thing["metadata"]["namespace"]) for thing in things if thing["kind"] == "Role"}
+    assert places == {("bench-operator", "there"), ("bench-operator-leader", "here"), ("bench-uninstall", "there"),
+                      ("bench-test", "there")}
+    [job] = [thing for thing in things if thing["kind"] == "Job"]
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"][-2:] == ["--namespace", "there"]
+
+
+def test_only_several_operators_have_a_disruption_budget(rendered):
+    assert "PodDisruptionBudget" not in kinds(rendered())
+    assert "PodDisruptionBudget" in kinds(rendered("replicas=2"))
+
+
+def test_values_reach_the_operator(rendered):
+    usual = environment(rendered())
+    assert "NEARBENCH_STORAGE_CLASS" not in usual and usual["NEARBENCH_VOLUMES"] == "true"
+    given = environment(rendered("volumes.className=fast", "volumes.size=5Gi", "maxConcurrentRuns=0", "redis.image=r:7"))
+    expected = {"NEARBENCH_STORAGE_CLASS": "fast", "NEARBENCH_STORAGE_SIZE": "5Gi", "NEARBENCH_REDIS_IMAGE": "r:7",
+                "NEARBENCH_MAX_CONCURRENT_RUNS": "0"}
+    assert given.items() >= expected.items(), given
+    for wrong in ("replicas=-1", "volumes.size=5 GB", "maxConcurrentRuns=some", "volume.enabled=false"):
+        with pytest.raises(kube.CommandFailed, match="schema"):
+            rendered(wrong)
+
+
 def test_helm_test_carries_a_small_run_out(operator):
     operator.namespace.helm("test", operator.RELEASE, "--timeout=5m", seconds=300)
 
 
 def test_the_operator_may_read_no_secret_and_make_no_pod(operator):
-    account = f"system:serviceaccount:{operator.namespace.name}:{operator.NAME}"
-    for verb, what in [("get", "secrets"), ("list", "secrets"), ("create", "pods"), ("create", "pods/exec"),
-                       ("update", "benchmarkruns"), ("delete", "configmaps"), ("create", "clusterroles")]:
-        with pytest.raises(kube.CommandFailed) as answer:
-            kube.call("kubectl", "auth", "can-i", verb, what, f"--as={account}", "--all-namespaces")
-        assert "no" in str(answer.value).splitlines(), f"{verb} {what}"
+    for verb, what in [("get", "secrets"), ("list", "secrets"), ("watch", "secrets"), ("patch", "secrets"),
+                       ("create", "pods"), ("delete", "pods"), ("create", "pods/exec"), ("update", "benchmarkruns"),
+                       ("delete", "configmaps"), ("create", "clusterroles"), ("get", "leases")]:
+        assert not may(operator.account, verb, what, "--all-namespaces"), f"{verb} {what}"
+
+
+def test_who_may_view_or_edit_a_namespace_may_do_so_with_its_runs(operator, namespace):
+    for user, role in {"viewer": "view", "editor": "edit"}.items():
+        namespace.kubectl("create", "rolebinding", user, f"--clusterrole={role}", f"--user={user}")
+    here = f"--namespace={namespace.name}"
+    for verb in ("get", "list", "watch"):
+        # The controller that gathers such roles comes to it a moment later.
+        await_right("viewer", verb, "benchmarkruns", here)
+        await_right("editor", verb, "benchmarkruns", here)
+    for verb, what in [("create", "benchmarkruns"), ("patch", "benchmarkruns"), ("delete", "benchmarkruns"),
+                       ("update", "benchmarkruns/scale")]:
+        assert not may("viewer", verb, what, here), f"{verb} {what}"
+        await_right("editor", verb, what, here)
+    assert not may("editor", "patch", "benchmarkruns/status", here)
 
 
 def test_its_endpoints_say_how_the_operator_is(operator):
