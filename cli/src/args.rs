@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Report(Report),
     /// Carry transfers to the chain as one of the workers of a run, until SIGTERM: `run --workers` starts them.
     Worker(Worker),
+    /// Do one step of a run whose worker processes somebody else keeps: what the operator's Jobs do.
+    Step(Step),
     /// Wait for a BenchmarkRun of the cluster, and end with the exit code that `run` would have.
     Wait(Wait),
     /// Print the CustomResourceDefinition of BenchmarkRun.
@@ -139,6 +141,9 @@ pub(crate) struct Worker {
     /// of its nearbench-namespace, which transfer ids are made with.
     #[arg(long, value_name = "DIR", env = "NEARBENCH_KEYS")]
     pub(crate) keys: PathBuf,
+    /// Under which name the Redis knows the run, if not under the plan's.
+    #[arg(long, value_name = "ID", env = "NEARBENCH_RUN_ID")]
+    pub(crate) run_id: Option<String>,
     /// A folder with a folder for each Secret that the plan's endpoints name.
     #[arg(long, value_name = "DIR", default_value = "secrets", env = "NEARBENCH_SECRETS")]
     pub(crate) secrets: PathBuf,
@@ -158,6 +163,62 @@ pub(crate) struct Worker {
     /// End in order once standard input does, which is when whoever started this process is gone.
     #[arg(long, hide = true)]
     pub(crate) while_stdin: bool,
+}
+
+/// A step of a run. The run's Redis is all that one leaves to the next; each may be done again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StepName {
+    /// Account, keys, token and receivers; then the keys' nonces into the Redis.
+    Provision,
+    /// A generator's share of the load.
+    Load,
+    /// Work off what was accepted, search the chain for every transfer, and report.
+    Conclude,
+    /// Take the run's keys off the account.
+    CleanUp,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Step {
+    #[arg(value_enum)]
+    pub(crate) step: StepName,
+    /// The folder of the run's plan.json, or its plan.json.gz.
+    #[arg(long, value_name = "DIR", env = "NEARBENCH_PLAN")]
+    pub(crate) plan: PathBuf,
+    /// Under which name the Redis knows the run, if not under the plan's.
+    #[arg(long, value_name = "ID", env = "NEARBENCH_RUN_ID")]
+    pub(crate) run_id: Option<String>,
+    /// The folder of what the run's processes share: nearbench-keys.json, nearbench-namespace and nearbench-token, each where
+    /// the step needs it.
+    #[arg(long, value_name = "DIR", env = "NEARBENCH_KEYS")]
+    pub(crate) keys: PathBuf,
+    /// A folder with a folder for each Secret that the plan names.
+    #[arg(long, value_name = "DIR", default_value = "secrets", env = "NEARBENCH_SECRETS")]
+    pub(crate) secrets: PathBuf,
+    /// A file of mode 0600 with the URL of the Redis that the run's processes share.
+    #[arg(long, value_name = "FILE", env = "NEARBENCH_REDIS_URL_FILE")]
+    pub(crate) redis_url_file: PathBuf,
+    /// Say how the step stands, as JSON on http://ADDR/standing, for as long as it lasts.
+    #[arg(long, value_name = "ADDR", env = "NEARBENCH_STANDING")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Load: which of the generators this is, from 0.
+    #[arg(long, value_name = "N", default_value_t = 0, env = "JOB_COMPLETION_INDEX")]
+    pub(crate) generator: u32,
+    /// Load, with `load.via: http`: where the workers' API is, HOST:PORT.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) api: Option<String>,
+    /// Conclude: put the report into this ConfigMap too, which must be there, in the namespace of this pod.
+    #[arg(long, value_name = "CONFIGMAP")]
+    pub(crate) report_to: Option<String>,
+    /// Conclude: where report.json goes.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Conclude: the load was cut short.
+    #[arg(long)]
+    pub(crate) stopped_early: bool,
+    /// Clean up: remove what the run has in a Redis that outlives it.
+    #[arg(long)]
+    pub(crate) forget: bool,
 }
 
 #[derive(Args, Debug)]

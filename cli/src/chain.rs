@@ -106,6 +106,12 @@ impl Chain {
         Ok(Self { client, signers: Signers { create_from, master, lanes }, devnet: None })
     }
 
+    /// The same for those who sign nothing.
+    pub(crate) fn to_look_at(plan: &Plan, folder: &Path) -> Result<Self, Failure> {
+        let signers = Signers { create_from: None, master: None, lanes: Vec::new() };
+        Ok(Self { client: client(plan, folder)?, signers, devnet: None })
+    }
+
     /// Where other processes reach the chain, if it is one of this process: from now on it is served on loopback.
     pub(crate) async fn serve(&self) -> Result<Option<plan::Endpoint>, Failure> {
         let Some(devnet) = self.devnet.clone() else { return Ok(None) };

@@ -25,7 +25,10 @@ use nearbench_near::{
 use nearbench_store::{
     Depth, Fleet, LaneKey, Order, RedisError, RedisOptions, RedisStore, RedisUrl, Store, StoreError,
 };
-use nearbench_worker::fleet::{LEASE, Measured};
+use nearbench_worker::{
+    Tally,
+    fleet::{LEASE, Measured},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::VecDeque,
@@ -215,6 +218,13 @@ pub(crate) struct Sight {
     pub(crate) tps: f64,
 }
 
+impl Sight {
+    /// What stopped every lane of so many for good, if something did.
+    pub(crate) fn halted(&self, lanes: u64) -> Option<String> {
+        (lanes > 0 && self.faults.len() as u64 >= lanes).then(|| self.faults.first().cloned()).flatten()
+    }
+}
+
 /// The worker processes of a run.
 pub(crate) struct Crew {
     store: Arc<RedisStore>,
@@ -265,11 +275,8 @@ impl Crew {
             };
             processes.spawn(worker.keep_alive(stop.clone(), restarts.clone(), refused.clone()));
         }
-        let looking = CancellationToken::new();
-        let (sender, sight) = watch::channel(Sight::default());
-        tokio::spawn(looking.clone().run_until_cancelled_owned(look(store.clone(), sender)));
         let lanes = provisioned.lanes.len() as u64;
-        let look = looking.drop_guard();
+        let (sight, look) = follow(store.clone());
         let crew = Self { store, stop, processes, restarts, refused, doors, sight, _look: look, lanes, workers };
         crew.ready(progress).await?;
         Ok(crew)
@@ -322,41 +329,14 @@ impl Crew {
 
     /// What stopped every lane for good, if something did.
     pub(crate) fn halted(&self) -> Option<String> {
-        let sight = self.sight.borrow();
-        (self.lanes > 0 && sight.faults.len() as u64 >= self.lanes).then(|| sight.faults.first().cloned()).flatten()
+        self.sight.borrow().halted(self.lanes)
     }
 
-    /// Waits until all that was accepted has its end, for `patience` at most or until every lane has stopped; then withdraws
-    /// what was not signed, lets the workers leave what has no proof to a person, and ends them. `tell` hears how much is
-    /// left.
+    /// Works off what was accepted, for `patience` at most, and ends the workers. `tell` hears how much is left.
     pub(crate) async fn drain(&self, patience: Duration, tell: impl Fn(&Depth)) -> Result<(), StoreError> {
-        let deadline = Instant::now() + patience;
-        let left = loop {
-            let depth = self.store.depth().await?;
-            tell(&depth);
-            let halted = self.halted().is_some() && depth.claimed + depth.open == 0;
-            if depth.unsettled() == 0 || halted || Instant::now() >= deadline {
-                break depth;
-            }
-            tokio::time::sleep(LOOK / 2).await;
-        };
-        if left.unsettled() > 0 {
-            self.store.order(Order::Abandon).await?;
-            self.store.cancel_queued().await?;
-            // What a dead worker left is another's once its lease ends.
-            let deadline = Instant::now() + 2 * LEASE;
-            loop {
-                let depth = self.store.depth().await?;
-                tell(&depth);
-                if depth.claimed + depth.open == 0 || Instant::now() >= deadline {
-                    break;
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        }
+        drain(&self.store, patience, || self.halted().is_some(), tell).await?;
         self.end().await;
-        self.store.cancel_queued().await?;
-        Ok(())
+        self.store.cancel_queued().await.map(drop)
     }
 
     /// Ends the workers in order.
@@ -365,15 +345,87 @@ impl Crew {
         self.processes.close();
         self.processes.wait().await;
     }
+}
 
-    /// All that every worker measured, to its end.
-    pub(crate) async fn measured(&self) -> Result<Measured, StoreError> {
-        let mut all = Measured::default();
-        for (_, bytes) in self.store.measured().await? {
-            all.merge(&Measured::from_bytes(&bytes));
+/// Waits until all that was accepted has its end, for `patience` at most or until every lane has `halted`; then withdraws
+/// what was not signed, and lets the workers leave what has no proof to a person. `tell` hears how much is left.
+pub(crate) async fn drain(
+    store: &RedisStore,
+    patience: Duration,
+    halted: impl Fn() -> bool,
+    tell: impl Fn(&Depth),
+) -> Result<(), StoreError> {
+    let deadline = Instant::now() + patience;
+    let left = loop {
+        let depth = store.depth().await?;
+        tell(&depth);
+        let halted = halted() && depth.claimed + depth.open == 0;
+        if depth.unsettled() == 0 || halted || Instant::now() >= deadline {
+            break depth;
         }
-        Ok(all)
+        tokio::time::sleep(LOOK / 2).await;
+    };
+    if left.unsettled() == 0 {
+        return Ok(());
     }
+    store.order(Order::Abandon).await?;
+    store.cancel_queued().await?;
+    // What a dead worker left is another's once its lease ends.
+    let deadline = Instant::now() + 2 * LEASE;
+    loop {
+        let depth = store.depth().await?;
+        tell(&depth);
+        if depth.claimed + depth.open == 0 || Instant::now() >= deadline {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    store.cancel_queued().await.map(drop)
+}
+
+/// Counts in `tally` what the workers left in their store: their results, and what no result tells.
+pub(crate) async fn count(plan: &Plan, store: &RedisStore, tally: &Tally) -> Result<Measured, StoreError> {
+    tally.recall_ends(store).await?;
+    let measured = measured(store).await?;
+    let mut recorder = tally.recorder();
+    for (label, times) in &measured.errors {
+        recorder.errors(label.clone(), *times);
+    }
+    recorder.nonce_conflicts(measured.nonce_conflicts);
+    if plan.load.via == Via::External {
+        for (phase, times) in (0..).zip(&measured.turned_away) {
+            recorder.turned_away_elsewhere(phase, *times);
+        }
+    }
+    drop(recorder);
+    Ok(measured)
+}
+
+/// Waits until every worker at work has left what it measured up to now. How many of them all are gone and left lanes behind:
+/// they were killed.
+pub(crate) async fn last_words(store: &RedisStore) -> Result<u64, StoreError> {
+    let now = unix_ms();
+    loop {
+        let all: Vec<_> = store.measured().await?.iter().map(|(_, bytes)| Measured::from_bytes(bytes)).collect();
+        let silent = |measured: &&Measured| measured.unix_ms + SILENT_MS < unix_ms();
+        if all.iter().all(|measured| measured.unix_ms > now || silent(&measured)) {
+            return Ok(all.iter().filter(|measured| measured.unix_ms <= now && measured.lanes > 0).count() as u64);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// All that every worker measured.
+async fn measured(store: &RedisStore) -> Result<Measured, StoreError> {
+    let mut all = Measured::default();
+    for (_, bytes) in store.measured().await? {
+        all.merge(&Measured::from_bytes(&bytes));
+    }
+    Ok(all)
 }
 
 impl Drop for Crew {
@@ -384,7 +436,7 @@ impl Drop for Crew {
 }
 
 /// Tells the store what the chain says: the keys' nonces, and the brief.
-async fn seed(store: &RedisStore, plan: &Plan, provisioned: &Provisioned) -> Result<(), Failure> {
+pub(crate) async fn seed(store: &RedisStore, plan: &Plan, provisioned: &Provisioned) -> Result<(), Failure> {
     let key = |public_key: &str| LaneKey { account: plan.account.account_id.clone(), public_key: public_key.into() };
     let seeds: Vec<_> = provisioned.lanes.iter().map(|lane| (key(&lane.public_key), lane.nonce)).collect();
     store.seed(&seeds).await.map_err(Failure::run)?;
@@ -519,7 +571,14 @@ fn write_private(path: &Path, text: &[u8]) -> Result<(), Failure> {
         .map_err(Failure::run)
 }
 
-/// Looks at the fleet for as long as somebody wants to know.
+/// Looks at the fleet until the guard goes.
+pub(crate) fn follow(store: Arc<RedisStore>) -> (watch::Receiver<Sight>, DropGuard) {
+    let looking = CancellationToken::new();
+    let (sender, sight) = watch::channel(Sight::default());
+    tokio::spawn(looking.clone().run_until_cancelled_owned(look(store, sender)));
+    (sight, looking.drop_guard())
+}
+
 async fn look(store: Arc<RedisStore>, sender: watch::Sender<Sight>) {
     let mut ended = VecDeque::new();
     loop {
@@ -539,7 +598,7 @@ async fn look(store: Arc<RedisStore>, sender: watch::Sender<Sight>) {
 }
 
 async fn sight(store: &RedisStore) -> Result<Sight, StoreError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let now = unix_ms();
     let mut sight = Sight { depth: store.depth().await?, ..Sight::default() };
     for (_, bytes) in store.measured().await? {
         let measured = Measured::from_bytes(&bytes);

@@ -3,6 +3,7 @@
 
 use crate::{
     exit::Failure,
+    findings::Books,
     fleet::{self, Asked, Shared},
 };
 use anyhow::{Context, anyhow};
@@ -145,6 +146,14 @@ impl Kept {
     /// The run's folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The store that holds the run's transfers.
+    pub(crate) fn books(&self) -> Books<'_> {
+        match &self.shared {
+            Some(shared) => Books::Shared(&shared.store),
+            None => Books::Own(&self.store),
+        }
     }
 
     /// How many accepted transfers have no end.

@@ -7,6 +7,7 @@ mod devnet;
 mod driver;
 mod environment;
 mod exit;
+mod findings;
 mod fleet;
 mod follower;
 mod heal;
@@ -23,10 +24,12 @@ mod report;
 mod run;
 mod secrets;
 mod signal;
+mod step;
 mod summary;
 mod token;
 mod validate;
 mod wait;
+mod way;
 mod worker;
 
 use args::{Cli, Command, LogFormat};
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
             Command::Provision(args) => provision::run(args).await,
             Command::Report(args) => report::run(args).await,
             Command::Worker(args) => worker::run(args).await,
+            Command::Step(args) => step::run(args).await,
             Command::Wait(args) => wait::run(args).await,
             Command::Operator(args) => operator::run(args).await,
             Command::Token(args) => token::run(args),

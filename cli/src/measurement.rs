@@ -1,46 +1,34 @@
-//! The stages that measure: load, drain, audit, report. Each takes what the one before it left behind.
+//! The stages of a run's load: offering it, and working off what was accepted. What it comes to is for `findings`.
 
 use crate::{
     api::{self, Access},
     chain::Chain,
-    environment::{self, CpuPressure},
+    environment::CpuPressure,
     exit::Failure,
-    fleet::Crew,
+    findings::Outcome,
+    fleet::{self, Crew},
     kept::{Kept, Opening},
-    patience::patiently,
     progress::Progress,
+    way::{Due, Way, latest_ns},
 };
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use jiff::Timestamp;
 use nearbench_core::{
-    Height, Plan, TransferId,
-    audit::{Audit, Expected},
-    ensure,
-    ledger::{Final, Ledger},
+    Plan,
     measure::{Live, Recorder},
     plan::Via,
-    report::{self, BenchmarkReport, Observed, Results, Signals},
-    schedule::{self, Arrival, Schedule},
-    settle::Fate,
-    transfer::TransferState,
-    verdict::{self, Conduct},
+    schedule::{self, Schedule},
 };
-use nearbench_load::{Offer, Target};
-use nearbench_near::{
-    Traffic,
-    audit::{self, AuditError, Scope},
-    chain::Block,
-    provision::Provisioned,
-};
-use nearbench_store::{Depth, Details, FileStore, Recall, Records, RedisStore, ResultRow, Store, StoreError};
+use nearbench_load::Offer;
+use nearbench_near::{Traffic, provision::Provisioned};
+use nearbench_store::{Depth, FileStore, Store};
 use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally, Tokens, fleet::Measured};
 use rand::Rng;
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     path::Path,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::time::Instant;
@@ -50,9 +38,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const TICK: Duration = Duration::from_millis(200);
 /// From the moment everything is ready to the first arrival.
 const LEAD: Duration = Duration::from_millis(200);
-/// Records that are read at once.
-const RECORDS: usize = 1000;
-
 /// A chain that is ready for its load.
 #[derive(Clone, Copy)]
 pub(crate) struct Measurement<'a> {
@@ -70,6 +55,8 @@ pub(crate) struct Load {
     carriers: Carriers,
     finality: Finality,
     outcome: Outcome,
+    /// What had been asked of the endpoints before the load.
+    traffic_before: Traffic,
     _follower: DropGuard,
 }
 
@@ -121,65 +108,6 @@ impl Carriers {
             Self::Engine(_) => None,
             Self::Crew(crew) => Some(crew.sight().all),
         }
-    }
-}
-
-/// A load whose transfers all ended, or were given up.
-pub(crate) struct Outcome {
-    tally: Arc<Tally>,
-    offer: Offer,
-    started: Timestamp,
-    block_time: Duration,
-    polling_error: Duration,
-    lanes_full: Option<f64>,
-    /// What had been asked of the endpoints before the load.
-    traffic_before: Traffic,
-    /// Of the requests during the load: those that an endpoint failed, in percent.
-    endpoint_trouble: Option<f64>,
-    throttled_ms: Option<u64>,
-    steal_percent: Option<f64>,
-    /// The highest block seen final.
-    until: Height,
-    /// Worker processes that were started again.
-    restarts: u64,
-    /// Sent over HTTP, and nobody said whether they were accepted.
-    unanswered: Vec<Arrival>,
-}
-
-/// What the walk over the run's blocks brought.
-#[derive(Clone, Copy)]
-pub(crate) struct Audited {
-    audit: Audit,
-    /// Of the chunks' gas in the longest phase: burnt, in percent.
-    chunk_fill: Option<f64>,
-}
-
-/// How full the chunks of a stretch of time were.
-struct ChunkFill {
-    /// In nanoseconds since the Unix epoch, by the blocks' own time.
-    from_ns: i128,
-    to_ns: i128,
-    used: u128,
-    limit: u128,
-}
-
-impl ChunkFill {
-    /// Of the longest phase of a load that was about to start at `started`.
-    fn during(schedule: &Schedule, started: Timestamp) -> Self {
-        let (from, to) = schedule.phase_bounds().nth(schedule.longest_phase()).unwrap_or_default();
-        let start_ns = started.as_nanosecond() + LEAD.as_nanos() as i128;
-        Self { from_ns: start_ns + i128::from(from), to_ns: start_ns + i128::from(to), used: 0, limit: 0 }
-    }
-
-    fn count(&mut self, block: &Block) {
-        if (self.from_ns..self.to_ns).contains(&i128::from(block.at.timestamp_ns)) {
-            self.used += u128::from(block.gas_used);
-            self.limit += u128::from(block.gas_limit);
-        }
-    }
-
-    fn percent(&self) -> Option<f64> {
-        (self.limit > 0).then(|| self.used as f64 * 100.0 / self.limit as f64)
     }
 }
 
@@ -298,7 +226,10 @@ impl Measurement<'_> {
         }
         let mut driver = tokio::spawn({
             let (schedule, offer, tally, cut) = (schedule.clone(), offer.clone(), tally.clone(), cut.clone());
-            async move { way.drive(&schedule, since_start_ns, &offer, start, tally, &cut).await }
+            async move {
+                let due = Due { schedule: &schedule, share: (0, 1), since_start_ns };
+                way.drive(due, &offer, start, tally, &cut).await
+            }
         });
         let mut unanswered = Vec::new();
         let (mut ticks, mut full) = (0u64, 0u64);
@@ -357,7 +288,6 @@ impl Measurement<'_> {
             block_time: finality.block_interval(),
             polling_error: finality.polling_error(),
             endpoint_trouble,
-            traffic_before,
             lanes_full,
             throttled_ms: after.throttled_ms_since(before),
             steal_percent: after.steal_percent_since(before),
@@ -365,7 +295,7 @@ impl Measurement<'_> {
             restarts: 0,
             unanswered,
         };
-        Ok(Load { carriers, finality, outcome, _follower: follower })
+        Ok(Load { carriers, finality, outcome, traffic_before, _follower: follower })
     }
 
     /// The engine of a run in one process.
@@ -389,7 +319,7 @@ impl Measurement<'_> {
 
     /// Works off what was accepted.
     pub(crate) async fn drain(&self, load: Load, progress: &Progress) -> Result<Outcome, Failure> {
-        let Load { carriers, finality, mut outcome, _follower } = load;
+        let Load { carriers, finality, mut outcome, traffic_before, _follower } = load;
         let patience = Duration::from_millis(self.plan.load.timeout_ms);
         let tally = outcome.tally.clone();
         match carriers {
@@ -406,44 +336,14 @@ impl Measurement<'_> {
             }
             Carriers::Crew(crew) => self.drain_crew(&crew, patience, &mut outcome, progress).await?,
         }
-        let found = match &self.kept.shared {
-            Some(shared) => self.find_accepted(&outcome, &*shared.store).await,
-            None => self.find_accepted(&outcome, &*self.kept.store).await,
-        };
-        found.map_err(Failure::run)?;
-        let traffic = self.chain.client.traffic().since(&outcome.traffic_before);
+        self.kept.books().find_accepted(self.plan, &outcome).await.map_err(Failure::run)?;
+        let traffic = self.chain.client.traffic().since(&traffic_before);
         for (label, times) in traffic.errors {
             tally.recorder().errors(label, times);
         }
         outcome.block_time = finality.block_interval();
         outcome.until = outcome.until.max(finality.head().height);
         Ok(outcome)
-    }
-
-    /// Counts those that were accepted though nobody told the load so: the store has them.
-    async fn find_accepted(&self, outcome: &Outcome, store: &impl Recall) -> Result<(), StoreError> {
-        if self.plan.load.via == Via::External {
-            return outcome.tally.recall_accepted(store).await;
-        }
-        if outcome.unanswered.is_empty() {
-            return Ok(());
-        }
-        let mut open: HashMap<_, _> =
-            outcome.unanswered.iter().map(|arrival| (outcome.offer.id(arrival.n), arrival.phase)).collect();
-        let tally = &outcome.tally;
-        let mut found = |id| {
-            if let Some(phase) = open.remove(&id) {
-                tally.recorder().accepted_without_answer(phase);
-            }
-        };
-        store.unsettled().await?.into_iter().for_each(|transfer| found(transfer.id));
-        store
-            .results(&mut |row| match row {
-                ResultRow::Settled { transfers, .. } | ResultRow::Cancelled { transfers } => {
-                    transfers.into_iter().for_each(|transfer| found(transfer.id));
-                }
-            })
-            .await
     }
 
     /// The same by worker processes, and what they left is counted: their results, and what no result tells.
@@ -468,208 +368,12 @@ impl Measurement<'_> {
         };
         crew.drain(patience, tell).await.map_err(Failure::run)?;
         if let Some(shared) = &self.kept.shared {
-            tally.recall_ends(&*shared.store).await.map_err(Failure::run)?;
+            let measured = fleet::count(self.plan, &shared.store, tally).await.map_err(Failure::run)?;
+            outcome.until = measured.final_height;
         }
-        let measured = crew.measured().await.map_err(Failure::run)?;
-        let mut recorder = tally.recorder();
-        for (label, times) in measured.errors {
-            recorder.errors(label, times);
-        }
-        recorder.nonce_conflicts(measured.nonce_conflicts);
-        if self.plan.load.via == Via::External {
-            for (phase, times) in (0..).zip(measured.turned_away) {
-                recorder.turned_away_elsewhere(phase, times);
-            }
-        }
-        drop(recorder);
         outcome.restarts = crew.restarts();
-        outcome.until = measured.final_height;
         Ok(())
     }
-
-    /// Looks for every transfer on chain.
-    pub(crate) async fn audit(&self, measured: &Outcome, progress: &Progress) -> Result<Audited, Failure> {
-        let Self { plan, chain, provisioned, kept, .. } = self;
-        let ledger = measured.tally.ledger().clone();
-        let others = match (plan.load.via, &kept.shared) {
-            (Via::External, Some(shared)) => asked_by_others(&*shared.store).await,
-            (Via::External, None) => asked_by_others(&*kept.store).await,
-            _ => Ok(HashMap::new()),
-        };
-        let others = others.map_err(Failure::run)?;
-        let numbers: HashMap<_, _> = match plan.load.via {
-            Via::External => HashMap::new(),
-            Via::Queue | Via::Http => (0..ledger.total()).map(|n| (measured.offer.id(n), n)).collect(),
-        };
-        let expected = |id| match numbers.get(&id) {
-            Some(n) => Some(expected(&measured.offer, &ledger, *n)),
-            None => others.get(&id).cloned(),
-        };
-        let public_keys = provisioned.public_keys();
-        let scope = Scope {
-            account: &plan.account.account_id,
-            public_keys: &public_keys,
-            token: &plan.token.contract_id,
-            receivers: &plan.receivers,
-            from: provisioned.height,
-            before: &provisioned.balances,
-            until: measured.until,
-        };
-        let succeeded = measured.tally.recorder().counts().succeeded;
-        let walk = || async {
-            let chunks = Mutex::new(ChunkFill::during(&Schedule::new(&plan.load.phases), measured.started));
-            let walked = |block: &Block, last| {
-                chunks.lock().unwrap_or_else(PoisonError::into_inner).count(block);
-                progress.audit(block.at.height, last);
-            };
-            let audit = audit::audit(&chain.client, &scope, &expected, succeeded, &walked).await?;
-            Ok((audit, chunks.into_inner().unwrap_or_else(PoisonError::into_inner).percent()))
-        };
-        let (audit, chunk_fill) = patiently(progress, walk, |error| !matches!(error, AuditError::Endless))
-            .await
-            .context("the audit could not be done")
-            .map_err(Failure::run)?;
-        Ok(Audited { audit, chunk_fill })
-    }
-
-    /// Turns what was measured into a report.
-    pub(crate) async fn report(
-        &self,
-        measured: &Outcome,
-        audited: Option<Audited>,
-        stopped_early: bool,
-        run_started: &str,
-    ) -> Result<BenchmarkReport, Failure> {
-        let Self { plan, chain, provisioned, kept, .. } = self;
-        let node = chain.client.status().await.map_err(Failure::run)?;
-        let block_time_ms = measured.block_time.as_secs_f64() * 1000.0;
-        let observed = Observed {
-            block_time_ms,
-            restarts: kept.resumes + measured.restarts,
-            max_send_lag_ms: plan.load.max_send_lag_ms,
-            signals: Signals {
-                lanes_full: measured.lanes_full,
-                endpoint_trouble: measured.endpoint_trouble,
-                chunk_fill: audited.and_then(|audited| audited.chunk_fill),
-                ..Signals::default()
-            },
-            audit: audited.map(|audited| audited.audit),
-        };
-        let names = plan.load.phases.iter().map(|phase| phase.name.as_str());
-        let results = Results::new(&measured.tally.recorder(), names, &observed).map_err(Failure::run)?;
-        let checks = ensure::evaluate(&plan.ensure, &results);
-        let conduct = Conduct {
-            stopped_early,
-            max_send_lag_ms: plan.load.max_send_lag_ms,
-            throttled_ms: measured.throttled_ms,
-            load_ms: Schedule::new(&plan.load.phases).duration_ns() / 1_000_000,
-        };
-        let judgement = verdict::judge(&results, &checks, &conduct);
-        Ok(BenchmarkReport {
-            api_version: report::API_VERSION.to_owned(),
-            kind: report::KIND.to_owned(),
-            run: report::Run {
-                name: plan.name.clone(),
-                start_time: run_started.to_owned(),
-                load_start_time: Some(measured.started.to_string()),
-                completion_time: Timestamp::now().to_string(),
-            },
-            environment: report::Environment {
-                nearbench_version: env!("CARGO_PKG_VERSION").to_owned(),
-                chain: report::Chain {
-                    software: chain.software(&node.version).to_owned(),
-                    version: node.version,
-                    chain_id: node.chain_id,
-                    protocol_version: node.protocol_version,
-                    limits: provisioned.limits,
-                    block_time_ms,
-                },
-                machine: environment::machine(),
-                throttled_ms: measured.throttled_ms,
-                steal_percent: measured.steal_percent,
-                polling_error_ms: measured.polling_error.as_secs_f64() * 1000.0,
-                peak_rss_bytes: environment::peak_rss_bytes(),
-            },
-            plan: Plan::clone(plan),
-            results,
-            ensure: checks,
-            verdict: judgement.verdict,
-            reasons: judgement.reasons,
-        })
-    }
-}
-
-/// How the load reaches those who carry it.
-enum Way {
-    /// Into the queue of this process.
-    Own(Arc<FileStore>),
-    /// Into the queue that worker processes share.
-    Shared(Arc<RedisStore>),
-    /// Over HTTP.
-    Http(Target),
-    /// Somebody else sends it.
-    Others,
-}
-
-impl Way {
-    /// Offers the schedule. Returns those of which nobody said whether they were accepted.
-    async fn drive(
-        self,
-        schedule: &Schedule,
-        since_start_ns: u64,
-        offer: &Offer,
-        start: Instant,
-        tally: Arc<Tally>,
-        cut: &CancellationToken,
-    ) -> Result<Vec<Arrival>, StoreError> {
-        let arrivals = schedule.arrivals(0, 1).skip_while(|arrival| arrival.intended_ns < since_start_ns);
-        match self {
-            Self::Own(store) => nearbench_load::drive(&*store, arrivals, offer, start, &tally.recorder, cut).await?,
-            Self::Shared(store) => nearbench_load::drive(&*store, arrivals, offer, start, &tally.recorder, cut).await?,
-            Self::Http(target) => {
-                return Ok(nearbench_load::drive_http(target, arrivals, offer, start, tally, cut).await);
-            }
-            Self::Others => {
-                let end = start + Duration::from_nanos(schedule.duration_ns());
-                // Whether it ended or was cut, there is nothing to say of it.
-                let _ = cut.run_until_cancelled(tokio::time::sleep_until(end)).await;
-            }
-        }
-        Ok(Vec::new())
-    }
-}
-
-/// What became of all that others sent: of whom the plan says nothing.
-async fn asked_by_others<S: Recall + Records>(store: &S) -> Result<HashMap<TransferId, Expected>, StoreError> {
-    let mut ends: HashMap<TransferId, TransferState> = HashMap::new();
-    store
-        .results(&mut |row| match row {
-            ResultRow::Settled { settled, transfers, .. } => {
-                for (index, transfer) in transfers.iter().enumerate() {
-                    let state = match settled.settlement.fate(index) {
-                        Fate::Requeue => continue,
-                        Fate::Finalized => TransferState::Finalized,
-                        Fate::Failed => TransferState::Failed,
-                        Fate::NeedsReview => TransferState::NeedsReview,
-                    };
-                    ends.insert(transfer.id, state);
-                }
-            }
-            ResultRow::Cancelled { transfers } => {
-                ends.extend(transfers.iter().map(|transfer| (transfer.id, TransferState::Cancelled)));
-            }
-        })
-        .await?;
-    let ids: Vec<_> = ends.keys().copied().collect();
-    let mut expected = HashMap::with_capacity(ids.len());
-    for some in ids.chunks(RECORDS) {
-        for record in store.find(some).await?.into_iter().flatten() {
-            let (Some(details), Some(state)) = (record.details, ends.get(&record.id)) else { continue };
-            let Details { receiver, amount, .. } = *details;
-            expected.insert(record.id, Expected { receiver, amount, state: *state });
-        }
-    }
-    Ok(expected)
 }
 
 /// What there is to say of a load that goes on.
@@ -685,35 +389,7 @@ fn resumed(schedule: &Schedule, tally: &Tally, since_start_ns: u64) -> String {
     )
 }
 
-/// The latest moment that a run recorded, in nanoseconds since its load's start.
-async fn latest_ns(store: &impl Recall) -> Result<u64, StoreError> {
-    let mut latest_ns = store.unsettled().await?.iter().map(|transfer| transfer.sent_ns).max().unwrap_or(0);
-    let mut look = |row| {
-        latest_ns = latest_ns.max(match row {
-            ResultRow::Settled { settled, .. } => settled.at_ns,
-            ResultRow::Cancelled { transfers } => {
-                transfers.iter().map(|transfer| transfer.sent_ns).max().unwrap_or_default()
-            }
-        });
-    };
-    store.results(&mut look).await?;
-    Ok(latest_ns)
-}
-
 fn unix_ns() -> Result<u64, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::run)?;
     u64::try_from(now.as_nanos()).map_err(Failure::run)
-}
-
-/// What transfer `n` must be on chain.
-fn expected(offer: &Offer, ledger: &Ledger, n: u64) -> Expected {
-    Expected {
-        receiver: offer.receiver(n).clone(),
-        amount: offer.amount,
-        state: match ledger.get(n) {
-            Final::Succeeded => TransferState::Finalized,
-            Final::Failed => TransferState::Failed,
-            Final::Open => TransferState::NeedsReview,
-        },
-    }
 }

@@ -1,16 +1,20 @@
 //! Standard output and standard error: results here, errors there.
 
 use crate::exit::Failure;
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use serde::Serialize;
 use std::{
+    fs,
     io::{ErrorKind, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
+
+/// The report's file in a run's folder.
+pub(crate) const REPORT_FILE: &str = "report.json";
 
 /// Whether standard error is for machines.
 static JSON: AtomicBool = AtomicBool::new(false);
@@ -45,6 +49,18 @@ pub(crate) fn is_folder(option: &str, path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::input(anyhow!("{option} {} is a file: name a folder", path.display())))
+}
+
+/// Writes a file of a folder that is there; its path.
+pub(crate) fn write_whole(folder: &Path, name: &str, text: &str) -> Result<PathBuf, Failure> {
+    let path = folder.join(name);
+    // Written beside and renamed, so that nobody reads half of it.
+    let beside = folder.join(format!(".{name}"));
+    fs::write(&beside, text)
+        .and_then(|()| fs::rename(&beside, &path))
+        .with_context(|| format!("cannot write {}", path.display()))
+        .map_err(Failure::run)?;
+    Ok(path)
 }
 
 /// Prints a result. A reader that went away (`| head`) is no error.

@@ -40,6 +40,15 @@ impl Progress {
         self.standing.send_modify(|standing| standing.stage = stage);
     }
 
+    /// What keeps the run from going on just now, for those who follow it; `None`: nothing any more.
+    pub(crate) fn trouble(&self, trouble: Option<String>) {
+        self.standing.send_if_modified(|standing| {
+            let changed = standing.trouble != trouble;
+            standing.trouble = trouble;
+            changed
+        });
+    }
+
     /// A new stage of the run begins.
     pub(crate) fn stage(&self, name: &str) {
         *self.last_line.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -86,6 +95,7 @@ impl Progress {
     /// How the transfers that are still under way after the load stand.
     pub(crate) fn drain(&self, live: &Live) {
         let Live { succeeded, failed, in_flight, queue_depth, .. } = live;
+        self.standing.send_modify(|standing| standing.succeeded = live.succeeded);
         self.status("Draining", || {
             format!("succeeded {succeeded}  failed {failed}  in flight {in_flight}  queue {queue_depth}")
         });

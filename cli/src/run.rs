@@ -6,12 +6,13 @@ use crate::{
     chain::Chain,
     driver::Driver,
     exit::{self, Failure},
+    findings::{Findings, Outcome},
     fleet::Asked,
     follower::{self, Delivery},
     interrupt,
     kept::{self, Kept, Opening},
     manifest::{self, Manifest},
-    measurement::{Load, Measurement, Outcome},
+    measurement::{Load, Measurement},
     output,
     patience::patiently,
     progress::Progress,
@@ -38,7 +39,6 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-const REPORT_FILE: &str = "report.json";
 /// Names the transactions whose end nobody could prove.
 const REVIEW_FILE: &str = "needs-review.json";
 
@@ -108,11 +108,11 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
         output::error(&failure.error);
     }
     let text = serde_json::to_string_pretty(&report).map_err(Failure::run)? + "\n";
-    write_whole(&args.out, REPORT_FILE, &text)?;
+    output::write_whole(&args.out, output::REPORT_FILE, &text)?;
     let without_proof = kept.without_proof().await?;
     if !without_proof.is_empty() {
         let text = serde_json::to_string_pretty(&without_proof).map_err(Failure::run)? + "\n";
-        let path = write_whole(&args.out, REVIEW_FILE, &text)?;
+        let path = output::write_whole(&args.out, REVIEW_FILE, &text)?;
         let transactions = without_proof.len();
         output::note(&format!(
             "{} names {transactions} transactions of which nobody could tell how they ended, and their transfers: look for \
@@ -198,6 +198,13 @@ impl Scene<'_> {
             progress.enter(driver.stage());
             let measurement =
                 provisioned.as_ref().map(|provisioned| Measurement { plan, chain, secrets, provisioned, kept, access });
+            let findings = provisioned.as_ref().map(|provisioned| Findings {
+                plan,
+                chain,
+                provisioned,
+                books: kept.books(),
+                resumes: kept.resumes,
+            });
             match action {
                 Action::Provision if kept.opening.is_some() => {
                     progress.stage("Resuming");
@@ -232,14 +239,14 @@ impl Scene<'_> {
                 Action::Audit => {
                     progress.stage("Auditing");
                     let work = async {
-                        measurement.ok_or_else(missing)?.audit(measured.as_ref().ok_or_else(missing)?, progress).await
+                        findings.ok_or_else(missing)?.audit(measured.as_ref().ok_or_else(missing)?, progress).await
                     };
                     audit = driver.during(Stage::Auditing, None, work).await;
                 }
                 Action::Report { stopped_early } => {
                     let work = async {
                         let measured = measured.as_ref().ok_or_else(missing)?;
-                        measurement.ok_or_else(missing)?.report(measured, audit, stopped_early, &run_started).await
+                        findings.ok_or_else(missing)?.report(measured, audit, stopped_early, &run_started).await
                     };
                     report = driver.during(Stage::Reporting, None, work).await;
                     if let Some(report) = &report {
@@ -293,16 +300,4 @@ impl Scene<'_> {
             .map_err(Failure::run)?;
         Ok(true)
     }
-}
-
-/// Writes a file of the run's folder; its path.
-fn write_whole(folder: &Path, name: &str, text: &str) -> Result<PathBuf, Failure> {
-    let path = folder.join(name);
-    // Written beside and renamed, so that nobody reads half of it.
-    let beside = folder.join(format!(".{name}"));
-    fs::write(&beside, text)
-        .and_then(|()| fs::rename(&beside, &path))
-        .with_context(|| format!("cannot write {}", path.display()))
-        .map_err(Failure::run)?;
-    Ok(path)
 }

@@ -68,7 +68,8 @@ async fn work(
     let door = args.listen.map(|address| Door::find(address, &args)).transpose()?;
     let client = chain::client(&plan, &args.secrets)?;
     let url = fleet::read_url(&args.redis_url_file)?;
-    let store = RedisStore::open(&url, RedisOptions::new(plan.name.as_str())).await.map_err(Failure::run)?;
+    let name = args.run_id.as_deref().unwrap_or(&plan.name);
+    let store = RedisStore::open(&url, RedisOptions::new(name)).await.map_err(Failure::run)?;
     let store = Arc::new(store);
     let tally = Arc::new(tally(&plan));
     let engine = Arc::new(OnceLock::new());

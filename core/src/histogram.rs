@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram as Hdr;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// The longest latency that is told apart, in microseconds: one hour. What is longer counts as this.
@@ -40,6 +40,23 @@ impl Default for Histogram {
             Hdr::new_with_bounds(1, HIGHEST_US, SIGNIFICANT_DIGITS)
                 .expect("the bounds are constants that hdrhistogram takes"),
         )
+    }
+}
+
+/// As pairs of a latency in microseconds and how often it was recorded: of what it holds, not of its size.
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Histogram {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut histogram = Self::default();
+        for (us, count) in Vec::<(u64, u32)>::deserialize(deserializer)? {
+            histogram.0.saturating_record_n(us.clamp(1, HIGHEST_US), count);
+        }
+        Ok(histogram)
     }
 }
 

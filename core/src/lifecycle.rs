@@ -8,10 +8,11 @@ use crate::{
     plan::{Cleanup, Plan},
     verdict::Verdict,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Stage {
     /// Not begun.
     Pending,
@@ -48,6 +49,8 @@ pub enum Event {
     StopRequested,
     /// Hold the run before its load, or no longer.
     Suspend(bool),
+    /// The plan was changed, and these are its bounds: what was made ready before is looked at again.
+    Replanned(Deadlines),
     /// Time passed.
     Tick,
 }
@@ -75,7 +78,7 @@ pub enum Action {
 }
 
 /// How long each stage may take, in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Deadlines {
     /// Provisioning.
@@ -111,20 +114,33 @@ impl Deadlines {
             active_ms: plan.active_deadline_ms,
         }
     }
+
+    /// The same where each stage is a process of its own, which has to be given a place and an image first.
+    pub fn in_cluster(plan: &Plan) -> Self {
+        const PLACED_MS: u64 = 10 * MINUTE_MS;
+        let alone = Self::of(plan);
+        Self {
+            run_ms: alone.run_ms + PLACED_MS,
+            drain_ms: alone.drain_ms + PLACED_MS,
+            clean_up_ms: alone.clean_up_ms + PLACED_MS,
+            ..alone
+        }
+    }
 }
 
 /// Why a run could not be carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// In which stage.
     pub stage: Stage,
     /// Why.
+    #[schemars(length(max = 32_768))]
     pub reason: String,
 }
 
 /// A run's life so far.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lifecycle {
     stage: Stage,
@@ -133,12 +149,20 @@ pub struct Lifecycle {
     suspended: bool,
     stopped_early: bool,
     verdict: Option<Verdict>,
+    #[schemars(length(max = 32))]
     failures: Vec<Failure>,
     deadlines: Deadlines,
     cleanup: Cleanup,
 }
 
 impl Lifecycle {
+    /// When the keys are to be removed, from now on.
+    #[must_use]
+    pub fn cleaning(mut self, cleanup: Cleanup) -> Self {
+        self.cleanup = cleanup;
+        self
+    }
+
     /// A run that has not begun.
     pub fn new(deadlines: Deadlines, cleanup: Cleanup) -> Self {
         Self {
@@ -227,8 +251,14 @@ impl Lifecycle {
                 self.suspended = suspended;
                 if self.stage == Stage::Held && !suspended { self.enter(Stage::Running, now_ms) } else { Vec::new() }
             }
+            Event::Replanned(deadlines) if self.stage <= Stage::Held => {
+                self.deadlines = deadlines;
+                if self.stage == Stage::Held { self.enter(Stage::Provisioning, now_ms) } else { Vec::new() }
+            }
             Event::Tick => self.tick(now_ms),
-            Event::Admitted | Event::Done(_) | Event::Reported(_) | Event::Failed(..) => Vec::new(),
+            Event::Admitted | Event::Done(_) | Event::Reported(_) | Event::Failed(..) | Event::Replanned(_) => {
+                Vec::new()
+            }
         };
         (self, actions)
     }

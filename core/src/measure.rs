@@ -4,6 +4,7 @@
 //! no clock: every time is in nanoseconds since the load's start. What it holds becomes numbers in `report`.
 
 use crate::{counts::Counts, histogram::Histogram, schedule::Schedule};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// How long after the load's end things are still counted by the second. What comes later is in the totals only.
@@ -32,8 +33,27 @@ pub struct Recorder {
     queue_depth: u64,
 }
 
+/// What one of several processes recorded, for whoever makes the report: only the seconds in which something happened, and
+/// no schedule.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recorded {
+    phases: Vec<PhaseRecord>,
+    seconds: Vec<Second>,
+    errors: Vec<(Cow<'static, str>, u64)>,
+    nonce_conflicts: u64,
+    queue_depth: u64,
+}
+
+impl Recorded {
+    /// How many phases it is of.
+    pub fn phases(&self) -> usize {
+        self.phases.len()
+    }
+}
+
 /// One phase's record: of the transfers that were meant to arrive in it, whenever they were settled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PhaseRecord {
     pub(crate) tally: Counts,
     pub(crate) latencies: Latencies,
@@ -44,7 +64,7 @@ pub(crate) struct PhaseRecord {
 }
 
 /// The four latencies.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Latencies {
     pub(crate) settle: Histogram,
     pub(crate) execution: Histogram,
@@ -53,7 +73,7 @@ pub(crate) struct Latencies {
 }
 
 /// Transactions, and how many transfers they carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Batches {
     pub(crate) transactions: u64,
     pub(crate) transfers: u64,
@@ -61,21 +81,21 @@ pub(crate) struct Batches {
 }
 
 /// The first and the last block that executed a phase's transfers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BlockSpan {
     pub(crate) first_ns: u64,
     pub(crate) last_ns: u64,
 }
 
 /// What the blocks of one second executed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Executed {
     pub(crate) transfers: u32,
     pub(crate) transactions: u32,
 }
 
 /// One second of the run, whichever phase its events belong to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Second {
     pub(crate) sent: u32,
     pub(crate) rejected: u32,
@@ -304,11 +324,27 @@ impl Recorder {
         }
     }
 
-    /// Adds all that `other` recorded under the same schedule.
+    /// What was recorded so far, to be told to another process.
+    pub fn recorded(&self) -> Recorded {
+        let until_last = |executed: &[Executed]| {
+            let used = executed.iter().rposition(|second| *second != Executed::default()).map_or(0, |last| last + 1);
+            executed[..used].to_vec()
+        };
+        let phase = |phase: &PhaseRecord| PhaseRecord { executed: until_last(&phase.executed), ..phase.clone() };
+        Recorded {
+            phases: self.phases.iter().map(phase).collect(),
+            seconds: self.seconds().to_vec(),
+            errors: self.errors.clone(),
+            nonce_conflicts: self.nonce_conflicts,
+            queue_depth: self.queue_depth,
+        }
+    }
+
+    /// Adds all that another process recorded under the same schedule.
     ///
     /// # Panics
     /// When the two have different phases.
-    pub fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Recorded) {
         assert_eq!(self.phases.len(), other.phases.len(), "records of one run have the same phases");
         for (mine, theirs) in self.phases.iter_mut().zip(&other.phases) {
             mine.merge(theirs);

@@ -17,12 +17,15 @@ pub struct Standing {
     pub offered: u64,
     /// Transfers that succeeded.
     pub succeeded: u64,
+    /// What keeps it from going on just now, and the way out, where something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 impl Standing {
     /// A run in `stage`, its load not begun.
     pub fn at(stage: Stage) -> Self {
-        Self { stage, phase: String::new(), percent: 0, offered: 0, succeeded: 0 }
+        Self { stage, phase: String::new(), percent: 0, offered: 0, succeeded: 0, trouble: None }
     }
 
     /// The same run, its load in `phase` and as far as `live`.

@@ -158,7 +158,18 @@ impl Tally {
     /// # Errors
     /// The store's, when it cannot be read.
     pub async fn recall_accepted(&self, store: &impl Recall) -> Result<(), StoreError> {
+        self.recall_share(store, (0, 1)).await
+    }
+
+    /// The same for the transfers that one of several generators sent: every `share.1`-th, from number `share.0` on.
+    ///
+    /// # Errors
+    /// The store's, when it cannot be read.
+    pub async fn recall_share(&self, store: &impl Recall, share: (u32, u32)) -> Result<(), StoreError> {
         let accepted = |transfer: &TransferRecord| {
+            if transfer.sequence % u64::from(share.1) != u64::from(share.0) {
+                return;
+            }
             self.recorder().recalled(transfer.phase, transfer.intended_ns, transfer.sent_ns);
         };
         let unsettled = store.unsettled().await?;

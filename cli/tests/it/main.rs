@@ -10,3 +10,4 @@ mod harness;
 mod http;
 mod kills;
 mod runs;
+mod steps;

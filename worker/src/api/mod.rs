@@ -688,13 +688,12 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 async fn ready<S: Records>(State(api): State<Api<S>>) -> Response {
     let mut waiting_for = (api.0.settings.waiting_for)();
-    waiting_for.extend((api.0.settings.closed)().map(str::to_owned));
     if !matches!(tokio::time::timeout(STORE_PATIENCE, api.0.store.depth()).await, Ok(Ok(_))) {
         waiting_for.push("the store: it does not answer".to_owned());
     }
     let ready = waiting_for.is_empty();
-    let mut response =
-        json(if ready { 200 } else { 503 }, &view::ReadyView { ready, waiting_for, spooled: api.spooled() });
+    let view = view::ReadyView { ready, waiting_for, closed: (api.0.settings.closed)(), spooled: api.spooled() };
+    let mut response = json(if ready { 200 } else { 503 }, &view);
     if !ready {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }

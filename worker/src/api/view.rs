@@ -294,6 +294,9 @@ pub(crate) struct ReadyView {
     pub(crate) ready: bool,
     /// What it waits for.
     pub(crate) waiting_for: Vec<String>,
+    /// Why no transfer is taken now though it works, such as before a load begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) closed: Option<&'static str>,
     /// Where there is a spool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) spooled: Option<SpoolView>,
