@@ -184,9 +184,19 @@ const RULES: [Rule; 33] = [
     ),
 ];
 
-/// What cannot change once a run's plan is made: a run is what was asked for at its beginning, or its numbers would be
-/// of something else.
-const FROZEN: [&str; 8] = ["network", "account", "token", "receivers", "load", "engine", "ensure", "store"];
+/// What cannot change from which stage on: a run is what was asked for at its beginning, or its numbers would be of
+/// something else.
+const FROZEN: [(&str, &str, &str); 9] = [
+    ("network.profile", "Identity", "provisioning"),
+    ("account", "Identity", "provisioning"),
+    ("token", "Identity", "provisioning"),
+    ("receivers", "Identity", "provisioning"),
+    ("store", "Identity", "provisioning"),
+    ("network", "Everything", "its load"),
+    ("load", "Everything", "its load"),
+    ("engine", "Everything", "its load"),
+    ("ensure", "Everything", "its load"),
+];
 
 /// Adds every rule to the schema of a `BenchmarkRun`.
 pub(crate) fn add(root: &mut JSONSchemaProps) {
@@ -200,28 +210,31 @@ pub(crate) fn add(root: &mut JSONSchemaProps) {
         });
     }
     let rules = root.x_kubernetes_validations.get_or_insert_default();
-    for field in FROZEN {
+    for (field, stage, what) in FROZEN {
         let same = if field == "store" {
             "(has(self.spec.store) == has(oldSelf.spec.store) && (!has(self.spec.store) || self.spec.store == oldSelf.spec.store))".to_owned()
         } else {
             format!("self.spec.{field} == oldSelf.spec.{field}")
         };
+        let free = match stage {
+            "Everything" => "oldSelf.status.frozen != 'Everything' || ",
+            _ => "",
+        };
         rules.push(ValidationRule {
-            rule: format!("!has(oldSelf.status) || !has(oldSelf.status.planRef) || {same}"),
-            message: Some(
-                "cannot change once the run began: its numbers would be of something else; apply it under another name"
-                    .to_owned(),
-            ),
+            rule: format!("!has(oldSelf.status) || !has(oldSelf.status.frozen) || {free}{same}"),
+            message: Some(format!(
+                "cannot change once the run began {what}: its numbers would be of something else; apply it under another name"
+            )),
             field_path: Some(format!(".spec.{field}")),
             reason: Some("FieldValueForbidden".to_owned()),
             ..ValidationRule::default()
         });
     }
     rules.push(ValidationRule {
-        rule: "!has(oldSelf.status) || !has(oldSelf.status.planRef) || !has(self.spec.suspend) || !self.spec.suspend \
-               || has(oldSelf.spec.suspend) && oldSelf.spec.suspend"
+        rule: "!has(oldSelf.status) || !has(oldSelf.status.frozen) || oldSelf.status.frozen != 'Everything' \
+               || !has(self.spec.suspend) || !self.spec.suspend || has(oldSelf.spec.suspend) && oldSelf.spec.suspend"
             .to_owned(),
-        message: Some("cannot hold a run that began; stop ends it".to_owned()),
+        message: Some("cannot hold a run whose load began; stop ends it".to_owned()),
         field_path: Some(".spec.suspend".to_owned()),
         ..ValidationRule::default()
     });

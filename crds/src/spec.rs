@@ -128,7 +128,7 @@ pub struct BenchmarkRunSpec {
     /// When to remove the access keys that the run added to the account.
     #[serde(default = "always")]
     pub cleanup: Cleanup,
-    /// Hold the run before it begins, until this is false. A run that began cannot be held; `stop` ends it.
+    /// Hold the run before its load, until this is false. A load that began cannot be held; `stop` ends it.
     #[serde(default)]
     pub suspend: bool,
     /// Stop the load now; what is under way is finished, audited and reported.

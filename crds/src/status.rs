@@ -1,7 +1,7 @@
 //! What a run says of itself: the status of a `BenchmarkRun`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use nearbench_core::{ensure::Check, report::Results};
+use nearbench_core::{ensure::Check, lifecycle::Lifecycle, report::Results};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,29 @@ pub struct BenchmarkRunStatus {
     /// The ConfigMap with the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report_ref: Option<ObjectRef>,
+    /// The Secret that the operator made for the run's processes: access keys, the password of its Redis, the tokens of its
+    /// API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<ObjectRef>,
+    /// The public keys of the access keys in it: they are on the account from provisioning to cleanup.
+    #[schemars(length(max = 1_000), inner(length(max = 128)))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub public_keys: Vec<String>,
+    /// What of the spec cannot change any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
+    /// How far the run's life has come, and what failed in it, where each stage is a process of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<Lifecycle>,
+}
+
+/// What of a run's spec cannot change any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Frozen {
+    /// Account, token, receivers, store and profile: provisioning began.
+    Identity,
+    /// Load, engine, ensure and endpoints too: the load began.
+    Everything,
 }
 
 /// Where a run stands.

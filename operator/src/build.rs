@@ -1,11 +1,14 @@
-//! The objects that carry a run out, as values. Nothing is applied here.
+//! The objects that carry a run out, as values. Nothing is applied here. What is here is what all have; those of a run with
+//! worker processes are in `fleet`.
 //!
-//! One pod is all: it runs `nearbench run` on the plan, may write the run's report and nothing else, and meets the
+//! Without workers one pod is all: it runs `nearbench run` on the plan, may write the run's report and nothing else, and meets the
 //! restricted Pod Security Standard.
+
+pub(crate) mod fleet;
 
 use crate::{
     document::{self, DocumentError, Packed},
-    names::{self, RUN_LABEL, STANDING_PATH, STANDING_PORT, UID_LABEL},
+    names::{self, PART_LABEL, Part, RUN_LABEL, STANDING_PATH, STANDING_PORT, UID_LABEL},
 };
 use k8s_openapi::{
     api::{
@@ -32,13 +35,26 @@ use nearbench_core::{
 use nearbench_crds::{BenchmarkRun, Pods};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The image that runs are carried out with: that of the operator itself.
+/// What runs are carried out with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// Its reference.
-    pub reference: String,
+pub struct Kit {
+    /// The reference of the image: that of the operator itself.
+    pub image: String,
     /// `Always`, `IfNotPresent` or `Never`.
     pub pull_policy: String,
+    /// The reference of an image with `redis-server` on its path, for the Redis of a run's own.
+    pub redis_image: String,
+    /// Where a run's own Redis and chain keep their data; `None`: with their pods.
+    pub volumes: Option<Volumes>,
+}
+
+/// Volumes for data that outlives a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volumes {
+    /// Their storage class; `None`: the cluster's own choice.
+    pub class: Option<String>,
+    /// The size of each, as Kubernetes writes it.
+    pub size: String,
 }
 
 /// The user of the image; no user of the node.
@@ -72,7 +88,7 @@ pub(crate) fn stored_plan(run: &BenchmarkRun, plan: &Plan) -> Result<ConfigMap, 
     let text = serde_json::to_string_pretty(plan).unwrap_or_default();
     let Packed { data, binary_data } = document::pack(document::PLAN, &text)?;
     Ok(ConfigMap {
-        metadata: metadata(run, names::plan(&run.name_any())),
+        metadata: metadata(run, Part::Run, names::plan(&run.name_any())),
         data: (!data.is_empty()).then_some(data),
         binary_data: (!binary_data.is_empty()).then_some(binary_data),
         ..ConfigMap::default()
@@ -81,18 +97,21 @@ pub(crate) fn stored_plan(run: &BenchmarkRun, plan: &Plan) -> Result<ConfigMap, 
 
 /// The place for a run's report: the operator makes it, and the run's pod fills it.
 pub(crate) fn place_for_report(run: &BenchmarkRun) -> ConfigMap {
-    ConfigMap { metadata: metadata(run, names::report(&run.name_any())), ..ConfigMap::default() }
+    ConfigMap { metadata: metadata(run, Part::Run, names::report(&run.name_any())), ..ConfigMap::default() }
 }
 
 /// What carries `run` out, by its plan.
-pub fn children(run: &BenchmarkRun, plan: &Plan, image: &Image) -> Children {
+pub fn children(run: &BenchmarkRun, plan: &Plan, kit: &Kit) -> Children {
     let name = run.name_any();
     let namespace = run.namespace();
     let identity = names::identity(&name);
     Children {
-        service_account: ServiceAccount { metadata: metadata(run, identity.clone()), ..ServiceAccount::default() },
+        service_account: ServiceAccount {
+            metadata: metadata(run, Part::Run, identity.clone()),
+            ..ServiceAccount::default()
+        },
         role: Role {
-            metadata: metadata(run, identity.clone()),
+            metadata: metadata(run, Part::Run, identity.clone()),
             rules: Some(vec![PolicyRule {
                 api_groups: Some(vec![String::new()]),
                 resources: Some(vec!["configmaps".into()]),
@@ -102,7 +121,7 @@ pub fn children(run: &BenchmarkRun, plan: &Plan, image: &Image) -> Children {
             }]),
         },
         role_binding: RoleBinding {
-            metadata: metadata(run, identity.clone()),
+            metadata: metadata(run, Part::Run, identity.clone()),
             role_ref: RoleRef {
                 api_group: "rbac.authorization.k8s.io".into(),
                 kind: "Role".into(),
@@ -115,15 +134,15 @@ pub fn children(run: &BenchmarkRun, plan: &Plan, image: &Image) -> Children {
                 ..Subject::default()
             }]),
         },
-        job: job(run, plan, image, identity),
+        job: job(run, plan, kit, identity),
     }
 }
 
-fn metadata(run: &BenchmarkRun, name: String) -> ObjectMeta {
+fn metadata(run: &BenchmarkRun, part: Part, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
         namespace: run.namespace(),
-        labels: Some(labels(run)),
+        labels: Some(labels(run, part)),
         owner_references: run.controller_owner_ref(&()).map(|owner| {
             // Whoever deletes a run in the foreground need not wait for it.
             vec![OwnerReference { block_owner_deletion: None, ..owner }]
@@ -132,18 +151,18 @@ fn metadata(run: &BenchmarkRun, name: String) -> ObjectMeta {
     }
 }
 
-fn labels(run: &BenchmarkRun) -> BTreeMap<String, String> {
+fn labels(run: &BenchmarkRun, part: Part) -> BTreeMap<String, String> {
     let labels = [
         ("app.kubernetes.io/name", "nearbench".to_owned()),
-        ("app.kubernetes.io/component", "run".to_owned()),
+        (PART_LABEL, part.name().to_owned()),
         ("app.kubernetes.io/managed-by", names::MANAGER.to_owned()),
         (RUN_LABEL, run.name_any()),
     ];
     labels.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
-fn pod_labels(run: &BenchmarkRun) -> BTreeMap<String, String> {
-    let mut labels = labels(run);
+fn pod_labels(run: &BenchmarkRun, part: Part) -> BTreeMap<String, String> {
+    let mut labels = labels(run, part);
     labels.insert(UID_LABEL.to_owned(), run.uid().unwrap_or_default());
     labels
 }
@@ -153,7 +172,7 @@ pub(crate) fn selector(run: &str) -> String {
     format!("{RUN_LABEL}={run}")
 }
 
-fn job(run: &BenchmarkRun, plan: &Plan, image: &Image, identity: String) -> Job {
+fn job(run: &BenchmarkRun, plan: &Plan, kit: &Kit, identity: String) -> Job {
     let Pods {
         replicas: _,
         resources: _,
@@ -169,7 +188,7 @@ fn job(run: &BenchmarkRun, plan: &Plan, image: &Image, identity: String) -> Job 
     let deadlines = Deadlines::of(plan);
     let grace_ms = deadlines.drain_ms + deadlines.audit_ms + deadlines.report_ms + deadlines.clean_up_ms;
     Job {
-        metadata: metadata(run, run.name_any()),
+        metadata: metadata(run, Part::Run, run.name_any()),
         spec: Some(JobSpec {
             // A second pod would sign from the start again, and could pay twice what the first one sent.
             backoff_limit: Some(0),
@@ -178,28 +197,18 @@ fn job(run: &BenchmarkRun, plan: &Plan, image: &Image, identity: String) -> Job 
             pod_replacement_policy: Some("Failed".into()),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(own_labels.into_iter().chain(pod_labels(run)).collect()),
+                    labels: Some(own_labels.into_iter().chain(pod_labels(run, Part::Run)).collect()),
                     annotations: some(annotations),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(PodSpec {
                     affinity,
-                    containers: vec![container(run, plan, image)],
+                    containers: vec![container(run, plan, kit)],
                     image_pull_secrets: some(image_pull_secrets),
                     node_selector: some(node_selector),
                     priority_class_name,
                     restart_policy: Some("Never".into()),
-                    security_context: Some(PodSecurityContext {
-                        fs_group: Some(USER),
-                        run_as_group: Some(USER),
-                        run_as_non_root: Some(true),
-                        run_as_user: Some(USER),
-                        seccomp_profile: Some(SeccompProfile {
-                            type_: "RuntimeDefault".into(),
-                            ..SeccompProfile::default()
-                        }),
-                        ..PodSecurityContext::default()
-                    }),
+                    security_context: Some(restricted_pod()),
                     service_account_name: Some(identity),
                     // A run that is stopped or deleted works off what it accepted, and takes its keys off the account.
                     termination_grace_period_seconds: Some(i64::try_from(grace_ms / 1_000).unwrap_or(i64::MAX)),
@@ -215,14 +224,8 @@ fn job(run: &BenchmarkRun, plan: &Plan, image: &Image, identity: String) -> Job 
     }
 }
 
-fn container(run: &BenchmarkRun, plan: &Plan, image: &Image) -> Container {
-    let mount = |name: &str, path: String, read_only| VolumeMount {
-        name: name.into(),
-        mount_path: path,
-        read_only: Some(read_only),
-        ..VolumeMount::default()
-    };
-    let mut mounts = vec![mount("plan", PLAN_DIR.into(), true), mount("scratch", SCRATCH_DIR.into(), false)];
+fn container(run: &BenchmarkRun, plan: &Plan, kit: &Kit) -> Container {
+    let mut mounts = vec![mount("plan", PLAN_DIR, true), mount("scratch", SCRATCH_DIR, false)];
     for (n, secret) in secrets(plan).into_iter().enumerate() {
         mounts.push(mount(&secret_volume(n), format!("{SECRETS_DIR}/{secret}"), true));
     }
@@ -244,8 +247,8 @@ fn container(run: &BenchmarkRun, plan: &Plan, image: &Image) -> Container {
     ];
     Container {
         name: "run".into(),
-        image: Some(image.reference.clone()),
-        image_pull_policy: Some(image.pull_policy.clone()),
+        image: Some(kit.image.clone()),
+        image_pull_policy: Some(kit.pull_policy.clone()),
         args: Some(args.map(str::to_owned).to_vec()),
         ports: Some(vec![ContainerPort {
             name: Some("standing".into()),
@@ -262,16 +265,33 @@ fn container(run: &BenchmarkRun, plan: &Plan, image: &Image) -> Container {
             ..Probe::default()
         }),
         resources: Some(run.spec.workers.resources.clone().unwrap_or_else(usual_resources)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), ..Capabilities::default() }),
-            read_only_root_filesystem: Some(true),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(restricted()),
         // The end of the log says why a run could not be carried out.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         volume_mounts: Some(mounts),
         ..Container::default()
+    }
+}
+
+/// What the restricted Pod Security Standard asks of a pod.
+fn restricted_pod() -> PodSecurityContext {
+    PodSecurityContext {
+        fs_group: Some(USER),
+        run_as_group: Some(USER),
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// And of a container.
+fn restricted() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), ..Capabilities::default() }),
+        read_only_root_filesystem: Some(true),
+        ..SecurityContext::default()
     }
 }
 
@@ -285,33 +305,47 @@ fn usual_resources() -> ResourceRequirements {
 }
 
 fn volumes(run: &BenchmarkRun, plan: &Plan) -> Vec<Volume> {
-    let mut volumes = vec![
-        Volume {
-            name: "plan".into(),
-            config_map: Some(ConfigMapVolumeSource {
-                name: names::plan(&run.name_any()),
-                ..ConfigMapVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
-        Volume { name: "scratch".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() },
-    ];
-    let keys = || {
-        let key = |key: &str| KeyToPath { key: key.into(), path: key.into(), mode: None };
-        SECRET_KEYS.map(key).to_vec()
-    };
-    volumes.extend(secrets(plan).into_iter().enumerate().map(|(n, secret)| Volume {
+    let mut volumes = vec![plan_volume(run), scratch_volume()];
+    volumes.extend(secrets(plan).into_iter().enumerate().map(|(n, name)| users_secret(n, name)));
+    volumes
+}
+
+fn plan_volume(run: &BenchmarkRun) -> Volume {
+    Volume {
+        name: "plan".into(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: names::plan(&run.name_any()),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn scratch_volume() -> Volume {
+    Volume { name: "scratch".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
+}
+
+/// A Secret that the manifest names: of it only what is meant for nearbench.
+fn users_secret(n: usize, name: String) -> Volume {
+    Volume {
         name: secret_volume(n),
         secret: Some(SecretVolumeSource {
-            secret_name: Some(secret),
-            items: Some(keys()),
+            secret_name: Some(name),
+            items: Some(SECRET_KEYS.map(item).to_vec()),
             default_mode: Some(0o400),
             // Where something is missing the run itself says what, and by which field; a volume would wait for ever.
             optional: Some(true),
         }),
         ..Volume::default()
-    }));
-    volumes
+    }
+}
+
+fn item(key: &str) -> KeyToPath {
+    KeyToPath { key: key.into(), path: key.into(), mode: None }
+}
+
+fn mount(name: &str, path: impl Into<String>, read_only: bool) -> VolumeMount {
+    VolumeMount { name: name.into(), mount_path: path.into(), read_only: Some(read_only), ..VolumeMount::default() }
 }
 
 fn secret_volume(n: usize) -> String {
@@ -320,8 +354,7 @@ fn secret_volume(n: usize) -> String {
 
 /// The names of the Secrets that the plan needs.
 fn secrets(plan: &Plan) -> BTreeSet<String> {
-    let account = &plan.account;
-    let prepared = match &account.keys {
+    let prepared = match &plan.account.keys {
         Keys::Prepared { secret } => Some(secret),
         Keys::Generate { .. } => None,
     };
@@ -329,14 +362,20 @@ fn secrets(plan: &Plan) -> BTreeSet<String> {
         Store::Redis { secret } => Some(secret),
         Store::Own => None,
     };
+    let others = [prepared, redis].into_iter().flatten().cloned();
+    masters(plan).chain(endpoints(plan)).chain(others).collect()
+}
+
+/// Those with keys that may change the account.
+fn masters(plan: &Plan) -> impl Iterator<Item = String> {
+    let account = &plan.account;
     let funder = account.create_from.as_ref().and_then(|from| from.secret.as_ref());
-    let endpoints = plan.network.endpoints.iter().filter_map(|endpoint| endpoint.auth_secret.as_ref());
-    [account.master_key_secret.as_ref(), funder, prepared, redis]
-        .into_iter()
-        .flatten()
-        .chain(endpoints)
-        .cloned()
-        .collect()
+    [account.master_key_secret.as_ref(), funder].into_iter().flatten().cloned()
+}
+
+/// Those with credentials for endpoints.
+fn endpoints(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.network.endpoints.iter().filter_map(|endpoint| endpoint.auth_secret.clone())
 }
 
 /// Server-side apply takes an absent list, and an empty one differently.

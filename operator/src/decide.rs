@@ -1,31 +1,40 @@
-//! What to do about a run: a function of what was observed and the time. No I/O.
+//! What to do about a run: a function of what was observed and the time. No I/O. What is here is how runs begin and end, and
+//! the way of a run in one pod; that of a run with workers is in `fleet`.
 //!
-//! The order of things makes every step safe to repeat: the plan is stored and the status says so before the run's Job
-//! is made, and a Job that was made once is never made again, since its pod may have moved tokens.
+//! The order of things makes every step safe to repeat: the plan is stored and the status says so before anything is made of
+//! it. The Job of a run in one pod that was made once is never made again, since its pod may have moved tokens.
+
+mod fleet;
 
 use crate::{
-    build,
+    build::{self, fleet::has_own_chain},
     document::DocumentError,
-    names::{self, conditions, reasons},
+    names::{self, FINALIZER, Part, conditions, reasons},
     pods::{self, Trouble},
+    secret::Made,
     status::{self, Is, set},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Pod},
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        batch::v1::Job,
+        core::v1::Pod,
+    },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::ResourceExt;
 use nearbench_core::{
     Plan,
-    lifecycle::{Deadlines, Stage},
+    lifecycle::{Deadlines, Event, Lifecycle, Stage},
     report::BenchmarkReport,
     standing::Standing,
 };
 use nearbench_crds::{
-    BenchmarkRun, BenchmarkRunStatus, ObjectRef, Progress, RunPhase, RunVerdict, Summary, Violation, WorkersStatus,
+    BenchmarkRun, BenchmarkRunStatus, Frozen, ObjectRef, Progress, RunPhase, RunVerdict, Summary, Violation,
+    WorkersStatus,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Between two looks at a run under way: each may write its progress.
 const FOLLOW_EVERY: Duration = Duration::from_secs(5);
@@ -54,6 +63,46 @@ pub struct Observed {
     pub taken: Vec<String>,
     /// What the pod says of itself; `None` where none answers.
     pub standing: Option<Standing>,
+    /// What a run that may begin waits for besides.
+    pub turn: Turn,
+    /// What is made up for a run with workers that is about to begin.
+    pub made: Option<Made>,
+    /// Of a run with workers that began: what is there of it.
+    pub fleet: Fleet,
+    /// What the manifest resolves to now, as long as it may still change something of a run that began.
+    pub wanted: Option<Result<Plan, Vec<Violation>>>,
+    /// Why the API server takes nothing more that a deleted run needs: its namespace is going.
+    pub refused: Option<String>,
+}
+
+/// Whether it is a run's turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is.
+    Now,
+    /// As many runs as may be are under way.
+    Queued {
+        /// How many may be.
+        limit: u32,
+        /// How many wait before this one.
+        before: usize,
+    },
+    /// Another run has the account.
+    AccountBusy {
+        /// Which, and how one gets there.
+        by: String,
+    },
+}
+
+/// What is there of a run with workers.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    /// The Jobs of its steps.
+    pub steps: BTreeMap<Part, Job>,
+    /// Its workers.
+    pub workers: Option<Deployment>,
+    /// Its own Redis and chain, as far as they are there.
+    pub stateful: Vec<StatefulSet>,
 }
 
 impl Observed {
@@ -68,7 +117,17 @@ impl Observed {
             report_has_place: false,
             taken: Vec::new(),
             standing: None,
+            turn: Turn::Now,
+            made: None,
+            fleet: Fleet::default(),
+            wanted: None,
+            refused: None,
         }
+    }
+
+    /// The pods of one part.
+    pub(crate) fn pods_of(&self, part: Part) -> impl Iterator<Item = &Pod> {
+        self.pods.iter().filter(move |pod| pods::part(pod) == Some(part))
     }
 }
 
@@ -83,6 +142,37 @@ pub enum Act {
     CarryOut(Box<Plan>),
     /// Let the pod of the Job with this UID end: it works off what it accepted and reports.
     Stop(String),
+    /// Keep the run, once somebody deletes it, until its keys are off the account.
+    Hold,
+    /// Keep it no longer.
+    LetGo,
+    /// Make the run's Secret, which it is given up for if it is there already.
+    Conceal(Box<Plan>, Made),
+    /// Make what the run stands on: its own Redis and chain, and the ways to them.
+    Found(Box<Plan>),
+    /// Make the workers, as many as the manifest says.
+    Staff(Box<Plan>),
+    /// Begin a step. `stopped_early`: the load was cut short.
+    Begin {
+        /// Which.
+        part: Part,
+        /// By this plan.
+        plan: Box<Plan>,
+        /// For the report.
+        stopped_early: bool,
+    },
+    /// Let the pods of a step end, and make no others.
+    EndStep(Part),
+    /// Remove the Job of a step with this UID.
+    DropStep(Part, String),
+    /// Remove the workers.
+    Dismiss,
+    /// Remove what the run stood on.
+    TakeDown,
+    /// Give the account back to other runs.
+    Release,
+    /// Tell people, where they look after the run is gone, which keys are left.
+    TellKeys(String),
     /// Remove the run.
     Delete,
 }
@@ -103,8 +193,12 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     let run = &observed.run;
     let mut status = run.status.clone().unwrap_or_default();
     if run.metadata.deletion_timestamp.is_some() {
-        // What the run owns is collected with it.
-        return Decision { acts: Vec::new(), status, again: None };
+        let (acts, again) = match is_held(run) {
+            true => fleet::farewell(observed, &mut status, now),
+            // What the run owns is collected with it.
+            false => (Vec::new(), None),
+        };
+        return Decision { acts, status, again };
     }
     status.observed_generation = run.metadata.generation;
     if status.phase == Some(RunPhase::Finished) {
@@ -112,6 +206,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     }
     let (acts, again) = match (&status.plan_ref, &observed.plan) {
         (None, plan) => begin(observed, plan, &mut status, now),
+        (Some(_), Ok(plan)) if status.lifecycle.is_some() => fleet::follow(observed, plan, &mut status, now),
         (Some(_), Ok(plan)) => follow(observed, plan, &mut status, now),
         (Some(_), Err(_)) => without_plan(observed, &mut status, now),
     };
@@ -123,14 +218,14 @@ fn without_plan(observed: &Observed, status: &mut BenchmarkRunStatus, now: Times
     let job = observed.job.as_ref();
     if let Some(job) = job.filter(|job| over(job)) {
         conclude(observed, job, status, now);
-        return (Vec::new(), None);
+        return (release(observed), None);
     }
     let plan = names::plan(&observed.run.name_any());
     let message = format!(
         "ConfigMap {plan} is gone or damaged: without its plan the run cannot go on; apply it again under another name"
     );
     status::finish(status, RunVerdict::Error, reasons::PLAN_GONE, message, now);
-    (job.map(stop).into_iter().collect(), None)
+    (job.map(stop).into_iter().chain(release(observed)).collect(), None)
 }
 
 fn stop(job: &Job) -> Act {
@@ -139,7 +234,16 @@ fn stop(job: &Job) -> Act {
 
 type Next = (Vec<Act>, Option<Duration>);
 
+/// Whether a run is kept until its keys are off the account.
+fn is_held(run: &BenchmarkRun) -> bool {
+    run.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+}
+
 fn finished(run: &BenchmarkRun, status: BenchmarkRunStatus, now: Timestamp) -> Decision {
+    if is_held(run) {
+        // Its keys are off the account, or are to stay there.
+        return Decision { acts: vec![Act::LetGo], status, again: None };
+    }
     let ttl = run.spec.ttl_seconds_after_finished.map(|ttl| SignedDuration::from_secs(ttl.into()));
     let until = ttl.zip(status.completion_time.as_ref()).map(|(ttl, Time(ended))| (*ended + ttl).duration_since(now));
     match until {
@@ -163,6 +267,7 @@ fn begin(
         status::finish(status, RunVerdict::Inconclusive, reasons::STOPPED, "stopped before it began", now);
         return (Vec::new(), None);
     }
+    let has_workers = plan.as_ref().is_ok_and(|plan| plan.workers > 0);
     let (admitted, reason, message) = match plan {
         Err(violations) => {
             let faults: Vec<String> = violations.iter().map(ToString::to_string).collect();
@@ -176,10 +281,21 @@ fn begin(
             );
             (Is::False, reasons::NAME_TAKEN, message)
         }
-        Ok(_) if run.spec.suspend => {
+        // With workers, it is held when all is ready but its load.
+        Ok(_) if run.spec.suspend && !has_workers => {
             (Is::True, reasons::SUSPENDED, "spec.suspend holds the run; it begins when that is false".to_owned())
         }
-        Ok(_) => (Is::True, reasons::VALID, "the manifest is in order".to_owned()),
+        Ok(_) => match &observed.turn {
+            Turn::Now => (Is::True, reasons::VALID, "the manifest is in order".to_owned()),
+            Turn::Queued { limit, before } => {
+                let message = format!(
+                    "{limit} runs are under way, and more may not be (the chart's maxConcurrentRuns); {before} wait \
+                     before this one"
+                );
+                (Is::True, reasons::QUEUED, message)
+            }
+            Turn::AccountBusy { by } => (Is::True, reasons::ACCOUNT_BUSY, by.clone()),
+        },
     };
     set(status, conditions::ADMITTED, admitted, reason, message.clone(), now);
     status.reason = Some(reason.to_owned());
@@ -187,14 +303,32 @@ fn begin(
     match plan {
         Err(_) => (Vec::new(), Some(WAIT_EVERY)),
         Ok(_) if !observed.taken.is_empty() => (Vec::new(), Some(FOLLOW_EVERY)),
-        Ok(_) if run.spec.suspend => (Vec::new(), None),
+        Ok(_) if run.spec.suspend && !has_workers => (Vec::new(), None),
+        Ok(_) if observed.turn != Turn::Now => (Vec::new(), Some(FOLLOW_EVERY)),
+        Ok(_) if has_workers && !is_held(run) => (vec![Act::Hold], Some(FOLLOW_EVERY)),
         Ok(plan) => {
+            let name = run.name_any();
+            let mut acts = vec![Act::PlaceReport];
+            let mut plan = plan.clone();
+            if let Some(made) = observed.made.as_ref().filter(|_| has_workers) {
+                let secret = build::fleet::secret_name(&name, made);
+                plan = build::fleet::plan_for(run, plan, &secret);
+                acts.push(Act::Conceal(Box::new(plan.clone()), made.clone()));
+                let life = Lifecycle::new(Deadlines::in_cluster(&plan), run.spec.cleanup);
+                status.lifecycle = Some(life.step(Event::Admitted, fleet::ms(now)).0);
+                status.secret_ref = Some(ObjectRef { name: secret });
+                status.public_keys = made.public_keys();
+                status.frozen = Some(Frozen::Identity);
+            } else {
+                status.frozen = Some(Frozen::Everything);
+            }
+            acts.insert(0, Act::Store(Box::new(plan.clone())));
             status.phase = Some(RunPhase::Provisioning);
             status.start_time = Some(Time(now));
-            status.plan_ref = Some(ObjectRef { name: names::plan(&run.name_any()) });
-            status.report_ref = Some(ObjectRef { name: names::report(&run.name_any()) });
-            status.summary = Some(Summary { target: status::target(plan), ..Summary::default() });
-            (vec![Act::Store(Box::new(plan.clone())), Act::PlaceReport], Some(Duration::ZERO))
+            status.plan_ref = Some(ObjectRef { name: names::plan(&name) });
+            status.report_ref = Some(ObjectRef { name: names::report(&name) });
+            status.summary = Some(Summary { target: status::target(&plan), ..Summary::default() });
+            (acts, Some(Duration::ZERO))
         }
     }
 }
@@ -209,7 +343,7 @@ fn follow(observed: &Observed, plan: &Plan, status: &mut BenchmarkRunStatus, now
     }
     if over(job) {
         conclude(observed, job, status, now);
-        return (Vec::new(), None);
+        return (release(observed), None);
     }
     workers(observed, job, status, now);
     if let Some(standing) = &observed.standing {
@@ -226,9 +360,14 @@ fn follow(observed: &Observed, plan: &Plan, status: &mut BenchmarkRunStatus, now
         }
     } else if let Some(trouble) = overdue(observed, plan, status, now) {
         status::finish(status, RunVerdict::Error, &trouble.reason, trouble.message, now);
-        return (vec![stop(job)], None);
+        return ([stop(job)].into_iter().chain(release(observed)).collect(), None);
     }
     (acts, Some(FOLLOW_EVERY))
+}
+
+/// A run that is over has no use for its account any more. A chain of its own is nobody else's.
+fn release(observed: &Observed) -> Vec<Act> {
+    if has_own_chain(&observed.run) { Vec::new() } else { vec![Act::Release] }
 }
 
 /// A run whose Job is not there: not made yet, or removed by somebody.
@@ -245,11 +384,11 @@ fn without_job(observed: &Observed, plan: &Plan, status: &mut BenchmarkRunStatus
             let message = "the run's Job was removed by somebody; another one could pay twice what the first one sent";
             status::finish(status, RunVerdict::Error, reasons::JOB_GONE, message, now);
         }
-        return (Vec::new(), None);
+        return (release(observed), None);
     }
     if run.spec.stop {
         status::finish(status, RunVerdict::Inconclusive, reasons::STOPPED, "stopped before it began", now);
-        return (Vec::new(), None);
+        return (release(observed), None);
     }
     if !observed.taken.is_empty() {
         let message = format!("{} is there and not this run's", observed.taken.join(", "));
@@ -328,7 +467,7 @@ fn workers(observed: &Observed, job: &Job, status: &mut BenchmarkRunStatus, now:
 }
 
 fn progress(standing: &Standing, status: &mut BenchmarkRunStatus, now: Timestamp) {
-    let Standing { stage, phase, percent, offered, succeeded } = standing;
+    let Standing { stage, phase, percent, offered, succeeded, trouble: _ } = standing;
     status.phase = Some(status::phase(*stage));
     if !phase.is_empty() {
         status.progress =

@@ -1,9 +1,19 @@
 //! Names that others see: labels, conditions, reasons, children.
 
+use sha2::{Digest, Sha256};
+
 /// The owner of every field that the operator applies, and the source of its Events.
 pub(crate) const MANAGER: &str = "nearbench-operator";
 /// The label that leads from an object to its run.
 pub(crate) const RUN_LABEL: &str = "nearbench.dev/run";
+/// The label that tells the parts of a run apart.
+pub(crate) const PART_LABEL: &str = "app.kubernetes.io/component";
+/// What keeps a run that is deleted under way until its keys are off the account.
+pub(crate) const FINALIZER: &str = "nearbench.dev/cleanup";
+/// The annotation that tells for which plan a step was made.
+pub(crate) const PLAN_ANNOTATION: &str = "nearbench.dev/plan";
+/// The port of the workers' API.
+pub(crate) const API_PORT: u16 = 3001;
 /// The label that tells the pods of a run from those of an earlier one of the same name.
 pub(crate) const UID_LABEL: &str = "nearbench.dev/run-uid";
 /// The port on which a run's pod says how it stands.
@@ -24,6 +34,64 @@ pub(crate) fn report(run: &str) -> String {
 /// ServiceAccount, Role and RoleBinding of the pod of `run`.
 pub(crate) fn identity(run: &str) -> String {
     format!("{run}-run")
+}
+
+/// What the processes of a run are for: the component that their labels name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// All of a run in one pod.
+    Run,
+    /// The run's own chain.
+    Devnet,
+    /// The run's own Redis.
+    Redis,
+    /// The workers.
+    Worker,
+    /// Makes the chain ready.
+    Provision,
+    /// The generators.
+    Load,
+    /// Works off what was accepted, audits and reports.
+    Audit,
+    /// Takes the keys off the account.
+    CleanUp,
+}
+
+impl Part {
+    /// Those that run to their end, a Job each, in the order of a run's life.
+    pub(crate) const STEPS: [Self; 4] = [Self::Provision, Self::Load, Self::Audit, Self::CleanUp];
+
+    /// As labels and names have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Devnet => "devnet",
+            Self::Redis => "redis",
+            Self::Worker => "worker",
+            Self::Provision => "provision",
+            Self::Load => "load",
+            Self::Audit => "audit",
+            Self::CleanUp => "cleanup",
+        }
+    }
+
+    /// The part that a label names.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let all = [Self::Run, Self::Devnet, Self::Redis, Self::Worker].into_iter().chain(Self::STEPS);
+        all.into_iter().find(|part| part.name() == name)
+    }
+}
+
+/// The name of what `run` has once for each part. Names of Services have at most 63 characters, and no
+/// dot.
+pub(crate) fn child(run: &str, part: Part) -> String {
+    const LONGEST: usize = 40;
+    if run.len() <= LONGEST && !run.contains('.') {
+        return format!("{run}-{}", part.name());
+    }
+    let hash = hex::encode(&Sha256::digest(run)[..4]);
+    let head: String = run.chars().take(LONGEST - 9).map(|c| if c == '.' { '-' } else { c }).collect();
+    format!("{}-{hash}-{}", head.trim_end_matches('-'), part.name())
 }
 
 /// Types of conditions.
@@ -70,6 +138,20 @@ pub mod reasons {
     pub const NOT_READY: &str = "NotReady";
     /// The run takes longer than its plan can take.
     pub const OVERDUE: &str = "Overdue";
+    /// As many runs as may be are under way.
+    pub const QUEUED: &str = "Queued";
+    /// Another run has the account.
+    pub const ACCOUNT_BUSY: &str = "AccountBusy";
+    /// Workers are waited for.
+    pub const WORKERS_NOT_READY: &str = "WorkersNotReady";
+    /// A stage is under way.
+    pub const UNDER_WAY: &str = "UnderWay";
+    /// A stage cannot go on just now.
+    pub const TROUBLE: &str = "Trouble";
+    /// A stage was not done in time.
+    pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+    /// The run was removed under way, and its keys may be on chain.
+    pub const KEYS_LEFT: &str = "KeysLeft";
     /// Held by `spec.suspend`.
     pub const SUSPENDED: &str = "Suspended";
     /// The pod is asked for.

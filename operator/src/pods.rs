@@ -1,7 +1,8 @@
 //! What keeps a pod from doing its work, or ended it, read from its status.
 
-use crate::names::reasons;
+use crate::names::{PART_LABEL, Part, reasons};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use kube::ResourceExt;
 
 /// Why a pod is not at work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,17 @@ const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// Exit codes of `nearbench run` that go with a report: passed, failed, inconclusive.
 const REPORTED: [i32; 3] = [0, 1, 3];
+
+/// What a pod is for.
+pub(crate) fn part(pod: &Pod) -> Option<Part> {
+    Part::of(pod.labels().get(PART_LABEL)?)
+}
+
+/// How often a pod's processes were started again.
+pub(crate) fn restarts(pod: &Pod) -> i64 {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    containers.map(|container| i64::from(container.restart_count)).sum()
+}
 
 /// Whether a pod is ready.
 pub(crate) fn ready(pod: &Pod) -> bool {
@@ -48,8 +60,8 @@ pub(crate) fn trouble(pod: &Pod) -> Option<Trouble> {
     {
         return Some(Trouble::new(reason, message.unwrap_or("the pod cannot be placed on any node")));
     }
-    let states = status.container_statuses.iter().flatten().filter_map(|container| container.state.as_ref());
-    for state in states {
+    for container in status.container_statuses.iter().flatten() {
+        let Some(state) = &container.state else { continue };
         if let Some(ended) = state.terminated.as_ref().filter(|ended| !REPORTED.contains(&ended.exit_code)) {
             return Some(ended_badly(pod, ended));
         }
@@ -57,6 +69,11 @@ pub(crate) fn trouble(pod: &Pod) -> Option<Trouble> {
         if let Some((reason, waiting)) = waiting.and_then(|waiting| Some((waiting.reason.as_deref()?, waiting)))
             && !ORDINARY.contains(&reason)
         {
+            // What it is started again after says more than that it is.
+            let ended = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+            if let Some(ended) = ended.filter(|_| reason == "CrashLoopBackOff") {
+                return Some(ended_badly(pod, ended));
+            }
             return Some(Trouble::new(reason, waiting.message.clone().unwrap_or_default()));
         }
     }
