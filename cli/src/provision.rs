@@ -61,7 +61,7 @@ pub(crate) async fn provision(
         min_balance: plan.account.min_balance,
         tokens_needed: Amount(u128::from(transfers).saturating_mul(plan.transfer_amount.0)),
     };
-    provision::provision(&chain.client, &desired, stop, tell).await.map_err(|error| {
+    provision::provision(&chain.client, &desired, None, stop, tell).await.map_err(|error| {
         let error = match &error {
             ProvisionError::Impossible { field, reason } => match secrets::file_of(plan, secrets, field) {
                 Some(file) => format!("spec.{field} ({}): {reason}", file.display()),

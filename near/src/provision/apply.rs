@@ -1,7 +1,8 @@
 //! Steps as transactions, and their outcomes. A step is done when every receipt of it succeeded in a final block.
 
 use super::{
-    Desired, Progress, ProvisionError, Step,
+    Desired, Journal, Progress, ProvisionError, Step,
+    journal::Entry,
     observe::Observed,
     plan::{DEPLOY_GAS, REGISTRATION_GAS},
 };
@@ -49,6 +50,7 @@ pub(super) struct Course<'a> {
 pub(super) async fn apply(
     client: &Client,
     desired: &Desired,
+    journal: Option<&dyn Journal>,
     observed: &Observed,
     steps: &[Step],
     course: &Course<'_>,
@@ -56,16 +58,78 @@ pub(super) async fn apply(
     let parent = desired.create_from.as_ref().zip(observed.parent.as_ref());
     let parent = parent.and_then(|((signer, _), (_, key))| Some((signer, key.as_ref()?.nonce)));
     let master = desired.master.as_ref().zip(observed.master.as_ref()).map(|(signer, key)| (signer, key.nonce));
-    let mut signed = Vec::with_capacity(steps.len());
-    for (offset, step) in (1..).zip(steps) {
+    let (mut signed, mut last) = (Vec::with_capacity(steps.len()), 0);
+    for step in steps {
         let signer = if *step == Step::CreateAccount { parent } else { master };
-        let Some((signer, nonce)) = signer else {
+        let Some((signer, key_nonce)) = signer else {
             return Err(ProvisionError::Unknown { step: step.to_string() });
         };
         let (receiver, actions) = actions(desired, step);
-        signed.push((step, signer, sign_actions(signer, &receiver, &actions, nonce + offset, &observed.base)));
+        let sign = |nonce, base| sign_actions(signer, &receiver, &actions, nonce, &base);
+        let next = key_nonce.max(last) + 1;
+        let (tx, nonce) = match (journal, step.once()) {
+            (Some(journal), Some(name)) => {
+                let once = Once { client, journal, name, step, signer, key_nonce, observed };
+                once.signed(next, &sign).await?
+            }
+            _ => (sign(next, observed.base), next),
+        };
+        last = last.max(nonce);
+        signed.push((step, signer, tx));
     }
     submit(client, &signed, course).await
+}
+
+/// A step whose bytes are in a journal before they are sent.
+struct Once<'a> {
+    client: &'a Client,
+    journal: &'a dyn Journal,
+    /// What the journal calls it.
+    name: &'static str,
+    step: &'a Step,
+    signer: &'a Signer,
+    /// Its key's nonce, as observed.
+    key_nonce: Nonce,
+    observed: &'a Observed,
+}
+
+impl Once<'_> {
+    /// What an earlier provisioning signed for it, where that may land or did; else what `sign` makes with the `next` nonce.
+    async fn signed(
+        &self,
+        next: Nonce,
+        sign: &(dyn Fn(Nonce, BlockRef) -> SignedTx + Sync),
+    ) -> Result<(SignedTx, Nonce), ProvisionError> {
+        let Observed { base, limits, .. } = self.observed;
+        let broken = |source| ProvisionError::Journal { step: self.step.to_string(), source };
+        if let Some(kept) = self.journal.load(self.name).await.map_err(broken)?.as_ref().and_then(Entry::read)
+            // The same step by the same key: signing is deterministic.
+            && sign(kept.nonce, BlockRef { hash: kept.base, ..*base }) == kept.tx
+            && self.counts(&kept).await?
+        {
+            return Ok((kept.tx, kept.nonce));
+        }
+        let tx = sign(next, *base);
+        let expiry = base.height.saturating_add(limits.transaction_validity_period);
+        self.journal.store(self.name, Entry::write(&tx, expiry)).await.map_err(broken)?;
+        Ok((tx, next))
+    }
+
+    /// Whether what was signed earlier can still land, or has. All else than success leaves the step to be done.
+    async fn counts(&self, kept: &Entry) -> Result<bool, ProvisionError> {
+        if kept.nonce > self.key_nonce {
+            return Ok(self.observed.base.height <= kept.expiry);
+        }
+        // Something moved the key there: these bytes, whose receipts may be on their way, or others.
+        match confirm(self.client, self.step, self.signer.account(), &kept.tx).await {
+            Ok(()) => Ok(true),
+            Err(
+                ProvisionError::Failed { .. }
+                | ProvisionError::Refused { refusal: Refusal::NonceTooLow { .. } | Refusal::Expired, .. },
+            ) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Takes steps that remove keys.

@@ -4,6 +4,7 @@
 //! is complete changes nothing. Everything that can be known to be wrong is found before anything is changed.
 
 mod apply;
+mod journal;
 mod observe;
 mod plan;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use apply::Course;
+pub use journal::{Journal, JournalError};
 pub use plan::Step;
 use plan::Todo;
 
@@ -149,6 +151,14 @@ pub enum ProvisionError {
         /// Which.
         step: String,
     },
+    /// What was signed for a step cannot be kept, or what was kept cannot be known.
+    #[error("{step}: the journal of what was signed does not answer: {source}; it was not sent, run it again")]
+    Journal {
+        /// Which.
+        step: String,
+        /// Why.
+        source: JournalError,
+    },
     /// Every step succeeded, and yet there is always another.
     #[error("still {steps} steps to do after {MAX_ROUNDS} rounds; does somebody else change this account or token?")]
     Unsettled {
@@ -160,11 +170,15 @@ pub enum ProvisionError {
 /// Makes the chain as desired and verifies it. `None`: `stop` was cancelled, and the outcome of everything that was
 /// sent is known; it takes the time of the transactions under way, some minutes at most.
 ///
+/// With a `journal`, the account and the token are made by bytes that were kept in it first: where a provisioning was
+/// killed, the next one with that journal sends those, as long as they can land.
+///
 /// # Errors
 /// One error that names the manifest's field or the step, and the way out.
 pub async fn provision(
     client: &Client,
     desired: &Desired,
+    journal: Option<&dyn Journal>,
     stop: &CancellationToken,
     progress: &(dyn Fn(Progress<'_>) + Sync),
 ) -> Result<Option<Provisioned>, ProvisionError> {
@@ -186,7 +200,7 @@ pub async fn provision(
             progress(Progress::Planned { steps: left });
         }
         let course = Course { stop, progress, before: done, of: done + left };
-        match apply::apply(client, desired, &observed, &steps, &course).await {
+        match apply::apply(client, desired, journal, &observed, &steps, &course).await {
             // Something that was sent before this run, such as by one that was broken off, landed after the look at the
             // chain: look again once it is final.
             // Or the node that refused it is behind, and does not know its base block yet.

@@ -53,6 +53,17 @@ pub enum Step {
     RemoveKeys(Vec<String>),
 }
 
+impl Step {
+    /// What a journal calls it, if doing it twice would leave a failed transaction behind. The others may be repeated.
+    pub(super) fn once(&self) -> Option<&'static str> {
+        match self {
+            Self::CreateAccount => Some("create-account"),
+            Self::DeployToken { .. } => Some("deploy-token"),
+            Self::AddKeys(_) | Self::Register { .. } | Self::RemoveKeys(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 const WASM: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/ft/res/ft.wasm"));
 
-struct InProcess(Devnet);
+pub(crate) struct InProcess(pub(crate) Devnet);
 
 impl Transport for InProcess {
     fn call(&self, request: Bytes, _timeout: Duration) -> BoxFuture<'_, Result<Response, TransportError>> {
@@ -45,7 +45,7 @@ pub(crate) fn account(id: &str) -> Account {
 /// A chain with fast blocks, whose genesis knows `root.near`.
 pub(crate) struct Stage {
     pub(crate) client: Client,
-    root: Signer,
+    pub(crate) root: Signer,
     pub(crate) master: Signer,
     pub(crate) lanes: Vec<Signer>,
     pub(crate) devnet: Devnet,
@@ -67,14 +67,17 @@ pub(crate) async fn stage() -> Stage {
         ..Config::default()
     };
     let devnet = Devnet::start(config).await.unwrap();
+    Stage { client: client(InProcess(devnet.clone())), root, master, lanes, devnet }
+}
+
+/// A client of one endpoint.
+pub(crate) fn client(transport: impl Transport) -> Client {
     let breaker = Breaker { timeout_ms: 30_000, error_threshold_percentage: 50, reset_timeout_ms: 30_000 };
-    let endpoint = Endpoint {
-        name: "devnet".into(),
-        priority: 0,
-        max_requests_per_second: None,
-        transport: Arc::new(InProcess(devnet.clone())),
-    };
-    Stage { client: Client::new(vec![endpoint], &breaker), root, master, lanes, devnet }
+    let transport = Arc::new(transport);
+    Client::new(
+        vec![Endpoint { name: "devnet".into(), priority: 0, max_requests_per_second: None, transport }],
+        &breaker,
+    )
 }
 
 impl Stage {
@@ -101,7 +104,7 @@ impl Stage {
                 steps.lock().unwrap().push(format!("{number}/{of} {step}"));
             }
         };
-        let result = provision(&self.client, desired, &CancellationToken::new(), &progress).await;
+        let result = provision(&self.client, desired, None, &CancellationToken::new(), &progress).await;
         (result.map(|provisioned| provisioned.expect("nobody stops it")), steps.into_inner().unwrap())
     }
 
@@ -218,7 +221,7 @@ async fn a_stopped_provisioning_knows_the_end_of_all_that_it_sent() {
             stop.cancel();
         }
     };
-    assert_eq!(provision(&stage.client, &desired, &stop, &progress).await.unwrap(), None);
+    assert_eq!(provision(&stage.client, &desired, None, &stop, &progress).await.unwrap(), None);
     let key = stage.client.access_key(&desired.account, &desired.lane_keys[0], At::Final).await.unwrap();
     let token = stage.client.account(&desired.token, At::Final).await.unwrap();
     assert!(key.value.is_some() && token.value.is_some_and(|account| account.has_code));

@@ -7,5 +7,6 @@ mod evidence;
 mod fake;
 mod faulty;
 mod history;
+mod journal;
 mod receipts;
 mod recorded;

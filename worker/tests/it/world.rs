@@ -302,7 +302,8 @@ impl World {
             min_balance: Near(0),
             tokens_needed: Amount(0),
         };
-        let provisioned = provision(&client, &desired, &CancellationToken::new(), &|_| {}).await.unwrap().unwrap();
+        let provisioned =
+            provision(&client, &desired, None, &CancellationToken::new(), &|_| {}).await.unwrap().unwrap();
         Self {
             devnet,
             faults,
