@@ -330,6 +330,27 @@ pub(crate) struct Operator {
     /// When a node pulls it.
     #[arg(long, value_enum, default_value_t = PullPolicy::IfNotPresent, env = "NEARBENCH_IMAGE_PULL_POLICY")]
     pub(crate) image_pull_policy: PullPolicy,
+    /// The image of the Redis that a run without `spec.store` gets: it has redis-server on its path.
+    #[arg(long, default_value = "redis:7.2", env = "NEARBENCH_REDIS_IMAGE")]
+    pub(crate) redis_image: String,
+    /// Whether a run's own Redis and chain keep their data on volumes, which outlive a pod.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, env = "NEARBENCH_VOLUMES")]
+    pub(crate) volumes: bool,
+    /// The storage class of the volumes; the cluster's own choice without it.
+    #[arg(long, env = "NEARBENCH_STORAGE_CLASS")]
+    pub(crate) storage_class: Option<String>,
+    /// The size of each volume.
+    #[arg(long, default_value = "1Gi", env = "NEARBENCH_STORAGE_SIZE")]
+    pub(crate) storage_size: String,
+    /// At most so many runs at once; the others wait. 0: no bound.
+    #[arg(long, default_value_t = 10, env = "NEARBENCH_MAX_CONCURRENT_RUNS")]
+    pub(crate) max_concurrent_runs: u32,
+    /// The pod that this is: one of several leads.
+    #[arg(long, default_value = "nearbench-operator", env = "NEARBENCH_POD_NAME")]
+    pub(crate) pod_name: String,
+    /// Its namespace, where the Leases are that operators and runs agree by.
+    #[arg(long, default_value = "default", env = "NEARBENCH_POD_NAMESPACE")]
+    pub(crate) pod_namespace: String,
     /// Only the runs of this namespace; all without it.
     #[arg(long, env = "NEARBENCH_NAMESPACE")]
     pub(crate) namespace: Option<String>,

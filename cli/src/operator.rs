@@ -5,7 +5,7 @@ use crate::{
     exit::{self, Failure},
     signal::Ended,
 };
-use nearbench_operator::{Config, Image};
+use nearbench_operator::{Config, Kit, Volumes};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn run(args: args::Operator) -> Result<u8, Failure> {
@@ -18,7 +18,15 @@ pub(crate) async fn run(args: args::Operator) -> Result<u8, Failure> {
         stopping.cancel();
     });
     let config = Config {
-        image: Image { reference: args.image, pull_policy: args.image_pull_policy.as_kubernetes().to_owned() },
+        kit: Kit {
+            image: args.image,
+            pull_policy: args.image_pull_policy.as_kubernetes().to_owned(),
+            redis_image: args.redis_image,
+            volumes: args.volumes.then_some(Volumes { class: args.storage_class, size: args.storage_size }),
+        },
+        max_concurrent_runs: args.max_concurrent_runs,
+        pod: args.pod_name,
+        own_namespace: args.pod_namespace,
         namespace: args.namespace,
         admin_addr: args.admin_addr,
     };

@@ -23,7 +23,7 @@ use nearbench_core::{
 use nearbench_near::{
     Signer,
     keyfile::{self, KEYS_FILE},
-    provision::{self, Desired, Progress as Event, ProvisionError, Provisioned},
+    provision::{self, Desired, Journal, Progress as Event, ProvisionError, Provisioned},
 };
 use std::{
     path::Path,
@@ -35,11 +35,12 @@ use tokio_util::sync::CancellationToken;
 const TOKEN: &[u8] = include_bytes!("../../contracts/ft/res/ft.wasm");
 
 /// Makes the chain what the plan needs, and checks it. `None`: it was stopped, and nothing is under way. `tell` hears
-/// how it goes; `secrets` is where the key files are, for errors to name them.
+/// how it goes; `secrets` is where the key files are, for errors to name them; `journal` keeps what must happen once.
 pub(crate) async fn provision(
     chain: &Chain,
     plan: &Plan,
     secrets: &Path,
+    journal: Option<&dyn Journal>,
     stop: &CancellationToken,
     tell: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<Option<Provisioned>, Failure> {
@@ -61,7 +62,7 @@ pub(crate) async fn provision(
         min_balance: plan.account.min_balance,
         tokens_needed: Amount(u128::from(transfers).saturating_mul(plan.transfer_amount.0)),
     };
-    provision::provision(&chain.client, &desired, None, stop, tell).await.map_err(|error| {
+    provision::provision(&chain.client, &desired, journal, stop, tell).await.map_err(|error| {
         let error = match &error {
             ProvisionError::Impossible { field, reason } => match secrets::file_of(plan, secrets, field) {
                 Some(file) => format!("spec.{field} ({}): {reason}", file.display()),
@@ -191,7 +192,7 @@ pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
         changed.fetch_or(matches!(event, Event::Planned { .. }), Ordering::Relaxed);
         tell(&progress, event);
     };
-    let done = provision(&chain, &plan, &args.references.secrets, &stop, &hear).await;
+    let done = provision(&chain, &plan, &args.references.secrets, None, &stop, &hear).await;
     progress.finish();
     let Some(done) = done? else {
         let error = anyhow!("it was stopped; what was done stays, and the same command goes on from there");

@@ -33,10 +33,7 @@ use nearbench_near::{
     keyfile::KEYS_FILE,
     provision::{Lane, Progress as Event, ProvisionError, Provisioned, remove_keys},
 };
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 use tokio_util::sync::CancellationToken;
 
 /// Names the transactions whose end nobody could prove.
@@ -216,7 +213,7 @@ impl Scene<'_> {
                     progress.stage("Provisioning");
                     let cut = CancellationToken::new();
                     let tell = |event: Event<'_>| provision::tell(progress, event);
-                    let work = provision::provision(chain, plan, secrets, &cut, &tell);
+                    let work = provision::provision(chain, plan, secrets, None, &cut, &tell);
                     let ended = driver.during(Stage::Provisioning, Some(&cut), work).await;
                     // Provisioning that failed, or that went on where a broken one had stopped, may have keys on their
                     // way to the chain: their file stays, and the next run goes on with them.

@@ -94,6 +94,7 @@ pub struct Deadlines {
     /// Removing the keys.
     pub clean_up_ms: u64,
     /// All until the load's end; `None`: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_ms: Option<u64>,
 }
 
@@ -145,9 +146,11 @@ pub struct Failure {
 pub struct Lifecycle {
     stage: Stage,
     entered_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     admitted_ms: Option<u64>,
     suspended: bool,
     stopped_early: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     verdict: Option<Verdict>,
     #[schemars(length(max = 32))]
     failures: Vec<Failure>,

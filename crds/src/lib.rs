@@ -16,7 +16,7 @@ mod violation;
 
 pub use parse::{ManifestError, parse};
 pub use pods::Pods;
-pub use resolve::{ACCOUNTS_KEY, Resolve, one_process, plan};
+pub use resolve::{ACCOUNTS_KEY, Resolve, chain_id, one_process, plan};
 pub use schema::{crd, crd_yaml};
 pub use spec::*;
 pub use status::*;

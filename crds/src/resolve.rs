@@ -68,6 +68,20 @@ pub fn one_process(plan: &Plan) -> Vec<Violation> {
     broken.map(|(_, path, message)| Violation { path: path.to_owned(), message: message.to_owned() }).collect()
 }
 
+/// The id of the chain that a manifest's endpoints must report; `None`: it brings up one of its own.
+pub fn chain_id(network: &spec::Network) -> Option<&'static str> {
+    (!network.endpoints.is_empty()).then(|| id_of(network.profile))
+}
+
+fn id_of(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Devnet => "devnet",
+        Profile::Sandbox | Profile::Localnet => "localnet",
+        Profile::Testnet => "testnet",
+        Profile::Mainnet => "mainnet",
+    }
+}
+
 struct Resolver<'a> {
     spec: &'a BenchmarkRunSpec,
     resolve: &'a Resolve<'a>,
@@ -141,13 +155,7 @@ impl Resolver<'_> {
 
     fn network(&mut self) -> Option<Network> {
         let network = &self.spec.network;
-        let chain_id = match network.profile {
-            _ if self.own_chain() => "devnet",
-            Profile::Devnet => "devnet",
-            Profile::Sandbox | Profile::Localnet => "localnet",
-            Profile::Testnet => "testnet",
-            Profile::Mainnet => "mainnet",
-        };
+        let chain_id = if self.own_chain() { "devnet" } else { id_of(network.profile) };
         let mut endpoints = Vec::with_capacity(network.endpoints.len());
         let mut seen = BTreeMap::new();
         for (n, endpoint) in network.endpoints.iter().enumerate() {

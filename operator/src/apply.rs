@@ -1,16 +1,30 @@
 //! Carries decisions out: server-side apply, one field manager. Every act may be repeated.
 
 use crate::{
-    build::{self, Children, Image},
+    build::{
+        self, Children, Kit,
+        fleet::{self, Ground},
+    },
     decide::Act,
     document::DocumentError,
-    names::MANAGER,
+    leases::{AccountLock, Holder},
+    names::{self, FINALIZER, MANAGER, Part},
 };
-use k8s_openapi::{NamespaceResourceScope, api::batch::v1::Job};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        batch::v1::Job,
+        core::v1::{Secret, Service},
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
+    },
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
 };
+use nearbench_core::Plan;
 use nearbench_crds::{BenchmarkRun, BenchmarkRunStatus};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -44,47 +58,169 @@ fn api_error(what: &str) -> impl FnOnce(kube::Error) -> ApplyError {
     move |source| ApplyError::Api { what: what.to_owned(), source: Box::new(source) }
 }
 
-/// Does one act for `run`.
-///
-/// # Errors
-/// When the API server refuses it, or the plan is too large.
-pub(crate) async fn carry_out(client: &Client, run: &BenchmarkRun, act: &Act, image: &Image) -> Result<(), ApplyError> {
-    let namespace = run.namespace().unwrap_or_default();
-    let name = run.name_any();
-    match act {
-        Act::Store(plan) => {
-            let stored = build::stored_plan(run, plan)?;
-            apply(client, &namespace, &stored).await
-        }
-        Act::PlaceReport => apply(client, &namespace, &build::place_for_report(run)).await,
-        Act::CarryOut(plan) => {
-            // Without `..`, so that a further child cannot be forgotten here.
-            let Children { service_account, role, role_binding, job } = build::children(run, plan, image);
-            apply(client, &namespace, &service_account).await?;
-            apply(client, &namespace, &role).await?;
-            apply(client, &namespace, &role_binding).await?;
-            apply(client, &namespace, &job).await
-        }
-        Act::Stop(uid) => {
-            // A suspended Job's pods are ended in good order, and count as no failure. With the UID it is this Job or none.
-            let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "spec": {"suspend": true}}));
-            let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
-            jobs.patch(&name, &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }, &patch)
-                .await
-                .map(drop)
-                .map_err(api_error("stop the run's Job"))
-        }
-        Act::Delete => {
-            let this_one = DeleteParams {
-                preconditions: Some(Preconditions { uid: run.uid(), resource_version: None }),
-                ..DeleteParams::background()
-            };
-            let runs: Api<BenchmarkRun> = Api::namespaced(client.clone(), &namespace);
-            match runs.delete(&name, &this_one).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-                other => other.map(drop).map_err(api_error("remove the run")),
+/// Where acts are carried out, and with what.
+pub(crate) struct Hands<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) kit: &'a Kit,
+    /// The operator's own namespace: where accounts are locked.
+    pub(crate) own_namespace: &'a str,
+}
+
+impl Hands<'_> {
+    /// Does one act for `run`.
+    ///
+    /// # Errors
+    /// When the API server refuses it, or the plan is too large.
+    pub(crate) async fn carry_out(&self, run: &BenchmarkRun, act: &Act) -> Result<(), ApplyError> {
+        let Self { client, kit, .. } = *self;
+        let namespace = run.namespace().unwrap_or_default();
+        let name = run.name_any();
+        let secret =
+            run.status.as_ref().and_then(|status| status.secret_ref.as_ref()).map_or("", |secret| &secret.name);
+        match act {
+            Act::Store(plan) => apply(client, &namespace, &build::stored_plan(run, plan)?).await,
+            Act::PlaceReport => apply(client, &namespace, &build::place_for_report(run)).await,
+            Act::CarryOut(plan) => {
+                // Without `..`, so that a further child cannot be forgotten here.
+                let Children { service_account, role, role_binding, job } = build::children(run, plan, kit);
+                apply(client, &namespace, &service_account).await?;
+                apply(client, &namespace, &role).await?;
+                apply(client, &namespace, &role_binding).await?;
+                apply(client, &namespace, &job).await
+            }
+            Act::Stop(uid) => self.suspend(&namespace, &name, Some(uid)).await,
+            Act::Hold => self.finalizers(run, |held| held.push(FINALIZER.to_owned())).await,
+            Act::LetGo => self.finalizers(run, |held| held.retain(|one| one != FINALIZER)).await,
+            Act::Conceal(plan, made) => {
+                let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+                let by = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+                // Made, never applied: one that is there is somebody else's.
+                let made = secrets.create(&by, &fleet::secret(run, plan, made)).await;
+                made.map(drop).map_err(api_error("make the run's Secret"))
+            }
+            Act::Found(plan) => self.found(run, plan, secret).await,
+            Act::Staff(plan) => apply(client, &namespace, &fleet::workers(run, plan, secret, kit)).await,
+            Act::Begin { part, plan, stopped_early } => {
+                apply(client, &namespace, &fleet::step(run, plan, secret, kit, *part, *stopped_early)).await
+            }
+            Act::EndStep(part) => self.suspend(&namespace, &names::child(&name, *part), None).await,
+            Act::DropStep(part, uid) => {
+                let this_one = Preconditions { uid: Some(uid.clone()), resource_version: None };
+                remove::<Job>(client, &namespace, &names::child(&name, *part), Some(this_one)).await
+            }
+            Act::Dismiss => remove::<Deployment>(client, &namespace, &names::child(&name, Part::Worker), None).await,
+            Act::TakeDown => self.take_down(&namespace, &name).await,
+            Act::Release => {
+                let Some((chain_id, account)) = account_of(run) else { return Ok(()) };
+                let lock = AccountLock::new(client.clone(), self.own_namespace, chain_id, account);
+                lock.release(&holder(run)).await.map_err(api_error("give the account back"))
+            }
+            // An Event, which is the controller's to publish.
+            Act::TellKeys(_) => Ok(()),
+            Act::Delete => {
+                let this_one = Preconditions { uid: run.uid(), resource_version: None };
+                remove::<BenchmarkRun>(client, &namespace, &name, Some(this_one)).await
             }
         }
+    }
+
+    async fn found(&self, run: &BenchmarkRun, plan: &Plan, secret: &str) -> Result<(), ApplyError> {
+        let Self { client, kit, .. } = *self;
+        let namespace = run.namespace().unwrap_or_default();
+        // Whose pods may do what, as for a run in one pod; its Job is not made.
+        let Children { service_account, role, role_binding, job: _ } = build::children(run, plan, kit);
+        apply(client, &namespace, &service_account).await?;
+        apply(client, &namespace, &role).await?;
+        apply(client, &namespace, &role_binding).await?;
+        let Ground { stateful, services, network_policies, disruption_budgets } = fleet::ground(run, plan, secret, kit);
+        for policy in &network_policies {
+            apply(client, &namespace, policy).await?;
+        }
+        for service in &services {
+            apply(client, &namespace, service).await?;
+        }
+        for budget in &disruption_budgets {
+            apply(client, &namespace, budget).await?;
+        }
+        for set in &stateful {
+            apply(client, &namespace, set).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_down(&self, namespace: &str, run: &str) -> Result<(), ApplyError> {
+        let client = self.client;
+        for part in [Part::Redis, Part::Devnet] {
+            let name = names::child(run, part);
+            remove::<StatefulSet>(client, namespace, &name, None).await?;
+            remove::<Service>(client, namespace, &name, None).await?;
+            remove::<NetworkPolicy>(client, namespace, &name, None).await?;
+            remove::<PodDisruptionBudget>(client, namespace, &name, None).await?;
+        }
+        let workers = names::child(run, Part::Worker);
+        remove::<Service>(client, namespace, &workers, None).await?;
+        remove::<Service>(client, namespace, &format!("{workers}s"), None).await?;
+        remove::<PodDisruptionBudget>(client, namespace, &workers, None).await?;
+        remove::<NetworkPolicy>(client, namespace, &names::child(run, Part::Run), None).await
+    }
+
+    /// A suspended Job's pods are ended in good order, and count as no failure. With a UID it is this Job or none.
+    async fn suspend(&self, namespace: &str, job: &str, uid: Option<&str>) -> Result<(), ApplyError> {
+        let patch = match uid {
+            Some(uid) => json!({"metadata": {"uid": uid}, "spec": {"suspend": true}}),
+            None => json!({"spec": {"suspend": true}}),
+        };
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), namespace);
+        let by = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        match jobs.patch(job, &by, &Patch::Merge(patch)).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            other => other.map(drop).map_err(api_error(&format!("stop Job {job}"))),
+        }
+    }
+
+    /// Changes the run's finalizers, as long as it is the version that was looked at.
+    async fn finalizers(&self, run: &BenchmarkRun, change: impl FnOnce(&mut Vec<String>)) -> Result<(), ApplyError> {
+        let mut held = run.finalizers().to_vec();
+        change(&mut held);
+        let patch = json!({"metadata": {"resourceVersion": run.resource_version(), "finalizers": held}});
+        let runs: Api<BenchmarkRun> = Api::namespaced(self.client.clone(), &run.namespace().unwrap_or_default());
+        let by = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        match runs.patch(&run.name_any(), &by, &Patch::Merge(patch)).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            other => other.map(drop).map_err(api_error("change the run's finalizers")),
+        }
+    }
+}
+
+/// The account that a run uses on a chain that others may use too: the chain's id and the account's.
+pub(crate) fn account_of(run: &BenchmarkRun) -> Option<(&'static str, &str)> {
+    let chain_id = nearbench_crds::chain_id(&run.spec.network)?;
+    Some((chain_id, &run.spec.account.account_id))
+}
+
+/// A run as the holder of its account.
+pub(crate) fn holder(run: &BenchmarkRun) -> Holder {
+    Holder { namespace: run.namespace().unwrap_or_default(), name: run.name_any(), uid: run.uid().unwrap_or_default() }
+}
+
+/// Removes an object and what it owns; one that is not there is gone already.
+async fn remove<K>(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    preconditions: Option<Preconditions>,
+) -> Result<(), ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let params = DeleteParams {
+        preconditions,
+        propagation_policy: Some(PropagationPolicy::Background),
+        ..DeleteParams::default()
+    };
+    match Api::<K>::namespaced(client.clone(), namespace).delete(name, &params).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other.map(drop).map_err(api_error(&format!("remove {} {name}", K::kind(&())))),
     }
 }
 
@@ -124,6 +260,12 @@ pub(crate) async fn write_status(
         .await
         .map(|_| true)
         .map_err(api_error("write the run's status"))
+}
+
+/// Whether the API server takes nothing new: what it would be in is going.
+pub(crate) fn is_forbidden(error: &ApplyError) -> bool {
+    matches!(error, ApplyError::Api { source, .. }
+        if matches!(&**source, kube::Error::Api(status) if status.code == 403 || status.is_not_found()))
 }
 
 /// Whether the API server refused because the run changed meanwhile.

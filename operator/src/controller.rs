@@ -2,17 +2,24 @@
 
 use crate::{
     admin,
-    apply::{self, ApplyError},
-    build::Image,
-    decide::{Act, Decision, decide},
+    apply::{self, ApplyError, Hands},
+    build::Kit,
+    decide::{Act, Decision, Observed, Turn, decide},
+    leases::{AccountLock, Claim, Holder, Leadership},
     metrics::{Metrics, Outcome},
-    names::{MANAGER, RUN_LABEL, conditions, reasons},
+    names::{MANAGER, Part, RUN_LABEL, conditions, reasons},
     observe,
+    queue::{self, Queue},
+    secret::Made,
     status::{self, Is},
 };
 use futures_util::{StreamExt, future};
 use jiff::Timestamp;
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    batch::v1::Job,
+    core::v1::{ObjectReference, Pod},
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
@@ -43,6 +50,13 @@ const CONCURRENCY: u16 = 8;
 /// Between the first failure and the second try; it doubles up to the other.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
+/// The Lease that the leader of several operators renews.
+const LEADER: &str = "nearbench-operator";
+/// Between two looks of one that does not lead.
+const FOLLOWER: Duration = Duration::from_secs(2);
+/// Between two looks of a run that waits for its turn.
+const QUEUED: Duration = Duration::from_secs(5);
+
 /// Between two looks for BenchmarkRuns, until they can be listed.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -50,7 +64,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Runs are carried out with it.
-    pub image: Image,
+    pub kit: Kit,
+    /// At most so many runs at once; 0: no bound.
+    pub max_concurrent_runs: u32,
+    /// The pod that this is: who leads, among several.
+    pub pod: String,
+    /// Its namespace: where leadership and accounts are agreed on.
+    pub own_namespace: String,
     /// Only runs of this namespace; `None`: of all.
     pub namespace: Option<String>,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
@@ -92,7 +112,11 @@ impl State {
 
 struct Context {
     client: Client,
-    image: Image,
+    kit: Kit,
+    pod: String,
+    own_namespace: String,
+    leadership: Arc<Leadership>,
+    queue: Queue,
     recorder: Recorder,
     /// Failures in a row, by the run's UID.
     failures: Mutex<HashMap<String, u32>>,
@@ -115,10 +139,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Operator
     let controller =
         Controller::new(api::<BenchmarkRun>(&client, config.namespace.as_deref()), watcher::Config::default());
     let runs = controller.store();
+    let leadership = Arc::new(Leadership::new(client.clone(), &config.own_namespace, LEADER, &config.pod));
+    let over = CancellationToken::new();
+    let leading = tokio::spawn({
+        let (leadership, over) = (leadership.clone(), over.clone());
+        async move { leadership.keep(over).await }
+    });
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance: None }),
         client: client.clone(),
-        image: config.image,
+        kit: config.kit,
+        pod: config.pod,
+        own_namespace: config.own_namespace,
+        leadership,
+        queue: Queue::new(config.max_concurrent_runs),
         failures: Mutex::default(),
         runs: runs.clone(),
         state: state.clone(),
@@ -126,6 +160,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Operator
     let seen = tokio::spawn(see(api::<BenchmarkRun>(&client, config.namespace.as_deref()), state));
     controller
         .owns(api::<Job>(&client, config.namespace.as_deref()), of_runs.clone())
+        .owns(api::<Deployment>(&client, config.namespace.as_deref()), of_runs.clone())
+        .owns(api::<StatefulSet>(&client, config.namespace.as_deref()), of_runs.clone())
         .watches(api::<Pod>(&client, config.namespace.as_deref()), of_runs, |pod| run_of(&pod))
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
@@ -141,6 +177,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Operator
         })
         .await;
     seen.abort();
+    // What was under way has ended: the next one may begin at once.
+    over.cancel();
+    drop(leading.await);
     // Its listener ends with `stop`.
     drop(admin.await);
     Ok(())
@@ -194,6 +233,8 @@ enum ReconcileError {
     Apply(#[from] ApplyError),
     #[error("not done within {} s", RECONCILE_TIMEOUT.as_secs())]
     Timeout,
+    #[error("another operator leads by now")]
+    NotLeading,
 }
 
 impl ReconcileError {
@@ -203,11 +244,15 @@ impl ReconcileError {
             Self::Apply(ApplyError::Document(_)) => "PlanTooLarge",
             Self::Apply(ApplyError::Api { .. }) => "ApplyFailed",
             Self::Timeout => "Timeout",
+            Self::NotLeading => "NotLeading",
         }
     }
 }
 
 async fn reconcile(run: Arc<BenchmarkRun>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    if !context.leads() {
+        return Ok(Action::requeue(FOLLOWER));
+    }
     let began = Instant::now();
     let done = tokio::time::timeout(RECONCILE_TIMEOUT, step(run.clone(), &context)).await;
     let result = done.unwrap_or(Err(ReconcileError::Timeout));
@@ -218,10 +263,7 @@ async fn reconcile(run: Arc<BenchmarkRun>, context: Arc<Context>) -> Result<Acti
     };
     let metrics = &context.state.metrics;
     metrics.reconciled(outcome, began.elapsed());
-    let begun = |run: &Arc<BenchmarkRun>| {
-        run.status.as_ref().is_some_and(|s| s.plan_ref.is_some() && s.phase != Some(RunPhase::Finished))
-    };
-    metrics.under_way(context.runs.state().iter().filter(|run| begun(run)).count());
+    metrics.under_way(context.runs.state().iter().filter(|run| queue::is_under_way(run)).count());
     if result.is_ok() {
         context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&run.uid().unwrap_or_default());
     }
@@ -232,20 +274,151 @@ async fn reconcile(run: Arc<BenchmarkRun>, context: Arc<Context>) -> Result<Acti
     result
 }
 
-async fn step(run: Arc<BenchmarkRun>, context: &Context) -> Result<Action, ReconcileError> {
-    let observed = observe::observe(&context.client, run.clone()).await?;
-    let Decision { acts, status, again } = decide(&observed, Timestamp::now());
-    for act in &acts {
-        if let Err(error) = apply::carry_out(&context.client, &run, act, &context.image).await {
-            tell_failure(context, &run, act, &error).await;
-            return Err(error.into());
-        }
+impl Context {
+    fn leads(&self) -> bool {
+        self.leadership.is_leader(tokio::time::Instant::now())
     }
-    let gone = acts.contains(&Act::Delete) || run.metadata.deletion_timestamp.is_some();
-    if !gone && apply::write_status(&context.client, &run, &status).await? {
+
+    fn hands(&self) -> Hands<'_> {
+        Hands { client: &self.client, kit: &self.kit, own_namespace: &self.own_namespace }
+    }
+
+    /// Whether a run that is otherwise in order may begin.
+    async fn turn(&self, observed: &Observed) -> Result<Turn, kube::Error> {
+        let run = &observed.run;
+        let Some((chain_id, account)) = apply::account_of(run) else { return Ok(Turn::Now) };
+        let lock = AccountLock::new(self.client.clone(), &self.own_namespace, chain_id, account);
+        let us = apply::holder(run);
+        let mut claim = lock.claim(&us, |holder| self.is_known_to_be_over(holder)).await?;
+        if let Claim::HeldBy(holder) = &claim
+            && self.is_gone(holder).await?
+        {
+            claim = lock.claim(&us, |there| there == holder).await?;
+        }
+        Ok(match claim {
+            Claim::Ours => Turn::Now,
+            Claim::HeldBy(Holder { namespace, name, .. }) => {
+                let by = format!(
+                    "run {name} in namespace {namespace} uses {account} on {chain_id}: this one waits for its end"
+                );
+                Turn::AccountBusy { by }
+            }
+            Claim::Unreadable(error) => {
+                Turn::AccountBusy { by: format!("Lease {} in namespace {}: {error}", lock.name(), self.own_namespace) }
+            }
+        })
+    }
+
+    fn is_known_to_be_over(&self, holder: &Holder) -> bool {
+        let runs = self.runs.state();
+        let known = runs.iter().find(|run| run.uid().as_ref() == Some(&holder.uid));
+        known.is_some_and(|run| is_finished(run))
+    }
+
+    /// Whether a run that is not known, or was under way, is there no more.
+    async fn is_gone(&self, holder: &Holder) -> Result<bool, kube::Error> {
+        let runs: Api<BenchmarkRun> = Api::namespaced(self.client.clone(), &holder.namespace);
+        let there = runs.get_opt(&holder.name).await?;
+        Ok(there.is_none_or(|run| run.uid().as_ref() != Some(&holder.uid) || is_finished(&run)))
+    }
+
+    /// What a run that may begin needs besides what is there.
+    async fn admit(&self, observed: &mut Observed) -> Result<(), kube::Error> {
+        let run = observed.run.clone();
+        let may_begin = match &observed.plan {
+            Ok(plan) => observed.taken.is_empty() && !(run.spec.suspend && plan.workers == 0),
+            Err(_) => false,
+        };
+        if may_begin {
+            observed.turn = self.turn(observed).await?;
+        }
+        if !may_begin || observed.turn != Turn::Now {
+            self.queue.give_back(&run);
+            return Ok(());
+        }
+        if let Ok(plan) = &observed.plan {
+            observed.made = Some(Made::for_plan(plan, rand::random));
+        }
+        Ok(())
+    }
+}
+
+fn is_finished(run: &BenchmarkRun) -> bool {
+    run.status.as_ref().is_some_and(|status| status.phase == Some(RunPhase::Finished))
+}
+
+async fn step(run: Arc<BenchmarkRun>, context: &Context) -> Result<Action, ReconcileError> {
+    let status = run.status.as_ref();
+    let is_new = status.is_none_or(|status| status.plan_ref.is_none() && status.phase != Some(RunPhase::Finished));
+    let waits = is_new && run.metadata.deletion_timestamp.is_none() && !run.spec.stop;
+    let turn = if waits { context.queue.turn(&run, &context.runs.state()) } else { Turn::Now };
+    let told = |status: &BenchmarkRunStatus| {
+        status.reason.as_deref() == Some(reasons::QUEUED) && status.observed_generation == run.metadata.generation
+    };
+    if turn != Turn::Now && status.is_some_and(told) {
+        return Ok(Action::requeue(QUEUED));
+    }
+    let mut observed = observe::observe(&context.client, run.clone()).await?;
+    match turn {
+        Turn::Now if waits => context.admit(&mut observed).await?,
+        turn => observed.turn = turn,
+    }
+    let is_going = run.metadata.deletion_timestamp.is_some();
+    let mut decision = decide(&observed, Timestamp::now());
+    if let Err((act, error)) = carry_out(context, &run, &decision).await {
+        if !(is_going && matches!(&error, ReconcileError::Apply(error) if apply::is_forbidden(error))) {
+            if let ReconcileError::Apply(error) = &error {
+                tell_failure(context, &run, &act, error).await;
+            }
+            return Err(error);
+        }
+        // Its namespace is going too, and takes nothing new.
+        observed.refused = Some(error.to_string());
+        decision = decide(&observed, Timestamp::now());
+        carry_out(context, &run, &decision).await.map_err(|(_, error)| error)?;
+    }
+    let Decision { acts, status, again } = decision;
+    // The run changed by these, and is looked at again.
+    let changed = acts.iter().any(|act| matches!(act, Act::Delete | Act::Hold | Act::LetGo));
+    let is_kept = !is_going || again.is_some();
+    if !changed && is_kept && apply::write_status(&context.client, &run, &status).await? {
         publish_all(context, &run, &status).await;
     }
     Ok(again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Does what was decided, as long as nobody else leads.
+async fn carry_out(context: &Context, run: &BenchmarkRun, decision: &Decision) -> Result<(), (Act, ReconcileError)> {
+    for act in &decision.acts {
+        if !context.leads() {
+            return Err((act.clone(), ReconcileError::NotLeading));
+        }
+        context.hands().carry_out(run, act).await.map_err(|error| (act.clone(), error.into()))?;
+        if let Act::TellKeys(note) = act {
+            tell_keys(context, run, note).await;
+        }
+    }
+    if context.leads() { Ok(()) } else { Err((Act::LetGo, ReconcileError::NotLeading)) }
+}
+
+/// Says which keys are left, with the run, and where that is going too, with the operator.
+async fn tell_keys(context: &Context, run: &BenchmarkRun, note: &str) {
+    tracing::warn!(run = key(run), "{note}");
+    let told = event(EventType::Warning, reasons::KEYS_LEFT, "CleanUp", note.to_owned());
+    let Err(error) = context.recorder.publish(&told, &run.object_ref(&())).await else { return };
+    tracing::debug!(run = key(run), %error, "the run's namespace takes no Event");
+    let operator = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(context.pod.clone()),
+        namespace: Some(context.own_namespace.clone()),
+        ..ObjectReference::default()
+    };
+    let note = format!("run {}: {note}", key(run));
+    let told = event(EventType::Warning, reasons::KEYS_LEFT, "CleanUp", note);
+    if let Err(error) = context.recorder.publish(&told, &operator).await {
+        tracing::warn!(run = key(run), %error, "cannot publish an Event");
+    }
 }
 
 /// Says in the status and in an Event, where users look, what keeps the operator from going on.
@@ -271,8 +444,11 @@ fn failed(run: &BenchmarkRun, act: &Act, error: &ApplyError, now: Timestamp) -> 
     };
     let condition = match act {
         Act::Store(_) | Act::PlaceReport => Some(conditions::ADMITTED).filter(|_| status.plan_ref.is_none()),
-        Act::CarryOut(_) => Some(conditions::WORKERS_READY),
-        Act::Stop(_) | Act::Delete => None,
+        Act::CarryOut(_) | Act::Staff(_) => Some(conditions::WORKERS_READY),
+        Act::Conceal(..) | Act::Found(_) | Act::Begin { part: Part::Provision, .. } => Some(conditions::PROVISIONED),
+        Act::Begin { part: Part::Load, .. } => Some(conditions::LOAD_COMPLETED),
+        Act::Begin { part: Part::Audit, .. } => Some(conditions::AUDITED),
+        _ => None,
     };
     if let Some(condition) = condition {
         status::set(&mut status, condition, Is::False, reason, error.to_string(), now);

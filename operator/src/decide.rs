@@ -84,8 +84,6 @@ pub enum Turn {
     Queued {
         /// How many may be.
         limit: u32,
-        /// How many wait before this one.
-        before: usize,
     },
     /// Another run has the account.
     AccountBusy {
@@ -287,11 +285,8 @@ fn begin(
         }
         Ok(_) => match &observed.turn {
             Turn::Now => (Is::True, reasons::VALID, "the manifest is in order".to_owned()),
-            Turn::Queued { limit, before } => {
-                let message = format!(
-                    "{limit} runs are under way, and more may not be (the chart's maxConcurrentRuns); {before} wait \
-                     before this one"
-                );
+            Turn::Queued { limit } => {
+                let message = format!("{limit} runs are under way, as many as may be (the chart's maxConcurrentRuns)");
                 (Is::True, reasons::QUEUED, message)
             }
             Turn::AccountBusy { by } => (Is::True, reasons::ACCOUNT_BUSY, by.clone()),

@@ -1,6 +1,9 @@
 //! Asks a run's pod how the run stands.
 
-use crate::names::{STANDING_PATH, STANDING_PORT};
+use crate::{
+    names::{Part, STANDING_PATH, STANDING_PORT},
+    pods,
+};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -13,9 +16,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// An answer is a handful of fields.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// How the run stands by the pod that carries it out; `None` where none answers.
+/// How the run stands by the pod that carries it out, or its present step; `None` where none answers.
 pub(crate) async fn standing(pods: &[Pod]) -> Option<Standing> {
     let address: IpAddr = pods.iter().find_map(|pod| {
+        let silent = [Part::Worker, Part::Redis, Part::Devnet];
+        if pods::part(pod).is_some_and(|part| silent.contains(&part)) {
+            return None;
+        }
         let status = pod.status.as_ref()?;
         (status.phase.as_deref() == Some("Running")).then_some(status.pod_ip.as_ref()?.parse().ok()?)
     })?;

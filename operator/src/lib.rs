@@ -14,26 +14,30 @@ mod controller;
 mod decide;
 mod document;
 mod follow;
-// Until the controller leads and runs claim their accounts.
-#[allow(dead_code, unused_imports)]
 mod leases;
 mod metrics;
 mod names;
 mod observe;
 mod pods;
+mod queue;
+mod secret;
 mod status;
 mod validate;
 
-pub use build::Image;
+pub use build::{Kit, Volumes};
 pub use controller::{Config, OperatorError, run};
 pub use document::{DocumentError, PLAN, REPORT, deliver, inflate, pack, stored_report, unpack};
 
 /// What is decided and built, for those who test it as values.
 pub mod decisions {
     pub use crate::{
-        build::{Children, children},
-        decide::{Act, Decision, Observed, decide},
-        names::{conditions, reasons},
+        build::{
+            Children, children,
+            fleet::{Ground, ground, step, workers},
+        },
+        decide::{Act, Decision, Fleet, Observed, Turn, decide},
+        names::{Part, conditions, reasons},
+        secret::Made,
         status::summary,
     };
 }

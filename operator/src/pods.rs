@@ -30,6 +30,12 @@ pub(crate) fn part(pod: &Pod) -> Option<Part> {
     Part::of(pod.labels().get(PART_LABEL)?)
 }
 
+/// Whether nothing of a pod runs any more.
+pub(crate) fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 /// How often a pod's processes were started again.
 pub(crate) fn restarts(pod: &Pod) -> i64 {
     let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());

@@ -68,7 +68,12 @@ impl Made {
     }
 
     /// What the Secret holds. `redis` is the host of the run's own Redis, `owner` who owns everything on its own chain.
-    pub(crate) fn data(&self, account: &Account, redis: Option<&str>, owner: Option<&Account>) -> BTreeMap<String, String> {
+    pub(crate) fn data(
+        &self,
+        account: &Account,
+        redis: Option<&str>,
+        owner: Option<&Account>,
+    ) -> BTreeMap<String, String> {
         let mut data = BTreeMap::new();
         let mut put = |key: &str, text: String| data.insert(key.to_owned(), text);
         if !self.keys.is_empty() {

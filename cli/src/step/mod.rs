@@ -180,9 +180,7 @@ impl Scene {
         let deadline = Instant::now() + REDIS_PATIENCE;
         loop {
             match connect().await {
-                Err(error @ (RedisError::Refused { .. } | RedisError::Missing { .. }))
-                    if Instant::now() < deadline && !self.stop.is_cancelled() =>
-                {
+                Err(error @ RedisError::Refused { .. }) if Instant::now() < deadline && !self.stop.is_cancelled() => {
                     self.progress.trouble(Some(error.to_string()));
                 }
                 connected => {

@@ -7,7 +7,28 @@ use crate::{
     fleet,
     provision::{self, tell},
 };
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use nearbench_near::provision::{Journal, JournalError};
+use nearbench_store::RedisStore;
+
+/// What was signed, in the run's store: a step that is done again sends it again.
+struct Kept<'a>(&'a RedisStore);
+
+fn entry(step: &str) -> String {
+    format!("signed-{step}")
+}
+
+impl Journal for Kept<'_> {
+    fn load<'a>(&'a self, step: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, JournalError>> {
+        Box::pin(async move { Ok(self.0.meta(&entry(step)).await?) })
+    }
+
+    fn store<'a>(&'a self, step: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(async move { Ok(self.0.put_meta(&[(&entry(step), &bytes)]).await?) })
+    }
+}
 
 pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
     let Scene { args, plan, progress, stop } = scene;
@@ -21,7 +42,9 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
     }
     progress.stage("Provisioning");
     let hear = |event: nearbench_near::provision::Progress<'_>| tell(progress, event);
-    let done = provision::provision(&chain, plan, &args.secrets, stop, &hear).await?.ok_or_else(ended_early)?;
+    let journal = Kept(&store);
+    let done = provision::provision(&chain, plan, &args.secrets, Some(&journal), stop, &hear).await?;
+    let done = done.ok_or_else(ended_early)?;
     fleet::seed(&store, plan, &done).await?;
     let ground = Ground {
         run_started,

@@ -243,8 +243,7 @@ pub(crate) fn fingerprint(plan: &Plan) -> String {
 
 /// What a generator cannot use it never can; one that was evicted did not fail.
 fn failures_of_generators() -> PodFailurePolicy {
-    let evicted =
-        PodFailurePolicyOnPodConditionsPattern { type_: "DisruptionTarget".into(), status: Some("True".into()) };
+    let evicted = PodFailurePolicyOnPodConditionsPattern { type_: "DisruptionTarget".into(), status: "True".into() };
     let bad_input =
         PodFailurePolicyOnExitCodesRequirement { container_name: None, operator: "In".into(), values: vec![2] };
     PodFailurePolicy {

@@ -15,7 +15,7 @@ use kube::{Api, Client, api::PostParams};
 use std::time::Duration;
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -115,26 +115,6 @@ impl Leadership {
         self.until.borrow().is_some_and(|until| now < until)
     }
 
-    /// Waits until this process leads.
-    pub(crate) async fn gained(&self) {
-        let leads = |until: &Option<Instant>| until.is_some_and(|until| Instant::now() < until);
-        // It fails only once the sender is gone, which is `self`'s.
-        let _ = self.until.subscribe().wait_for(leads).await;
-    }
-
-    /// Waits until this process does not lead, at the latest when what it renewed runs out.
-    pub(crate) async fn lost(&self) {
-        let mut standing = self.until.subscribe();
-        loop {
-            let until = *standing.borrow_and_update();
-            let Some(until) = until.filter(|until| Instant::now() < *until) else { return };
-            tokio::select! {
-                () = sleep_until(until) => {}
-                _ = standing.changed() => {}
-            }
-        }
-    }
-
     /// Takes the lease when it is free and renews it until `stop`, then gives it up. Whoever works as the leader has ended
     /// before `stop` is cancelled: the next one begins at once.
     pub(crate) async fn keep(&self, stop: CancellationToken) {
@@ -223,7 +203,29 @@ mod tests {
     use super::super::server::Server;
     use super::*;
     use std::sync::Arc;
-    use tokio::time::sleep;
+    use tokio::time::{sleep, sleep_until};
+
+    impl Leadership {
+        /// Waits until this process leads.
+        async fn gained(&self) {
+            let leads = |until: &Option<Instant>| until.is_some_and(|until| Instant::now() < until);
+            // It fails only once the sender is gone, which is `self`'s.
+            let _ = self.until.subscribe().wait_for(leads).await;
+        }
+
+        /// Waits until this process does not lead, at the latest when what it renewed runs out.
+        async fn lost(&self) {
+            let mut standing = self.until.subscribe();
+            loop {
+                let until = *standing.borrow_and_update();
+                let Some(until) = until.filter(|until| Instant::now() < *until) else { return };
+                tokio::select! {
+                    () = sleep_until(until) => {}
+                    _ = standing.changed() => {}
+                }
+            }
+        }
+    }
 
     fn held_by(holder: &str, renewed: i64) -> Option<LeaseSpec> {
         Some(LeaseSpec {

@@ -3,18 +3,23 @@
 use crate::world::{plan, run};
 use expect_test::expect_file;
 use nearbench_operator::{
-    Image,
+    Kit,
     decisions::{Children, children},
 };
 
-fn image() -> Image {
-    Image { reference: "nearbench:0.1.0".into(), pull_policy: "IfNotPresent".into() }
+fn kit() -> Kit {
+    Kit {
+        image: "nearbench:0.1.0".into(),
+        pull_policy: "IfNotPresent".into(),
+        redis_image: "redis:7.2".into(),
+        volumes: None,
+    }
 }
 
 #[test]
 fn the_quickstarts_objects_are_the_committed_ones() {
     let run = run();
-    let Children { service_account, role, role_binding, job } = children(&run, &plan(&run), &image());
+    let Children { service_account, role, role_binding, job } = children(&run, &plan(&run), &kit());
     let parts = [
         serde_saphyr::to_string(&service_account),
         serde_saphyr::to_string(&role),
@@ -29,7 +34,7 @@ fn the_quickstarts_objects_are_the_committed_ones() {
 fn only_secrets_of_the_plan_are_mounted_and_only_their_known_keys() {
     let text = include_str!("../../../crds/tests/manifests/base.yaml");
     let run = nearbench_crds::parse(text).unwrap();
-    let pod = children(&run, &plan(&run), &image()).job.spec.unwrap().template.spec.unwrap();
+    let pod = children(&run, &plan(&run), &kit()).job.spec.unwrap().template.spec.unwrap();
     let secrets: Vec<_> = pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret).collect();
     let names: Vec<_> = secrets.iter().map(|secret| secret.secret_name.as_deref().unwrap()).collect();
     assert_eq!(names, ["funder", "rpc"]);
@@ -47,7 +52,7 @@ fn a_users_labels_do_not_hide_a_pod_from_its_run() {
     let mut run = run();
     run.spec.workers.labels.insert("nearbench.dev/run".into(), "other".into());
     run.spec.workers.labels.insert("team".into(), "a".into());
-    let pod = children(&run, &plan(&run), &image()).job.spec.unwrap().template.metadata.unwrap();
+    let pod = children(&run, &plan(&run), &kit()).job.spec.unwrap().template.metadata.unwrap();
     let labels = pod.labels.unwrap();
     assert_eq!((labels["nearbench.dev/run"].as_str(), labels["team"].as_str()), ("quickstart", "a"));
 }

@@ -8,13 +8,14 @@ use nearbench_operator::decisions::{Decision, Observed, decide};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The quickstart, as a cluster knows it.
+/// The quickstart without workers, as a cluster knows it.
 pub(crate) fn run() -> BenchmarkRun {
     let text = include_str!("../../../examples/quickstart.yaml");
     let mut run = nearbench_crds::parse(text).unwrap();
     run.metadata.namespace = Some("bench".into());
     run.metadata.uid = Some("8b5e6f7a-0000-4000-8000-000000000001".into());
     run.metadata.generation = Some(3);
+    run.spec.workers.replicas = 0;
     run
 }
 
