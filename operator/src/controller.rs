@@ -502,7 +502,8 @@ fn events(before: Option<&BenchmarkRunStatus>, now: &BenchmarkRunStatus) -> Vec<
 /// Whether a condition says what the status says, and says no.
 fn troubled(status: &BenchmarkRunStatus) -> bool {
     let reason = status.reason.as_deref().unwrap_or_default();
-    status.conditions.iter().any(|c| c.status == "False" && c.reason == reason && reason != reasons::STARTING)
+    let ordinary = [reasons::STARTING, reasons::UNDER_WAY, reasons::WORKERS_NOT_READY];
+    !ordinary.contains(&reason) && status.conditions.iter().any(|c| c.status == "False" && c.reason == reason)
 }
 
 fn event(type_: EventType, reason: &str, action: &str, note: String) -> Event {

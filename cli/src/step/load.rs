@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 const LEAD: Duration = Duration::from_secs(3);
 /// How long the first generator waits for the others, and for workers that hold every lane.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// What takes longer is told.
+const ORDINARY: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 /// The file with the load's token to the workers' API.
@@ -210,7 +212,8 @@ async fn agree(
             if late {
                 return Err(Failure::run(anyhow!("given up after {PATIENCE:?}: {waits}")));
             }
-            progress.trouble(Some(format!("the load has not begun: {waits}")));
+            let is_long = Instant::now() + PATIENCE >= deadline + ORDINARY;
+            progress.trouble(is_long.then(|| format!("the load has not begun: {waits}")));
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -58,19 +58,23 @@ fn worker(folder: &Folder, more: &[&str]) -> Child {
     folder.command(&arguments).stdin(Stdio::piped()).arg("--while-stdin").stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Starts a step, and returns it with what it says from the line on that holds `mark`.
-fn until(mut command: Command, mark: &str) -> (Child, BufReader<std::process::ChildStderr>) {
+/// Starts a step, and returns it once it says a line that is such.
+fn until(mut command: Command, is_such: impl Fn(&str) -> bool) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
     let mut all = String::new();
     loop {
         let mut line = String::new();
-        assert!(said.read_line(&mut line).unwrap() > 0, "{mark}: {all}");
+        assert!(said.read_line(&mut line).unwrap() > 0, "{all}");
         all += &line;
-        if line.contains(mark) {
+        if is_such(&line) {
             return (child, said);
         }
     }
+}
+
+fn some_succeeded(line: &str) -> bool {
+    line.contains("hold ") && !line.contains("succeeded 0 ")
 }
 
 fn count(results: &Value, name: &str) -> u64 {
@@ -85,7 +89,7 @@ fn steps_that_are_killed_and_done_again_lose_nothing_and_do_nothing_twice() {
     let early = folder.nearbench(&step("load", &[]));
     assert!(early.code == 4 && early.stderr.contains("no such run"), "{early:?}");
     // Killed on its way, and done again, twice.
-    let (mut killed, _said) = until(folder.command(&step("provision", &[])), "done 1/");
+    let (mut killed, _said) = until(folder.command(&step("provision", &[])), |line| line.contains("done 1/"));
     killed.kill().unwrap();
     killed.wait().unwrap();
     for _ in 0..2 {
@@ -98,10 +102,10 @@ fn steps_that_are_killed_and_done_again_lose_nothing_and_do_nothing_twice() {
     let mut workers = [worker(&folder, &[]), worker(&folder, &[])];
     let other = {
         let command = folder.command(&step("load", &["--generator", "1"]));
-        std::thread::spawn(move || until(command, "hold  50 %"))
+        std::thread::spawn(move || until(command, some_succeeded))
     };
     // One generator is told to end and goes on; the other is killed, and goes on too. So does a worker that was not told.
-    let (mut told, _said) = until(folder.command(&step("load", &["--generator", "0"])), "hold  ");
+    let (mut told, _said) = until(folder.command(&step("load", &["--generator", "0"])), |line| line.contains("hold "));
     signal("-TERM", told.id());
     assert_eq!(told.wait().unwrap().code(), Some(3));
     let resumed = {
@@ -122,7 +126,8 @@ fn steps_that_are_killed_and_done_again_lose_nothing_and_do_nothing_twice() {
     let once_more = folder.nearbench(&step("load", &["--generator", "1"]));
     assert!(once_more.code == 0 && once_more.stderr.contains("offered already"), "{once_more:?}");
 
-    let (mut killed, _said) = until(folder.command(&step("conclude", &["--out", "out"])), "Draining");
+    let (mut killed, _said) =
+        until(folder.command(&step("conclude", &["--out", "out"])), |line| line.contains("Draining"));
     killed.kill().unwrap();
     killed.wait().unwrap();
     for _ in 0..2 {
