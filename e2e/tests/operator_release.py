@@ -42,7 +42,7 @@ class Operator:
 
     def leader(self):
         """The name of the pod that works: it holds the Lease."""
-        return self.namespace.kubectl("get", "leases", "--output=jsonpath={.items[0].spec.holderIdentity}")
+        return self.namespace.kubectl("get", "lease/nearbench-operator", "--output=jsonpath={.spec.holderIdentity}")
 
     def kill(self):
         """Ends the pod that works at once, as a node that dies would."""

@@ -1,7 +1,9 @@
 """runs: BenchmarkRuns for tests, as a user writes them."""
 
+import base64
 import copy
 import json
+import subprocess
 
 import yaml
 
@@ -54,10 +56,21 @@ def read(path):
     return yaml.safe_load(path.read_text())
 
 
+def hidden(secret):
+    """What a run's Secret holds that nobody else may see: keys, passwords and tokens, as they would be told."""
+    values = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+    for key in json.loads(values["nearbench-keys.json"])["keys"]:
+        yield key["private_key"].removeprefix("ed25519:")
+    yield json.loads(values["nearbench-account.json"])["private_key"].removeprefix("ed25519:")
+    yield values["nearbench-redis-url"].split("@")[0].removeprefix("redis://:")
+    yield from (values[name] for name in ("nearbench-namespace", "nearbench-token", "nearbench-client-token"))
+
+
 class Runs:
     """The BenchmarkRuns of a namespace."""
 
-    KINDS = "jobs,pods,configmaps,serviceaccounts,roles,rolebindings"
+    KINDS = ("jobs,pods,configmaps,serviceaccounts,roles,rolebindings,deployments,statefulsets,services,secrets,"
+             "networkpolicies,poddisruptionbudgets")
 
     def __init__(self, namespace):
         self.namespace = namespace
@@ -85,6 +98,19 @@ class Runs:
         """Waits for its end; its status."""
         self.wait(name, "condition=Complete", seconds)
         return self.status(name)
+
+    def until(self, name, holds, seconds=90):
+        """Waits until a run's status is such, as its changes are told."""
+        command = ["kubectl", "--namespace", self.namespace.name, "get", f"benchmarkrun/{name}", "--watch",
+                   "--output=jsonpath={.status}{'\\n'}", f"--request-timeout={seconds}s"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+            try:
+                for line in watch.stdout:
+                    if line.strip() and holds(json.loads(line)):
+                        return
+            finally:
+                watch.terminate()
+        raise AssertionError(f"not within {seconds} s: {json.dumps(self.status(name))}")
 
     def children(self, name):
         """Everything that was made for a run, as kind/name."""

@@ -54,7 +54,7 @@ def test_what_a_run_was_made_of_cannot_change_under_it(runs):
         with pytest.raises(kube.CommandFailed) as refused:
             runs.patch("frozen", spec)
         assert field in refused.value.stderr and "once the run began" in refused.value.stderr, refused.value.stderr
-    with pytest.raises(kube.CommandFailed, match="cannot hold a run that began"):
+    with pytest.raises(kube.CommandFailed, match="cannot hold a run whose load began"):
         runs.patch("frozen", {"suspend": True})
     # These stay editable, and stop ends the load in good order.
     runs.patch("frozen", {"ttlSecondsAfterFinished": 3600})
