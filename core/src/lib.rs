@@ -18,6 +18,7 @@ pub mod histogram;
 pub mod lane;
 pub mod ledger;
 pub mod lifecycle;
+pub mod link_local;
 pub mod measure;
 pub mod outcome;
 pub mod plan;

@@ -16,6 +16,7 @@ use crate::{
 use kube_core::ResourceExt;
 use nearbench_core::{
     Account, Amount, Gas, Near, Plan, TGAS,
+    link_local::{is_link_local, literal},
     plan::{
         Batch, Breaker, CreateFrom, Deploy, Endpoint, Engine, Keys, Network, PayingAccount, Profile, Store, Token, Via,
     },
@@ -452,9 +453,15 @@ fn check_url(url: &str) -> Result<(), &'static str> {
         Some((name, port)) if !name.ends_with(':') && !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
     };
-    let name_ok = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b));
+    let name_ok = !name.is_empty()
+        && (!name.starts_with('[') || literal(name).is_some())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b));
     if !name_ok || port.is_some_and(|port| port.parse::<u16>().is_err()) || tail.contains(char::is_whitespace) {
         return Err("is no address of a host: write one such as https://rpc.testnet.near.org or http://127.0.0.1:3030");
+    }
+    // A pattern is all that an API server has: to it, `169.254.example.org` is such an address too.
+    if literal(name).is_some_and(is_link_local) || name.starts_with("169.254.") {
+        return Err("must not be a link-local address: clouds serve the credentials of their machines there");
     }
     Ok(())
 }
@@ -487,6 +494,9 @@ mod tests {
             "http://host:port",
             "http://host:99999",
             "http://a b",
+            "http://[fe80:zz]:80",
+            "http://169.254.169.254",
+            "https://[fe80::1]:443/x",
         ] {
             assert!(check_url(bad).is_err(), "{bad}");
         }

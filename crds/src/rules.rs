@@ -16,7 +16,7 @@ const PHASE: &str = "spec.load.phases[]";
 const THRESHOLD: &str = "spec.ensure.thresholds[]";
 
 /// What must hold of a manifest.
-const RULES: [Rule; 33] = [
+const RULES: [Rule; 34] = [
     (
         SPEC,
         "self.network.profile == 'devnet' || has(self.network.endpoints) && size(self.network.endpoints) > 0",
@@ -27,6 +27,13 @@ const RULES: [Rule; 33] = [
         "spec.network.endpoints[]",
         "!self.url.contains('@') && !self.url.contains('?')",
         "must not hold credentials or a query: put credentials into a Secret and name it in authSecretRef",
+        ".url",
+    ),
+    (
+        "spec.network.endpoints[]",
+        // Names are resolved by whoever connects, who refuses these addresses too, however they are written.
+        r"!self.url.matches('(?i)^https?://(169[.]254[.]|[[](fe[89ab][0-9a-f]:|fd00:0?ec2:([0:]*:)?0?254[]]|[0:]*:(ffff:)?(169[.]254[.]|a9fe:[0-9a-f]*[]])))')",
+        "must not be a link-local address: clouds serve the credentials of their machines there",
         ".url",
     ),
     (

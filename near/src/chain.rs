@@ -2,7 +2,7 @@
 
 use crate::{
     pool::TIMED_OUT,
-    rpc::RpcError,
+    rpc::{RpcError, bounded, variant},
     views::{self, ActionView},
 };
 use nearbench_core::{
@@ -311,15 +311,11 @@ impl Permission {
     pub(crate) fn read(permission: &Value) -> Self {
         match permission {
             Value::String(name) if name == "FullAccess" => Self::FullAccess,
-            Value::Object(map) => match map.iter().next() {
-                Some((name, details)) if name == "FunctionCall" => {
-                    let receiver = details.get("receiver_id").and_then(Value::as_str);
-                    Self::FunctionCall { receiver: receiver.unwrap_or_default().to_owned() }
-                }
-                Some((name, _)) => Self::Other(name.clone()),
-                None => Self::Other("{}".to_owned()),
-            },
-            other => Self::Other(other.to_string()),
+            Value::Object(map) if map.contains_key("FunctionCall") => {
+                let receiver = map["FunctionCall"].get("receiver_id").and_then(Value::as_str);
+                Self::FunctionCall { receiver: bounded(receiver.unwrap_or_default()) }
+            }
+            other => Self::Other(variant(other).to_owned()),
         }
     }
 }

@@ -69,7 +69,7 @@ impl Client {
         for endpoint in 0..pool.len() {
             match pool.call::<views::StatusView>(endpoint, "status", request.clone(), pool.timeout).await {
                 Ok(status) if status.chain_id != wanted => {
-                    let (endpoint, found) = (pool.name(endpoint), status.chain_id);
+                    let (endpoint, found) = (pool.name(endpoint), rpc::bounded(&status.chain_id));
                     return Err(ChainIdError::Other { endpoint, found, wanted: wanted.to_owned() });
                 }
                 Ok(status) => _ = first.get_or_insert_with(|| NodeStatus::from(status)),
@@ -82,7 +82,7 @@ impl Client {
         // None of them at the first go: whichever answers before time is up.
         let status: views::StatusView = pool.read("status", &json!([]), pool.timeout).await?;
         if status.chain_id != wanted {
-            let (endpoint, found) = ("the endpoint".into(), status.chain_id);
+            let (endpoint, found) = ("the endpoint".into(), rpc::bounded(&status.chain_id));
             return Err(ChainIdError::Other { endpoint, found, wanted: wanted.to_owned() });
         }
         Ok(NodeStatus::from(status))
@@ -174,15 +174,18 @@ impl Client {
         let params = at.query(json!({
             "request_type": "call_function", "account_id": contract, "method_name": method, "args_base64": args,
         }));
-        let refused =
-            |reason: String| ViewError::Contract { contract: contract.clone(), method: method.to_owned(), reason };
+        let refused = |said: &str| ViewError::Contract {
+            contract: contract.clone(),
+            method: method.to_owned(),
+            reason: why(said),
+        };
         let fits = |view: &views::CallResultView| at.is(view.block_height, view.block_hash);
         match self.0.read_fitting("query", &params, self.0.timeout, at.again(), &fits).await {
-            Ok(views::CallResultView { answer, .. }) => answer.map_err(refused),
+            Ok(views::CallResultView { answer, .. }) => answer.map_err(|said| refused(&said)),
             Err(error) => {
                 let causes = ["NO_CONTRACT_CODE", "CONTRACT_EXECUTION_ERROR", "UNKNOWN_ACCOUNT"];
                 Err(match error.fault.caused_by(&causes) {
-                    Some(node) => refused(node.to_string()),
+                    Some(node) => refused(&format!("{} {} {}", node.cause, node.info, node.data)),
                     None => error.into(),
                 })
             }
@@ -289,6 +292,19 @@ fn send_request(tx: &SignedTx, wait: Wait) -> Bytes {
     body.extend_from_slice(wait.as_str().as_bytes());
     body.extend_from_slice(br#""}}"#);
     body.into()
+}
+
+/// Why a view failed, in our words: a contract's own could be anything.
+fn why(said: &str) -> String {
+    const KNOWN: [(&str, &str); 6] = [
+        ("MethodNotFound", "it has no such method"),
+        ("MethodResolveError", "it has no such method"),
+        ("UNKNOWN_ACCOUNT", "there is no such account"),
+        ("NO_CONTRACT_CODE", "no contract is deployed there"),
+        ("CodeDoesNotExist", "no contract is deployed there"),
+        ("panicked", "the contract panicked"),
+    ];
+    KNOWN.iter().find(|(word, _)| said.contains(word)).map_or("the contract refused it", |(_, why)| why).to_owned()
 }
 
 /// The refusal in an error, if the node refused the transaction.

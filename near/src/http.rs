@@ -1,6 +1,7 @@
 //! HTTP as a way to an endpoint: keep-alive, TLS, bounded answers. What the bytes mean is not its business.
 
 use crate::{
+    link_local::{self, BeyondLink, LinkLocal},
     secret::SecretText,
     transport::{Response, Transport, TransportError},
 };
@@ -13,7 +14,10 @@ use hyper::{
     client::conn::{TrySendError, http1},
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper_util::{
+    client::legacy::connect::{HttpConnector, dns::GaiResolver},
+    rt::TokioIo,
+};
 use std::{
     collections::VecDeque,
     error::Error,
@@ -36,7 +40,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// A connection is worked by whoever asks over it: a task of its own would cost two changes of task a request.
 pub struct HttpTransport {
-    connector: HttpsConnector<HttpConnector>,
+    connector: HttpsConnector<HttpConnector<BeyondLink<GaiResolver>>>,
     url: Uri,
     /// The path and query alone, as a request names them.
     target: Uri,
@@ -116,6 +120,9 @@ pub enum HttpError {
     /// The credentials cannot stand in a header.
     #[error("the credentials of {0} cannot stand in a header: use printable ASCII on one line, such as \"Bearer …\"")]
     Authorization(String),
+    /// An address where no endpoint is.
+    #[error(transparent)]
+    LinkLocal(#[from] LinkLocal),
     /// TLS cannot be set up.
     #[error("cannot set up TLS: {0}")]
     Tls(String),
@@ -125,7 +132,8 @@ impl HttpTransport {
     /// A way to `url`; `authorization` is the whole value of that header. Nothing is sent yet.
     ///
     /// # Errors
-    /// When the URL is not http or https, holds credentials, or the header's value cannot stand in a header.
+    /// When the URL is not http or https, holds credentials, names a link-local address, or the header's value cannot stand
+    /// in a header.
     pub fn new(url: &str, authorization: Option<&SecretText>) -> Result<Self, HttpError> {
         let bad_url = || HttpError::Url(url.rsplit('@').next().unwrap_or_default().to_owned());
         let url: Uri = url.parse().map_err(|_| bad_url())?;
@@ -133,6 +141,7 @@ impl HttpTransport {
         if !matches!(url.scheme_str(), Some("http" | "https")) || authority.as_str().contains('@') {
             return Err(bad_url());
         }
+        link_local::check(authority.host())?;
         let mut headers = HeaderMap::new();
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_url())?;
         headers.insert(header::HOST, host);
@@ -149,7 +158,7 @@ impl HttpTransport {
             .https_or_http()
             .enable_http1()
             .wrap_connector({
-                let mut tcp = HttpConnector::new();
+                let mut tcp = HttpConnector::new_with_resolver(BeyondLink(GaiResolver::new()));
                 tcp.set_nodelay(true);
                 tcp.enforce_http(false);
                 tcp
@@ -329,6 +338,22 @@ mod tests {
         for bad in ["", "rpc.near.example", "ftp://host", "http://", "https://user:hidden@host/"] {
             let error = HttpTransport::new(bad, None).unwrap_err().to_string();
             assert!(!error.contains("hidden"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_local_address_is_never_connected_to_however_it_is_written() {
+        for literal in ["http://169.254.169.254/latest", "https://[fe80::1]:3030", "http://[fd00:ec2::254]"] {
+            let error = HttpTransport::new(literal, None).unwrap_err().to_string();
+            assert!(error.contains("link-local"), "{literal}: {error}");
+        }
+        // The system's resolver takes these for the address, as it would a name.
+        for name in ["http://2852039166/", "http://0xa9fea9fe", "http://169.254.43518:80"] {
+            let result = HttpTransport::new(name, None).unwrap().call(Bytes::new(), SECOND).await;
+            assert!(
+                matches!(&result, Err(TransportError::Connect(why)) if why.contains("169.254.169.254, a link-local")),
+                "{name}: {result:?}"
+            );
         }
     }
 

@@ -10,6 +10,7 @@ mod health;
 pub mod history;
 pub mod http;
 pub mod keyfile;
+mod link_local;
 mod outcome;
 mod pool;
 pub mod provision;

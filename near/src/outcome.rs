@@ -3,6 +3,7 @@
 //! The types are nearcore's published ones. A variant that a newer node sends and we do not know becomes the most
 //! cautious word there is: a hint of a refusal, a systemic failure.
 
+use crate::rpc::{bounded, variant};
 use near_primitives::errors::{
     ActionError, ActionErrorKind, CompilationError, FunctionCallError, InvalidAccessKeyError, InvalidTxError,
 };
@@ -24,7 +25,7 @@ pub(crate) fn read(error: &Value, sender: &str) -> Failure {
     if let Some(invalid) = error.get("InvalidTxError") {
         return Failure::Refused(match InvalidTxError::deserialize(invalid) {
             Ok(known) => refusal(&known),
-            Err(_) => Refusal::Node(format!("unknown refusal {invalid}")),
+            Err(_) => Refusal::Node(format!("a refusal {}", variant(invalid))),
         });
     }
     let action = error.get("ActionError").unwrap_or(error);
@@ -32,14 +33,14 @@ pub(crate) fn read(error: &Value, sender: &str) -> Failure {
         Ok(ActionError { index, kind }) => Failure::Action(Execution::Failure { index, kind: failure(&kind, sender) }),
         Err(_) => Failure::Action(Execution::Failure {
             index: action.get("index").and_then(Value::as_u64),
-            kind: FailureKind::Action(format!("unknown failure {action}")),
+            kind: FailureKind::Action(format!("a failure {}", variant(action.get("kind").unwrap_or(action)))),
         }),
     }
 }
 
 /// Why a node refused a transaction.
 pub(crate) fn refusal(error: &InvalidTxError) -> Refusal {
-    let text = || error.to_string();
+    let text = || bounded(&error.to_string());
     match error {
         InvalidTxError::InvalidNonce { ak_nonce, .. } => Refusal::NonceTooLow { key_nonce: *ak_nonce },
         InvalidTxError::NonceTooLarge { upper_bound, .. } => Refusal::NonceTooHigh { upper_bound: *upper_bound },
@@ -72,21 +73,21 @@ pub(crate) fn failure(kind: &ActionErrorKind, sender: &str) -> FailureKind {
     match kind {
         ActionErrorKind::FunctionCallError(error) => call_failure(error, sender),
         ActionErrorKind::AccountDoesNotExist { .. } | ActionErrorKind::GlobalContractDoesNotExist { .. } => {
-            FailureKind::Contract(kind.to_string())
+            FailureKind::Contract(bounded(&kind.to_string()))
         }
-        _ => FailureKind::Action(kind.to_string()),
+        _ => FailureKind::Action(bounded(&kind.to_string())),
     }
 }
 
 fn call_failure(error: &FunctionCallError, sender: &str) -> FailureKind {
     match error {
         FunctionCallError::ExecutionError(text) => message_failure(text, sender),
-        FunctionCallError::MethodResolveError(e) => FailureKind::Contract(format!("{e:?}")),
+        FunctionCallError::MethodResolveError(e) => FailureKind::Contract(bounded(&format!("{e:?}"))),
         FunctionCallError::CompilationError(CompilationError::CodeDoesNotExist { account_id }) => {
             FailureKind::Contract(format!("no contract is deployed at {account_id}"))
         }
-        FunctionCallError::CompilationError(e) => FailureKind::Contract(format!("{e:?}")),
-        FunctionCallError::LinkError { msg } => FailureKind::Contract(msg.clone()),
+        FunctionCallError::CompilationError(e) => FailureKind::Contract(bounded(&format!("{e:?}"))),
+        FunctionCallError::LinkError { msg } => FailureKind::Contract(bounded(msg)),
         FunctionCallError::HostError(e) => message_failure(&format!("{e:?}"), sender),
         FunctionCallError::WasmTrap(_) | FunctionCallError::WasmUnknownError | FunctionCallError::_EVMError => {
             FailureKind::Panic(format!("{error:?}"))
@@ -115,9 +116,9 @@ fn message_failure(text: &str, sender: &str) -> FailureKind {
     } else if says("Exceeded the prepaid gas") || says("Exceeded the maximum amount of gas") {
         FailureKind::OutOfGas
     } else if says("MethodNotFound") || says("CodeDoesNotExist") || says("Link Error") {
-        FailureKind::Contract(text.to_owned())
+        FailureKind::Contract(bounded(text))
     } else {
-        FailureKind::Panic(text.strip_prefix("Smart contract panicked: ").unwrap_or(text).to_owned())
+        FailureKind::Panic(bounded(text.strip_prefix("Smart contract panicked: ").unwrap_or(text)))
     }
 }
 

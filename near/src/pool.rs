@@ -353,7 +353,7 @@ impl Pool {
     ) -> Result<T, RpcError> {
         match answer {
             Ok(answer) if !fits(&answer) => {
-                let fault = Fault::Malformed("it is about something else than was asked".to_owned());
+                let fault = Fault::Malformed("it is about something else than was asked");
                 let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
                 *errors.entry(fault.label()).or_default() += 1;
                 Err(self.error(endpoint, method, fault))

@@ -2,17 +2,22 @@
 //!
 //! An answer is judged by its JSON body first and by its HTTP status second: nodes send errors with status 200, 400,
 //! 408, 422 and 500, and gateways send statuses without JSON. Nothing here knows a method.
+//!
+//! No error repeats what an endpoint answered: it may be no node, and its answer nobody's business who reads a log or a
+//! report. What is repeated is the name and the message that JSON-RPC has for it.
 
 use crate::transport::{Response, TransportError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, error::Category};
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 /// What every request is called. Their connection tells requests apart; an answer by another name is not ours.
 const ID: &str = "nearbench";
-/// So much of an unexpected answer is repeated in an error.
-const SNIPPET_CHARS: usize = 200;
+/// So much of an error's message is repeated.
+const MESSAGE_CHARS: usize = 200;
+/// No cause of nearcore has a longer name.
+const NAME_CHARS: usize = 64;
 
 /// A call that brought no result: which endpoint and method, and why.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -46,24 +51,28 @@ pub enum Fault {
         status: u16,
         /// How long the endpoint asks to be left alone.
         retry_after: Option<Duration>,
-        /// The head of the body.
-        text: String,
     },
     /// An answer that is not what nearcore's node sends.
-    Malformed(String),
+    Malformed(&'static str),
     /// The node's own error.
     Node(NodeError),
 }
 
 /// An error that a node answered with (nearcore, `RpcError`).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct NodeError {
-    /// The cause's name, such as `UNKNOWN_BLOCK`.
+    /// The cause's name, such as `UNKNOWN_BLOCK`; where it has none, JSON-RPC's message for people, bounded.
     pub cause: String,
-    /// The cause's details.
+    /// The cause's details, to be read and never to be repeated.
     pub info: Value,
-    /// The details of a refused transaction, or a text for people.
+    /// The details of a refused transaction, or a text for people: likewise.
     pub data: Value,
+}
+
+impl fmt::Debug for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeError").field("cause", &self.cause).finish_non_exhaustive()
+    }
 }
 
 impl Fault {
@@ -126,11 +135,8 @@ impl fmt::Display for Fault {
                 f.write_str("; add another endpoint")
             }
             Self::Transport(error) => write!(f, "{error}; check that the endpoint is up and its URL right"),
-            Self::Status { status, retry_after, text } => {
+            Self::Status { status, retry_after } => {
                 write!(f, "HTTP status {status}")?;
-                if !text.is_empty() {
-                    write!(f, " ({text})")?;
-                }
                 match (status, retry_after) {
                     (429, Some(wait)) => {
                         write!(f, "; it asks to wait {wait:?}: lower maxRequestsPerSecond")
@@ -154,12 +160,7 @@ impl fmt::Display for Fault {
 
 impl fmt::Display for NodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.cause)?;
-        match &self.data {
-            Value::Null => {}
-            Value::String(text) => write!(f, ": {}", snippet(text))?,
-            other => write!(f, ": {}", snippet(&other.to_string()))?,
-        }
+        f.write_str(if self.cause.is_empty() { "an error without a name" } else { &self.cause })?;
         f.write_str(match self.cause.as_str() {
             "GARBAGE_COLLECTED_BLOCK" | "UNKNOWN_BLOCK" | "UNKNOWN_CHUNK" => {
                 "; the node no longer holds this block or never did: add an archival endpoint"
@@ -174,12 +175,27 @@ impl fmt::Display for NodeError {
     }
 }
 
-fn snippet(text: &str) -> String {
-    let mut short: String = text.chars().take(SNIPPET_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+/// A text that an endpoint wrote for people: its beginning, on one line.
+pub(crate) fn bounded(text: &str) -> String {
+    let mut short: String = text.chars().take(MESSAGE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if short.len() < text.len() {
         short.push('…');
     }
     short
+}
+
+/// The name of a variant of nearcore's, such as `"Expired"` or `{"NotEnoughBalance": {…}}`; nothing else of it.
+pub(crate) fn variant(value: &Value) -> &str {
+    let name = match value {
+        Value::String(name) => Some(name),
+        Value::Object(fields) => fields.keys().next().filter(|_| fields.len() == 1),
+        _ => None,
+    };
+    name.filter(|name| is_name(name)).map_or("of an unknown kind", String::as_str)
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// A request's bytes.
@@ -203,11 +219,14 @@ struct Answer<'a, T> {
     #[serde(default = "Option::default")]
     result: Option<T>,
     error: Option<ErrorObject>,
+    #[serde(borrow, default)]
+    jsonrpc: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
 struct ErrorObject {
     cause: Option<Cause>,
+    code: Option<i64>,
     #[serde(default)]
     message: String,
     #[serde(default)]
@@ -223,26 +242,33 @@ struct Cause {
 
 /// What an answer says.
 pub(crate) fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Fault> {
-    let refused = || Fault::Status {
-        status: response.status,
-        retry_after: response.retry_after,
-        text: snippet(String::from_utf8_lossy(&response.body[..response.body.len().min(4 * SNIPPET_CHARS)]).trim()),
-    };
     match serde_json::from_slice::<Answer<'_, T>>(&response.body) {
-        Ok(Answer { id: Some(id), .. }) if id != ID => {
-            Err(Fault::Malformed(format!("it answers request {:?}, not ours", snippet(&id))))
-        }
-        Ok(Answer { error: Some(error), .. }) => {
-            let (cause, info) = match error.cause {
-                Some(cause) => (cause.name, cause.info),
-                None => (error.message, Value::Null),
+        Ok(Answer { id: Some(id), .. }) if id != ID => Err(Fault::Malformed("it answers another request than ours")),
+        Ok(Answer { error: Some(error), jsonrpc, .. }) => {
+            let ErrorObject { cause, code, message, data } = error;
+            let (cause, info) = match cause.filter(|cause| is_name(&cause.name)) {
+                Some(Cause { name, info }) => (name, info),
+                // Other protocols have an object of that name too, and whatever they like in it.
+                None if jsonrpc.as_deref() == Some("2.0") && code.is_some() => (bounded(&message), Value::Null),
+                None => (String::new(), Value::Null),
             };
-            Err(Fault::Node(NodeError { cause, info, data: error.data }))
+            Err(Fault::Node(NodeError { cause, info, data }))
         }
         Ok(Answer { result: Some(result), .. }) => Ok(result),
-        _ if response.status != 200 => Err(refused()),
-        Ok(_) => Err(Fault::Malformed("it has neither result nor error".to_owned())),
-        Err(e) => Err(Fault::Malformed(snippet(&e.to_string()))),
+        _ if response.status != 200 => {
+            Err(Fault::Status { status: response.status, retry_after: response.retry_after })
+        }
+        Ok(_) => Err(Fault::Malformed("it has neither result nor error")),
+        Err(error) => Err(Fault::Malformed(shape(&error))),
+    }
+}
+
+/// What is wrong with some JSON. serde's own words repeat parts of it.
+pub(crate) fn shape(error: &serde_json::Error) -> &'static str {
+    match error.classify() {
+        Category::Eof => "it ends before its JSON does",
+        Category::Syntax | Category::Io => "it is not JSON",
+        Category::Data => "its JSON is of another shape",
     }
 }
 
@@ -251,6 +277,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
 
     fn response(status: u16, body: &str) -> Response {
         Response { status, retry_after: None, body: Bytes::copy_from_slice(body.as_bytes()) }
@@ -268,13 +295,70 @@ mod tests {
 
     #[test]
     fn only_faults_of_the_endpoint_send_the_question_elsewhere() {
-        let node =
-            |cause: &str| Fault::Node(NodeError { cause: cause.to_owned(), info: Value::Null, data: Value::Null });
+        let node = |cause: &str| {
+            read::<u8>(&response(200, &json!({"error": {"cause": {"name": cause}}}).to_string())).unwrap_err()
+        };
         for cause in ["INTERNAL_ERROR", "NO_SYNCED_BLOCKS", "UNAVAILABLE_SHARD"] {
             assert!(node(cause).is_endpoints(), "{cause}");
         }
         for cause in ["INVALID_TRANSACTION", "UNKNOWN_TRANSACTION", "UNKNOWN_ACCOUNT", "PARSE_ERROR", "TIMEOUT_ERROR"] {
             assert!(!node(cause).is_endpoints(), "{cause}");
+        }
+    }
+
+    /// Everything that an error says, to people and to programmers.
+    fn told(status: u16, body: &str) -> String {
+        #[derive(Debug, Deserialize)]
+        struct Shape {
+            _number: u64,
+        }
+        let fault = read::<Shape>(&response(status, body)).unwrap_err();
+        format!("{fault} {fault:?}")
+    }
+
+    #[test]
+    fn no_error_repeats_an_answer_that_is_not_json_rpcs() {
+        const SECRET: &str = "AKIAIOSFODNN7EXAMPLE";
+        let bodies = [
+            SECRET.to_owned(),
+            format!("<html><body>{SECRET}</body></html>"),
+            json!(SECRET).to_string(),
+            json!([SECRET]).to_string(),
+            json!({ SECRET: SECRET }).to_string(),
+            json!({"result": SECRET}).to_string(),
+            json!({"result": {"_number": SECRET}}).to_string(),
+            json!({"id": SECRET, "result": 1}).to_string(),
+            json!({"error": SECRET}).to_string(),
+            json!({"error": {"message": SECRET}}).to_string(),
+            json!({"error": {"message": SECRET, "code": 403, "status": SECRET}}).to_string(),
+            json!({"error": {"cause": {"name": format!("see {SECRET}"), "info": SECRET}}}).to_string(),
+            json!({"jsonrpc": "2.0", "id": ID, "error": {"code": -32000, "message": "Server error", "data": SECRET,
+                "cause": {"name": "HANDLER_ERROR", "info": {"error_message": SECRET}}}})
+            .to_string(),
+            json!({"jsonrpc": "2.0", "error": {"code": -32000, "message": "no", "data": {"text": SECRET}}}).to_string(),
+        ];
+        for body in bodies {
+            for status in [200, 400, 429, 500] {
+                let told = told(status, &body);
+                assert!(!told.contains(SECRET), "{body}: {told}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_of_json_rpc_is_repeated_where_nothing_else_names_the_error_and_bounded() {
+        let body = |message: &str| json!({"jsonrpc": "2.0", "error": {"code": -429, "message": message}}).to_string();
+        assert!(told(200, &body("no credits\nleft")).starts_with("no credits left "));
+        let long = told(200, &body(&"x".repeat(10_000)));
+        assert!(long.contains(&format!("{}…", "x".repeat(200))) && !long.contains(&"x".repeat(201)), "{long}");
+    }
+
+    #[test]
+    fn of_what_nearcore_may_come_to_say_the_name_is_repeated() {
+        assert_eq!(variant(&json!("Expired")), "Expired");
+        assert_eq!(variant(&json!({"NewRefusal": {"text": "hidden"}})), "NewRefusal");
+        for other in [json!("some hidden text"), json!({"a": 1, "b": 2}), json!(["hidden"]), json!("x".repeat(65))] {
+            assert_eq!(variant(&other), "of an unknown kind");
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::{
     chain::{At, ViewError},
     client::Client,
+    rpc::shape,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nearbench_core::{Account, Amount, Near, audit::Balances};
@@ -26,7 +27,7 @@ impl Token<'_> {
         serde_json::from_slice(&bytes).map_err(|e| ViewError::Contract {
             contract: self.contract.clone(),
             method: method.to_owned(),
-            reason: format!("its answer is not NEP-141's: {e}"),
+            reason: format!("its answer is not NEP-141's: {}", shape(&e)),
         })
     }
 

@@ -2,8 +2,8 @@
 //! panic, and the pool goes on with the others.
 
 use crate::fake::{BREAKER, Fake, client_of, ok};
-use nearbench_core::plan::Breaker;
-use nearbench_near::{Client, Endpoint, http::HttpTransport, rpc::Fault, transport::Transport};
+use nearbench_core::{Account, Hash, plan::Breaker};
+use nearbench_near::{Client, Endpoint, SignedTx, chain::At, http::HttpTransport, rpc::Fault, transport::Transport};
 use std::{
     sync::{
         Arc,
@@ -85,6 +85,49 @@ impl Server {
     fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
+}
+
+#[tokio::test]
+async fn what_something_else_than_a_node_answers_stands_in_no_error() {
+    const SECRET: &str = "s3cret-of-another-service";
+    let error = |error: &str| format!(r#"{{"jsonrpc":"2.0","id":"nearbench","error":{error}}}"#);
+    let bodies = [
+        SECRET.to_owned(),
+        format!("<html><body>{SECRET}</body></html>"),
+        format!("{SECRET:?}"),
+        format!(r#"{{"token":"{SECRET}","result":"{SECRET}"}}"#),
+        format!(r#"{{"error":{{"message":"{SECRET}"}}}}"#),
+        error(&format!(r#"{{"code":-32000,"message":"Server error","data":"{SECRET}"}}"#)),
+        error(&format!(r#"{{"code":-32000,"message":"","data":"{SECRET}","cause":{{"name":"INVALID_TRANSACTION"}}}}"#)),
+        error(&format!(
+            r#"{{"code":-32000,"message":"","data":"{SECRET}","cause":{{"name":"CONTRACT_EXECUTION_ERROR","info":"{SECRET}"}}}}"#
+        )),
+    ];
+    for (status, body) in ["200 OK", "403 Forbidden", "500 Internal Server Error"]
+        .iter()
+        .flat_map(|status| bodies.iter().map(move |body| (*status, body)))
+    {
+        let server = Server::start(http(status, body)).await;
+        let client = Client::new(vec![server.endpoint(0)], &Breaker { timeout_ms: 200, ..BREAKER });
+        let tx = SignedTx { hash: Hash::default(), bytes: "bytes".into() };
+        let account: Account = "bench.near".parse().unwrap();
+        let arguments = serde_json::json!({});
+        let told = [
+            told(client.status().await),
+            told(client.send(&tx).await),
+            told(client.resend_and_learn(&tx, &account).await),
+            told(client.view(&account, "ft_metadata", &arguments, At::Final).await),
+        ];
+        assert!(!told.concat().contains(SECRET), "{status} {body}: {told:#?}");
+    }
+    let server = Server::start(http("200 OK", &error(r#"{"code":-429,"message":"no credits are left"}"#))).await;
+    let client = Client::new(vec![server.endpoint(0)], &BREAKER);
+    assert!(told(client.status().await).contains("no credits are left"), "what JSON-RPC has for people is told");
+}
+
+/// What there is to hear of a call that brought nothing, or a refusal.
+fn told<T: std::fmt::Debug, E: std::fmt::Display + std::fmt::Debug>(answer: Result<T, E>) -> String {
+    answer.map_or_else(|error| format!("{error} {error:?}"), |refusal| format!("{refusal:?}"))
 }
 
 #[tokio::test]

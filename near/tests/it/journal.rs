@@ -188,7 +188,8 @@ async fn a_provisioning_that_was_broken_off_is_gone_on_with_by_the_same_bytes() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_cannot_land_or_are_of_another_plan_are_signed_anew() {
-    let cases: [(&str, fn(&mut Vec<u8>), Near); 3] = [
+    type Damage = fn(&mut Vec<u8>);
+    let cases: [(&str, Damage, Near); 3] = [
         ("expired", |entry| entry[..8].fill(0), Near(100 * NEAR)),
         ("damaged", |entry| entry.truncate(40), Near(100 * NEAR)),
         ("of another plan", |_| {}, Near(101 * NEAR)),
