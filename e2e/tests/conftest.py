@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import kube
+from chains import Chain
 from operator_release import Operator
 from runs import Runs
 
@@ -142,6 +143,12 @@ def operator(cluster, image, redis_image, request):
 def runs(namespace, operator):
     """The BenchmarkRuns of this test's namespace."""
     return Runs(namespace)
+
+
+@pytest.fixture
+def chain(namespace, image, tmp_path):
+    """A NEAR chain in the test's namespace, which is nobody's own."""
+    return Chain(namespace, image, tmp_path / "funder")
 
 
 @pytest.fixture(scope="session")

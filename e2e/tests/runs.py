@@ -4,8 +4,12 @@ import base64
 import copy
 import json
 import subprocess
+import tempfile
+from pathlib import Path
 
 import yaml
+
+import kube
 
 # A chain of its own, and a load of a few seconds.
 SMALL = {
@@ -54,6 +58,17 @@ def merged(target, patch):
 def read(path):
     """A YAML file."""
     return yaml.safe_load(path.read_text())
+
+
+def stranger(account):
+    """The text of a key file whose key no chain knows."""
+    binary = kube.environment("NEARBENCH_BINARY", "the nearbench binary")
+    with tempfile.TemporaryDirectory() as folder:
+        with subprocess.Popen([binary, "devnet", "--rpc-addr", "127.0.0.1:0", "--account", account, "--secret", folder],
+                              stdout=subprocess.PIPE, text=True) as devnet:
+            assert "serves JSON-RPC" in devnet.stdout.readline()
+            devnet.terminate()
+        return (Path(folder) / "nearbench-account.json").read_text()
 
 
 def hidden(secret):
