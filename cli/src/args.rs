@@ -53,6 +53,13 @@ pub(crate) enum Command {
     Step(Step),
     /// Wait for a BenchmarkRun of the cluster, and end with the exit code that `run` would have.
     Wait(Wait),
+    /// End the load of runs in the cluster now: what is under way is finished, audited and reported. Waits for that.
+    #[command(
+        after_help = "Exit codes: of run/NAME those of `run`; with --all 0 once nothing keeps a run from being deleted."
+    )]
+    Stop(Stop),
+    /// Take access keys off a manifest's account: those of a run that was deleted before it could do that itself.
+    RemoveKeys(RemoveKeys),
     /// Print the CustomResourceDefinition of BenchmarkRun.
     Crds,
     /// Reconcile the BenchmarkRuns of a cluster, until SIGTERM: what the chart installs.
@@ -320,6 +327,37 @@ pub(crate) struct Wait {
     /// How long.
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Stop {
+    /// run/NAME.
+    #[arg(value_name = "run/NAME", required_unless_present = "all")]
+    pub(crate) run: Option<String>,
+    /// Its namespace; the kubeconfig's if it is not given.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Every run of the namespace that is not over. What is not over in time is let go: it can be deleted, and its access
+    /// keys may stay on the account.
+    #[arg(long, conflicts_with = "run")]
+    pub(crate) all: bool,
+    /// The same in all namespaces.
+    #[arg(long, requires = "all", conflicts_with_all = ["namespace", "run"])]
+    pub(crate) all_namespaces: bool,
+    /// How long.
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RemoveKeys {
+    /// The manifest: its account's master key takes the keys off.
+    pub(crate) file: PathBuf,
+    /// Public keys, such as ed25519:…; no other key is touched.
+    #[arg(value_name = "KEY", required = true)]
+    pub(crate) keys: Vec<String>,
+    #[command(flatten)]
+    pub(crate) references: References,
 }
 
 #[derive(Args, Debug)]

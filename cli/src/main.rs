@@ -20,11 +20,13 @@ mod output;
 mod patience;
 mod progress;
 mod provision;
+mod remove_keys;
 mod report;
 mod run;
 mod secrets;
 mod signal;
 mod step;
+mod stop;
 mod summary;
 mod token;
 mod validate;
@@ -60,6 +62,8 @@ fn main() -> ExitCode {
             Command::Worker(args) => worker::run(args).await,
             Command::Step(args) => step::run(args).await,
             Command::Wait(args) => wait::run(args).await,
+            Command::Stop(args) => stop::run(args).await,
+            Command::RemoveKeys(args) => remove_keys::run(args).await,
             Command::Operator(args) => operator::run(args).await,
             Command::Token(args) => token::run(args),
             Command::Crds => {

@@ -11,24 +11,26 @@ use kube::{Api, Client, runtime::watcher::watch_object};
 use nearbench_crds::{BenchmarkRun, BenchmarkRunStatus, RunPhase, RunVerdict};
 use nearbench_operator::decisions::reasons;
 
+/// How it ended with a run.
+pub(crate) enum End {
+    /// It has a verdict.
+    Finished(RunVerdict),
+    /// It will not begin before its manifest is mended; what is wrong with it.
+    Refused(String),
+    /// It was deleted.
+    Gone,
+}
+
 pub(crate) async fn run(args: args::Wait) -> Result<u8, Failure> {
-    let name = name(&args.run)?.to_owned();
-    let client = Client::try_default()
-        .await
-        .context("no way to an API server; set KUBECONFIG, or run in a cluster")
-        .map_err(Failure::input)?;
+    let name = name(&args.run)?;
+    let client = client().await?;
     let namespace = args.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let runs: Api<BenchmarkRun> = Api::namespaced(client, &namespace);
-    let found = runs.get_opt(&name).await.with_context(|| format!("run/{name} in namespace {namespace}"));
-    if found.map_err(Failure::run)?.is_none() {
-        return Err(Failure::input(anyhow!(
-            "there is no BenchmarkRun {name} in namespace {namespace}; `kubectl get benchmarkruns -A` lists them all"
-        )));
-    }
-    match tokio::time::timeout(args.timeout, follow(runs.clone(), &name)).await {
-        Ok(ended) => ended,
+    found(&runs, &namespace, name).await?;
+    match tokio::time::timeout(args.timeout, follow(runs.clone(), name, output::note)).await {
+        Ok(end) => exit_code(end?, name),
         Err(_) => {
-            let taken_up = runs.get(&name).await.is_ok_and(|run| run.status.is_some());
+            let taken_up = runs.get(name).await.is_ok_and(|run| run.status.is_some());
             let way_out = if taken_up {
                 "it goes on, wait for it with a longer --timeout".to_owned()
             } else {
@@ -40,8 +42,25 @@ pub(crate) async fn run(args: args::Wait) -> Result<u8, Failure> {
     }
 }
 
+/// The cluster of the current kubeconfig, or that of this pod.
+pub(crate) async fn client() -> Result<Client, Failure> {
+    let client = Client::try_default().await;
+    client.context("no way to an API server; set KUBECONFIG, or run in a cluster").map_err(Failure::input)
+}
+
+/// That there is such a run.
+pub(crate) async fn found(runs: &Api<BenchmarkRun>, namespace: &str, name: &str) -> Result<(), Failure> {
+    let found = runs.get_opt(name).await.with_context(|| format!("run/{name} in namespace {namespace}"));
+    match found.map_err(Failure::run)? {
+        Some(_) => Ok(()),
+        None => Err(Failure::input(anyhow!(
+            "there is no BenchmarkRun {name} in namespace {namespace}; `kubectl get benchmarkruns -A` lists them all"
+        ))),
+    }
+}
+
 /// The name in `run/NAME`, or as kubectl prints it, `benchmarkrun.nearbench.dev/NAME`.
-fn name(run: &str) -> Result<&str, Failure> {
+pub(crate) fn name(run: &str) -> Result<&str, Failure> {
     let (kind, name) = run.split_once('/').unwrap_or(("run", run));
     let kinds = ["run", "bench", "benchmarkrun", "benchmarkruns", "benchmarkrun.nearbench.dev"];
     if !kinds.contains(&kind) || name.is_empty() || name.contains('/') {
@@ -50,7 +69,8 @@ fn name(run: &str) -> Result<&str, Failure> {
     Ok(name)
 }
 
-async fn follow(runs: Api<BenchmarkRun>, name: &str) -> Result<u8, Failure> {
+/// Follows a run to its end; `tell` hears how it stands, whenever that is another.
+pub(crate) async fn follow(runs: Api<BenchmarkRun>, name: &str, tell: impl Fn(&str)) -> Result<End, Failure> {
     let changes = watch_object(runs, name);
     pin_mut!(changes);
     let mut told = String::new();
@@ -59,27 +79,33 @@ async fn follow(runs: Api<BenchmarkRun>, name: &str) -> Result<u8, Failure> {
             // The watch is begun anew, with patience of its own.
             continue;
         };
-        let run = change.ok_or_else(|| Failure::run(anyhow!("run/{name} was deleted before it was over")))?;
+        let Some(run) = change else { return Ok(End::Gone) };
         let status = run.status.unwrap_or_default();
         let line = line(&status);
         if line != told {
-            output::note(&line);
+            tell(&line);
             told = line;
         }
         if status.reason.as_deref() == Some(reasons::INVALID_SPEC) {
-            let faults = status.message.unwrap_or_default();
-            return Err(Failure::input(anyhow!("run/{name} cannot be run: {faults}")));
+            return Ok(End::Refused(status.message.unwrap_or_default()));
         }
         if status.phase == Some(RunPhase::Finished) {
-            return Ok(match status.verdict {
-                Some(RunVerdict::Passed) => exit::PASSED,
-                Some(RunVerdict::Failed) => exit::FAILED,
-                Some(RunVerdict::Inconclusive) => exit::INCONCLUSIVE,
-                Some(RunVerdict::Error) | None => exit::COULD_NOT_RUN,
-            });
+            return Ok(End::Finished(status.verdict.unwrap_or(RunVerdict::Error)));
         }
     }
     Err(Failure::run(anyhow!("the watch on run/{name} ended")))
+}
+
+/// The exit code that `run` would have had.
+pub(crate) fn exit_code(end: End, name: &str) -> Result<u8, Failure> {
+    match end {
+        End::Finished(RunVerdict::Passed) => Ok(exit::PASSED),
+        End::Finished(RunVerdict::Failed) => Ok(exit::FAILED),
+        End::Finished(RunVerdict::Inconclusive) => Ok(exit::INCONCLUSIVE),
+        End::Finished(RunVerdict::Error) => Ok(exit::COULD_NOT_RUN),
+        End::Refused(faults) => Err(Failure::input(anyhow!("run/{name} cannot be run: {faults}"))),
+        End::Gone => Err(Failure::run(anyhow!("run/{name} was deleted before it was over"))),
+    }
 }
 
 /// How the run stands, in a line.

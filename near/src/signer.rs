@@ -90,6 +90,11 @@ impl Signer {
     }
 }
 
+/// A public key as the chain writes it; `None`: the text is none.
+pub fn public_key(text: &str) -> Option<String> {
+    text.parse::<near_crypto::PublicKey>().ok().map(|key| key.to_string())
+}
+
 fn public_key_text(bytes: &[u8; 32]) -> String {
     format!("ed25519:{}", bs58::encode(bytes).into_string())
 }

@@ -9,7 +9,7 @@ pub(crate) const RUN_LABEL: &str = "nearbench.dev/run";
 /// The label that tells the parts of a run apart.
 pub(crate) const PART_LABEL: &str = "app.kubernetes.io/component";
 /// What keeps a run that is deleted under way until its keys are off the account.
-pub(crate) const FINALIZER: &str = "nearbench.dev/cleanup";
+pub const FINALIZER: &str = "nearbench.dev/cleanup";
 /// The annotation that tells for which plan a step was made.
 pub(crate) const PLAN_ANNOTATION: &str = "nearbench.dev/plan";
 /// The port of the workers' API.

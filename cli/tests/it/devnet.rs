@@ -9,7 +9,7 @@ use std::{
 };
 
 /// A devnet of the binary that serves until a signal, or until the test fails.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     stdout: BufReader<ChildStdout>,
     said: String,
@@ -18,7 +18,7 @@ struct Serving {
 impl Serving {
     /// `nearbench devnet FLAGS` on a free port and in the folder `home`, unless the flags say otherwise; returns when
     /// it says that it serves.
-    fn start(folder: &Folder, flags: &[&str]) -> Result<Self, Ended> {
+    pub(crate) fn start(folder: &Folder, flags: &[&str]) -> Result<Self, Ended> {
         let mut command = folder.command(&["devnet"]);
         for (flag, value) in [("--rpc-addr", "127.0.0.1:0"), ("--home", "home")] {
             if !flags.contains(&flag) {
@@ -36,8 +36,13 @@ impl Serving {
         Ok(serving)
     }
 
+    /// What it said so far.
+    pub(crate) fn said(&self) -> &str {
+        &self.said
+    }
+
     /// Sends the signal and waits for the end.
-    fn end(self, signal: &str) -> Ended {
+    pub(crate) fn end(self, signal: &str) -> Ended {
         let kill = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.child.id())]).status().unwrap();
         assert!(kill.success());
         self.ended()

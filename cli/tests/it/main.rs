@@ -9,5 +9,7 @@ mod fleet;
 mod harness;
 mod http;
 mod kills;
+mod remove_keys;
 mod runs;
 mod steps;
+mod stop;
