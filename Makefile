@@ -1,7 +1,7 @@
 # What one does with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test kills bench contract image cluster cluster-down e2e
+.PHONY: help setup demo check test kills bench contract image cluster cluster-down e2e e2e-all
 
 STAGE := .ci/stage
 
@@ -16,6 +16,7 @@ help:
 	@echo 'make cluster   a Kubernetes of one node on this machine (root); with KUBECONFIG, checks that one'
 	@echo 'make cluster-down  take that Kubernetes away'
 	@echo 'make e2e       tests in a real Kubernetes, brought up for them where there is none'
+	@echo 'make e2e-all   the same with those that take long (some 30 minutes)'
 	@echo 'make setup     install what this machine lacks; the others call it'
 
 setup:
@@ -80,3 +81,6 @@ cluster-down:
 
 e2e:
 	@e2e/run
+
+e2e-all:
+	@NEARBENCH_E2E_ALL=1 $(MAKE) --no-print-directory e2e

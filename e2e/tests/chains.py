@@ -50,9 +50,20 @@ class Chain:
 
     def keys(self, account):
         """The access keys of an account."""
+        return [key["public_key"] for key in self._query("view_access_key_list", account_id=account)["keys"]]
+
+    def signed(self, account):
+        """How many transactions the key of test.near has signed on an account.
+
+        A key's nonces begin at a multiple of a million, and provisioning takes one after the other.
+        """
+        key = json.loads((self.folder / "nearbench-account.json").read_text())["public_key"]
+        return self._query("view_access_key", account_id=account, public_key=key)["nonce"] % 1_000_000
+
+    def _query(self, what, **parameters):
         ask = {"jsonrpc": "2.0", "id": 1, "method": "query",
-               "params": {"request_type": "view_access_key_list", "finality": "optimistic", "account_id": account}}
+               "params": {"request_type": what, "finality": "optimistic", **parameters}}
         with self.namespace.forward("service/devnet", PORT) as url:
             request = urllib.request.Request(url, json.dumps(ask).encode(), {"Content-Type": "application/json"})
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
-                return [key["public_key"] for key in json.load(answer)["result"]["keys"]]
+                return json.load(answer)["result"]

@@ -64,21 +64,35 @@ def namespaces(cluster):
 
 
 @pytest.fixture
-def namespace(namespaces, request):
-    """A namespace of this test alone, at Pod Security's level `restricted`; its end begins with the test's."""
+def apart(namespaces, request):
+    """Makes namespaces of this test alone, at Pod Security's level `restricted`; their end begins with the test's."""
     test = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
-    namespace = kube.Namespace(f"e2e-{test[:40].strip('-')}-{secrets.token_hex(3)}")
-    namespaces.append(namespace)
-    namespace.create()
-    yield namespace
+    made = []
+
+    def make(name):
+        namespace = kube.Namespace(f"e2e-{name[:40].strip('-')}-{secrets.token_hex(3)}")
+        namespaces.append(namespace)
+        made.append(namespace)
+        namespace.create()
+        return namespace
+
+    yield make
     try:
         if failed_phases in request.node.stash:
             folder = FAILURES / test
             shutil.rmtree(folder, ignore_errors=True)
-            namespace.collect(folder)
+            for namespace in made:
+                namespace.collect(folder / namespace.name)
             print(f"logs, events and objects: {folder}")
     finally:
-        namespace.delete()
+        for namespace in made:
+            namespace.delete()
+
+
+@pytest.fixture
+def namespace(apart, request):
+    """A namespace of this test alone."""
+    return apart(re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-"))
 
 
 @pytest.fixture(scope="session")

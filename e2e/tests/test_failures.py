@@ -1,9 +1,5 @@
 """What keeps a run with workers from going on, told where users look, with the way out; and what is mended goes on."""
 
-import secrets
-
-import pytest
-
 import kube
 import runs as make
 from test_fleet import examine, fleet
@@ -52,22 +48,6 @@ TABLE = [
 ]
 
 
-@pytest.fixture
-def apart(namespaces):
-    """Makes namespaces beside the test's own, each at the level `restricted`."""
-    def make_one(name):
-        one = kube.Namespace(f"e2e-{name}-{secrets.token_hex(3)}")
-        namespaces.append(one)
-        one.create()
-        made.append(one)
-        return one
-
-    made = []
-    yield make_one
-    for one in made:
-        one.delete()
-
-
 def test_every_failure_is_told_with_its_way_out_and_what_is_mended_goes_on(
         operator, chain, redis_image, apart):
     cases = {}
@@ -81,8 +61,8 @@ def test_every_failure_is_told_with_its_way_out_and_what_is_mended_goes_on(
                                    "stringData": {"nearbench-account.json": make.stranger("test.near")}})
         if name == "redis-full":
             small_redis(there.namespace, redis_image)
-        patch = make.merged(chain.patch(account), wrong(chain, account))
-        there.apply(fleet(name, seconds=5, workers=1, patch=patch))
+        manifest = fleet(name, seconds=5, workers=1, patch=chain.patch(account))
+        there.apply(dict(manifest, spec=make.merged(manifest["spec"], wrong(chain, account))))
         cases[name] = there
 
     for name, _, condition, reason, texts in TABLE:

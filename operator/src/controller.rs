@@ -415,7 +415,9 @@ async fn tell_keys(context: &Context, run: &BenchmarkRun, note: &str) {
         ..ObjectReference::default()
     };
     let note = format!("run {}: {note}", key(run));
-    let told = event(EventType::Warning, reasons::KEYS_LEFT, "CleanUp", note);
+    // Events that are alike but for their note count as one: each is of its own run.
+    let secondary = Some(run.object_ref(&()));
+    let told = Event { secondary, ..event(EventType::Warning, reasons::KEYS_LEFT, "CleanUp", note) };
     if let Err(error) = context.recorder.publish(&told, &operator).await {
         tracing::warn!(run = key(run), %error, "cannot publish an Event");
     }

@@ -255,7 +255,7 @@ impl Way<'_> {
 
     /// All is ready but the workers, or somebody holds the run.
     fn hold(&mut self, status: &mut BenchmarkRunStatus) {
-        let Self { observed, plan, now, .. } = *self;
+        let Self { observed, now, .. } = *self;
         let spec = &observed.run.spec;
         if spec.suspend {
             say(status, reasons::SUSPENDED, "ready for its load; spec.suspend holds it");
@@ -278,7 +278,6 @@ impl Way<'_> {
             self.feed(Event::Failed(Stage::Held, reason));
             self.feed(Event::StopRequested);
         }
-        let _ = plan;
     }
 
     /// Keeps the workers; whether as many are ready as the load waits for.
