@@ -89,7 +89,7 @@ fn root(plan: &Plan) -> &Account {
 
 /// The plan as the run's pods carry it out: a chain of the run's own is reached through its Service, and its key is in the
 /// run's Secret.
-pub(crate) fn plan_for(run: &BenchmarkRun, mut plan: Plan, secret: &str) -> Plan {
+pub fn plan_for(run: &BenchmarkRun, mut plan: Plan, secret: &str) -> Plan {
     if !has_own_chain(run) {
         return plan;
     }
@@ -113,7 +113,7 @@ pub(crate) fn secret_name(run: &str, made: &Made) -> String {
 }
 
 /// The run's Secret.
-pub(crate) fn secret(run: &BenchmarkRun, plan: &Plan, made: &Made) -> Secret {
+pub fn secret(run: &BenchmarkRun, plan: &Plan, made: &Made) -> Secret {
     let owner = has_own_chain(run).then(|| root(plan));
     let redis = (plan.store == Store::Own).then(|| host(run, Part::Redis));
     let data = made.data(&plan.account.account_id, redis.as_deref(), owner);
