@@ -48,6 +48,8 @@ pub(crate) struct Outcome {
     pub(crate) until: Height,
     /// Worker processes that were started again.
     pub(crate) restarts: u64,
+    /// How far apart the clocks of several generators were.
+    pub(crate) clocks_apart_ms: u64,
     /// Sent over HTTP, and nobody said whether they were accepted.
     pub(crate) unanswered: Vec<Arrival>,
 }
@@ -201,6 +203,7 @@ impl Findings<'_> {
             max_send_lag_ms: plan.load.max_send_lag_ms,
             throttled_ms: measured.throttled_ms,
             load_ms: Schedule::new(&plan.load.phases).duration_ns() / 1_000_000,
+            clocks_apart_ms: measured.clocks_apart_ms,
         };
         let judgement = verdict::judge(&results, &checks, &conduct);
         Ok(BenchmarkReport {

@@ -293,6 +293,7 @@ impl Measurement<'_> {
             steal_percent: after.steal_percent_since(before),
             until: finality.head().height,
             restarts: 0,
+            clocks_apart_ms: 0,
             unanswered,
         };
         Ok(Load { carriers, finality, outcome, traffic_before, _follower: follower })

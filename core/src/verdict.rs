@@ -32,6 +32,8 @@ pub struct Conduct {
     pub throttled_ms: Option<u64>,
     /// How long the load was meant to take, in milliseconds.
     pub load_ms: u64,
+    /// How far apart the clocks of its generators were, in milliseconds.
+    pub clocks_apart_ms: u64,
 }
 
 /// A verdict with its reasons.
@@ -45,6 +47,9 @@ pub struct Judgement {
 
 /// A run that was throttled for more than this share of its load, in percent, is inconclusive.
 const THROTTLED_PERCENT: f64 = 1.0;
+
+/// A schedule is shared by clocks that are no further apart, in milliseconds. The difference is known to half a second.
+const CLOCKS_APART_MS: u64 = 1_000;
 
 /// Judges a run.
 pub fn judge(results: &Results, checks: &[Check], conduct: &Conduct) -> Judgement {
@@ -105,6 +110,12 @@ fn doubts(results: &Results, conduct: &Conduct) -> Vec<String> {
     if throttled > THROTTLED_PERCENT {
         doubts.push(format!(
             "the CPU quota held the process back for {throttled:.1} % of the load, {THROTTLED_PERCENT} % are allowed"
+        ));
+    }
+    if conduct.clocks_apart_ms > CLOCKS_APART_MS {
+        doubts.push(format!(
+            "the clocks of the generators were {} ms apart, {CLOCKS_APART_MS} ms are allowed: let their nodes follow one time",
+            conduct.clocks_apart_ms
         ));
     }
     if results.audit.is_none() {

@@ -142,6 +142,17 @@ class Runs:
             self.namespace.wait(child, "delete", seconds)
         assert self.children(name) == []
 
+    def told(self):
+        """What may come to be seen of the runs: objects but Secrets, Events, and the logs of pods that are there."""
+        told = self.namespace.kubectl("get", "benchmarkruns,configmaps,jobs,pods,events", "--output=yaml")
+        for pod in self.namespace.kubectl("get", "pods", "--output=name").split():
+            try:
+                told += self.namespace.kubectl("logs", pod, "--all-containers", "--ignore-errors")
+            except kube.CommandFailed:
+                # On its way out.
+                continue
+        return told
+
     def events(self):
         """The reasons of all Events so far."""
         return self.namespace.kubectl("get", "events.events.k8s.io", "--output=jsonpath={.items[*].reason}").split()

@@ -1,8 +1,6 @@
 """Runs with workers: what they are made of, what they survive, and what they say when they cannot go on."""
 
-import json
 import re
-import time
 
 import pytest
 
@@ -120,12 +118,11 @@ def test_objects_of_a_run_are_its_own_and_its_secret_is_nowhere_told(runs):
     secret = next(item for item in found if item["kind"] == "Secret")
     assert secret["immutable"] and set(secret["data"]) >= {"nearbench-keys.json", "nearbench-redis-url"}
     examine(runs.complete("whole", 120), 200)
-    told = runs.namespace.kubectl("get", "benchmarkruns,configmaps,jobs,pods,events", "--output=yaml")
-    for pod in runs.namespace.kubectl("get", "pods", "--output=name").split():
-        told += runs.namespace.kubectl("logs", pod, "--all-containers", "--ignore-errors")
+    told = runs.told()
     for hidden in make.hidden(secret):
         assert hidden not in told
-    # What carried it out is gone with its end; its report stays.
+    # What carried it out goes with its end; its report stays.
+    runs.namespace.wait("statefulset/whole-redis", "delete")
     assert runs.namespace.kubectl("get", "deployments,statefulsets,services", f"--selector={LABEL}=whole", "--output=name") == ""
     assert runs.namespace.get("configmap/whole-report")["data"]["report.json"]
 

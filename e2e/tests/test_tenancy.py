@@ -30,14 +30,6 @@ def apply(tenant, manifest):
     tenant("create", "--filename=-", input=json.dumps(manifest))
 
 
-def everything_told(namespace):
-    """What a tenant may ever come to see of a run, and more: objects but Secrets, Events and logs."""
-    told = namespace.kubectl("get", "benchmarkruns,configmaps,jobs,pods,events", "--output=yaml")
-    for pod in namespace.kubectl("get", "pods", "--output=name").split():
-        told += namespace.kubectl("logs", pod, "--all-containers", "--ignore-errors")
-    return told
-
-
 def test_a_tenant_may_make_and_scale_runs_and_read_no_secret(runs, tenant):
     apply(tenant, fleet("theirs", seconds=20, workers=1))
     runs.wait_phase("theirs", "Running")
@@ -58,7 +50,7 @@ def test_a_secret_that_was_made_for_something_else_goes_nowhere(runs, tenant, ch
     apply(tenant, fleet("nosy", seconds=5, workers=1, patch=patch))
     runs.until("nosy", lambda status: any(
         c["status"] == "False" and "nearbench-rpc-auth" in c["message"] for c in status.get("conditions", [])))
-    assert SECRET not in everything_told(runs.namespace)
+    assert SECRET not in runs.told()
     runs.delete("nosy")
 
 
@@ -105,6 +97,6 @@ def test_what_an_endpoint_answers_is_not_repeated(runs, tenant, tools):
         "token": {"contractId": "ft.curious.test.near"}}))
     runs.until("curious", lambda status: any(
         c["type"] == "Provisioned" and c["reason"] == "CouldNotRun" for c in status.get("conditions", [])))
-    told = everything_told(runs.namespace)
+    told = runs.told()
     assert told.count(SECRET) == told.count(f"echo -n '{SECRET}'") + told.count(f"echo -n \\'{SECRET}\\'"), "its own pod's script alone"
     runs.delete("curious")

@@ -145,7 +145,7 @@ pub enum Act {
     /// Keep it no longer.
     LetGo,
     /// Make the run's Secret, which it is given up for if it is there already.
-    Conceal(Box<Plan>, Made),
+    Conceal(Box<Plan>, Box<Made>),
     /// Make what the run stands on: its own Redis and chain, and the ways to them.
     Found(Box<Plan>),
     /// Make the workers, as many as the manifest says.
@@ -309,7 +309,7 @@ fn begin(
             if let Some(made) = observed.made.as_ref().filter(|_| has_workers) {
                 let secret = build::fleet::secret_name(&name, made);
                 plan = build::fleet::plan_for(run, plan, &secret);
-                acts.push(Act::Conceal(Box::new(plan.clone()), made.clone()));
+                acts.push(Act::Conceal(Box::new(plan.clone()), Box::new(made.clone())));
                 let life = Lifecycle::new(Deadlines::in_cluster(&plan), run.spec.cleanup);
                 status.lifecycle = Some(life.step(Event::Admitted, fleet::ms(now)).0);
                 status.secret_ref = Some(ObjectRef { name: secret });

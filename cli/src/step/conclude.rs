@@ -67,6 +67,7 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
         steal_percent: largest(&mut generators.iter().filter_map(|generator| generator.steal_percent)),
         until: measured.final_height.max(finality.head().height),
         restarts: killed + generators.iter().map(|generator| generator.restarts).sum::<u64>(),
+        clocks_apart_ms: left(&store, load::CLOCKS).await?.unwrap_or(0),
         unanswered: generators
             .iter()
             .flat_map(|generator| &generator.unanswered)

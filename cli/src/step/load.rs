@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const ORDINARY: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
+/// The name in the store of how far apart the generators' clocks were when they agreed, in milliseconds.
+pub(super) const CLOCKS: &str = "clocks-apart-ms";
 /// The file with the load's token to the workers' API.
 const TOKEN_FILE: &str = "nearbench-token";
 
@@ -180,9 +182,10 @@ async fn agree(
     lanes: u64,
 ) -> Result<u64, Failure> {
     let Scene { progress, stop, .. } = scene;
-    leave(store, &presence_of(generator), &unix_ns()?).await?;
     let deadline = Instant::now() + PATIENCE;
     loop {
+        // Its clock, at each look anew: the first generator compares it with its own.
+        leave(store, &presence_of(generator), &unix_ns()?).await?;
         if let Some(start_unix_ns) = left(store, START).await? {
             return Ok(start_unix_ns);
         }
@@ -190,10 +193,11 @@ async fn agree(
             return Err(ended_early());
         }
         if generator == 0 {
-            let mut missing = Vec::new();
+            let (mut missing, mut apart_ns) = (Vec::new(), 0);
             for other in 1..generators {
-                if left::<u64>(store, &presence_of(other)).await?.is_none() {
-                    missing.push(other.to_string());
+                match left::<u64>(store, &presence_of(other)).await? {
+                    Some(clock_ns) => apart_ns = unix_ns()?.abs_diff(clock_ns).max(apart_ns),
+                    None => missing.push(other.to_string()),
                 }
             }
             let held = sight.borrow_and_update().lanes;
@@ -201,6 +205,7 @@ async fn agree(
             if missing.is_empty() && (held >= lanes || (late && held > 0)) {
                 let start_unix_ns = unix_ns()? + LEAD.as_nanos() as u64;
                 progress.step(&format!("{held} of {lanes} lanes are held; the load starts in {LEAD:?}"));
+                leave(store, CLOCKS, &(apart_ns / 1_000_000)).await?;
                 leave(store, START, &start_unix_ns).await?;
                 return Ok(start_unix_ns);
             }

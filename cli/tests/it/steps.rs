@@ -58,7 +58,8 @@ fn worker(folder: &Folder, more: &[&str]) -> Child {
     folder.command(&arguments).stdin(Stdio::piped()).arg("--while-stdin").stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Starts a step, and returns it once it says a line that is such.
+/// Starts a step, and returns it once it says a line that is such. Who asked waits for its end.
+#[allow(clippy::zombie_processes)]
 fn until(mut command: Command, is_such: impl Fn(&str) -> bool) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());

@@ -11,8 +11,13 @@ use nearbench_core::{
     verdict::{Conduct, Verdict, judge},
 };
 
-const CONDUCT: Conduct =
-    Conduct { stopped_early: false, max_send_lag_ms: 1_000, throttled_ms: Some(0), load_ms: 30_000 };
+const CONDUCT: Conduct = Conduct {
+    stopped_early: false,
+    max_send_lag_ms: 1_000,
+    throttled_ms: Some(0),
+    load_ms: 30_000,
+    clocks_apart_ms: 0,
+};
 
 fn threshold(metric: &str, phase: Option<&str>, min: Option<f64>, max: Option<f64>) -> Ensure {
     let threshold = Threshold { metric: metric.parse().unwrap(), phase: phase.map(str::to_owned), min, max };
@@ -123,6 +128,7 @@ fn a_load_that_was_not_as_scheduled_is_inconclusive_even_with_broken_thresholds(
     let cases = [
         (&good, Conduct { stopped_early: true, ..CONDUCT }),
         (&good, Conduct { throttled_ms: Some(301), ..CONDUCT }),
+        (&good, Conduct { clocks_apart_ms: 1_001, ..CONDUCT }),
         (&unsent, CONDUCT),
         (&late, CONDUCT),
         (&unaudited, CONDUCT),
