@@ -213,6 +213,10 @@ fn check(before: &Cluster, decision: &Decision) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+fn is_at_its_end(cluster: &Cluster) -> bool {
+    cluster.is_gone || cluster.is_finished() && cluster.run.finalizers().is_empty()
+}
+
 fn look(cluster: &mut Cluster, dies: bool) -> Result<(), TestCaseError> {
     let before = cluster.clone();
     let decision = cluster.look_without_a_word();
@@ -244,7 +248,7 @@ proptest! {
         cluster.run.spec.suspend = false;
         cluster.run.spec.workers.replicas = cluster.run.spec.workers.replicas.max(1);
         let mut looks = 0;
-        while !cluster.is_gone && !(cluster.is_finished() && cluster.run.finalizers().is_empty()) {
+        while !is_at_its_end(&cluster) {
             look(&mut cluster, false)?;
             behave(&mut cluster);
             cluster.wait(5);
