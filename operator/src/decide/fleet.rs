@@ -490,7 +490,9 @@ fn finish(observed: &Observed, life: &Lifecycle, status: &mut BenchmarkRunStatus
         Cleanup::Never => false,
     };
     if cleaned {
-        acts.extend([Act::Dismiss, Act::TakeDown]);
+        // A Deployment of that name that is not the run's stays.
+        acts.extend(observed.fleet.workers.as_ref().map(|_| Act::Dismiss));
+        acts.push(Act::TakeDown);
     }
     // It is told beside it.
     let left = life.failures().iter().find(|failure| failure.stage == Stage::CleaningUp);

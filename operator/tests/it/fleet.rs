@@ -118,7 +118,7 @@ fn each_stage_does_its_own_and_comes_after_the_one_before() {
         row(&["Dismiss"], Some(Stage::CleaningUp), CleaningUp),
         row(&[], Some(Stage::CleaningUp), CleaningUp),
         row(&["Begin(CleanUp)"], Some(Stage::CleaningUp), CleaningUp),
-        row(&["Dismiss", "TakeDown", "Release"], Some(Stage::Finished), Finished),
+        row(&["TakeDown", "Release"], Some(Stage::Finished), Finished),
         row(&["LetGo"], Some(Stage::Finished), Finished),
     ];
     for (n, (done, wanted)) in all.iter().zip(&expected).enumerate() {
@@ -182,8 +182,8 @@ fn what_the_end_takes_down_is_taken_down_again_where_the_end_was_not_told() {
     cluster.look();
     cluster.without_pods(Part::Worker);
     let lost = cluster.look_without_a_word();
-    assert_eq!(words(&lost.acts), ["Dismiss", "TakeDown"], "a chain of its own is nobody else's");
-    assert_eq!(cluster.look(), ["Dismiss", "TakeDown"]);
+    assert_eq!(words(&lost.acts), ["TakeDown"], "a chain of its own is nobody else's");
+    assert_eq!(cluster.look(), ["TakeDown"]);
     assert!(cluster.is_finished());
 }
 
@@ -192,7 +192,7 @@ fn a_chain_of_the_runs_own_needs_no_cleanup() {
     let mut cluster = Cluster::reported(on_devnet(), Verdict::Passed);
     assert_eq!(cluster.look(), ["Dismiss"]);
     cluster.without_pods(Part::Worker);
-    assert_eq!(cluster.look(), ["Dismiss", "TakeDown"]);
+    assert_eq!(cluster.look(), ["TakeDown"]);
     assert!(!cluster.steps.contains_key(&Part::CleanUp));
     assert_eq!(cluster.status().verdict, Some(RunVerdict::Passed));
 }

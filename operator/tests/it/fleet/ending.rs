@@ -88,7 +88,7 @@ fn what_makes_a_chain_of_the_runs_own_ready_is_ended_with_the_run() {
     let mut cluster = stopped(Cluster::provisioning(on_devnet()));
     assert_eq!(cluster.look(), ["EndStep(Provision)"]);
     cluster.without_pods(Part::Provision);
-    assert_eq!(cluster.look(), ["Dismiss", "TakeDown"]);
+    assert_eq!(cluster.look(), ["TakeDown"]);
     assert_eq!(verdict(&cluster).0, Some(RunVerdict::Inconclusive));
 }
 
@@ -110,6 +110,24 @@ fn a_load_that_is_stopped_ends_in_order_and_is_reported() {
     cluster.step_ended(Part::Audit, "Complete").deliver(Verdict::Inconclusive).look();
     cleaned(&mut cluster);
     assert_eq!(verdict(&cluster).0, Some(RunVerdict::Inconclusive));
+}
+
+#[test]
+fn a_run_that_is_stopped_between_its_workers_and_its_load_reports_that_nothing_was_offered() {
+    let mut cluster = stopped(Cluster::staffed(on_testnet()));
+    let begun = cluster.look_without_a_word();
+    assert!(matches!(begun.acts[..], [Act::Begin { part: Part::Audit, stopped_early: true, .. }]), "{:?}", begun.acts);
+}
+
+#[test]
+fn workers_that_the_cleanup_did_not_get_to_go_at_the_end() {
+    let mut cluster = Cluster::reported(on_testnet(), Verdict::Passed);
+    cluster.look();
+    // Somebody brought them back.
+    cluster.workers = Cluster::loading(on_testnet()).workers;
+    cluster.wait(60 * MINUTE);
+    let acts = cluster.look();
+    assert!(cluster.is_finished() && acts[..2] == ["Dismiss", "TakeDown"], "{acts:?}");
 }
 
 #[test]
