@@ -9,6 +9,7 @@ pub(crate) mod fleet;
 use crate::{
     document::{self, DocumentError, Packed},
     names::{self, PART_LABEL, Part, RUN_LABEL, STANDING_PATH, STANDING_PORT, UID_LABEL},
+    secret,
 };
 use k8s_openapi::{
     api::{
@@ -64,8 +65,9 @@ const SECRETS_DIR: &str = "/etc/nearbench/secrets";
 const SCRATCH_DIR: &str = "/tmp";
 /// The keys under which a run's Secrets may hold something for it. Others are not mounted, so that no other Secret can
 /// be sent anywhere by naming it.
-const SECRET_KEYS: [&str; 4] =
-    ["nearbench-account.json", "nearbench-keys.json", "nearbench-rpc-auth", "nearbench-redis-url"];
+const SECRET_KEYS: [&str; 4] = [secret::ACCOUNT, secret::KEYS, RPC_AUTH, secret::REDIS_URL];
+/// The credentials for an endpoint.
+const RPC_AUTH: &str = "nearbench-rpc-auth";
 
 /// Everything that a run's pod needs, and its Job.
 #[derive(Clone, Debug, PartialEq)]
@@ -306,7 +308,7 @@ fn usual_resources() -> ResourceRequirements {
 
 fn volumes(run: &BenchmarkRun, plan: &Plan) -> Vec<Volume> {
     let mut volumes = vec![plan_volume(run), scratch_volume()];
-    volumes.extend(secrets(plan).into_iter().enumerate().map(|(n, name)| users_secret(n, name)));
+    volumes.extend(secrets(plan).into_iter().enumerate().map(|(n, name)| users_secret(n, name, &SECRET_KEYS)));
     volumes
 }
 
@@ -325,13 +327,13 @@ fn scratch_volume() -> Volume {
     Volume { name: "scratch".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
 }
 
-/// A Secret that the manifest names: of it only what is meant for nearbench.
-fn users_secret(n: usize, name: String) -> Volume {
+/// A Secret that the manifest names: of it only what is meant for nearbench, and for this pod.
+fn users_secret(n: usize, name: String, keys: &[&str]) -> Volume {
     Volume {
         name: secret_volume(n),
         secret: Some(SecretVolumeSource {
             secret_name: Some(name),
-            items: Some(SECRET_KEYS.map(item).to_vec()),
+            items: Some(keys.iter().map(|key| item(key)).collect()),
             default_mode: Some(0o400),
             // Where something is missing the run itself says what, and by which field; a volume would wait for ever.
             optional: Some(true),

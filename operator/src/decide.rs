@@ -222,8 +222,9 @@ fn without_plan(observed: &Observed, status: &mut BenchmarkRunStatus, now: Times
     let message = format!(
         "ConfigMap {plan} is gone or damaged: without its plan the run cannot go on; apply it again under another name"
     );
+    let ends = if status.lifecycle.is_some() { fleet::abandon(observed, &message) } else { Vec::new() };
     status::finish(status, RunVerdict::Error, reasons::PLAN_GONE, message, now);
-    (job.map(stop).into_iter().chain(release(observed)).collect(), None)
+    (job.map(stop).into_iter().chain(ends).chain(release(observed)).collect(), None)
 }
 
 fn stop(job: &Job) -> Act {

@@ -34,7 +34,7 @@ pub mod decisions {
     pub use crate::{
         build::{
             Children, children,
-            fleet::{Ground, ground, step, workers},
+            fleet::{Ground, ground, plan_for, secret, step, workers},
         },
         decide::{Act, Decision, Fleet, Observed, Turn, decide},
         names::{Part, conditions, reasons},

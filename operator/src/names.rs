@@ -82,16 +82,18 @@ impl Part {
     }
 }
 
-/// The name of what `run` has once for each part. Names of Services have at most 63 characters, and no
-/// dot.
+/// The name of what `run` has once for each part. Names of Services have at most 63 characters and no dot, and begin with
+/// a letter.
 pub(crate) fn child(run: &str, part: Part) -> String {
     const LONGEST: usize = 40;
-    if run.len() <= LONGEST && !run.contains('.') {
+    let begins_well = run.starts_with(|c: char| c.is_ascii_lowercase());
+    if run.len() <= LONGEST && !run.contains('.') && begins_well {
         return format!("{run}-{}", part.name());
     }
     let hash = hex::encode(&Sha256::digest(run)[..4]);
     let head: String = run.chars().take(LONGEST - 9).map(|c| if c == '.' { '-' } else { c }).collect();
-    format!("{}-{hash}-{}", head.trim_end_matches('-'), part.name())
+    let prefix = if begins_well { "" } else { "run-" };
+    format!("{prefix}{}-{hash}-{}", head.trim_end_matches('-'), part.name())
 }
 
 /// Types of conditions.

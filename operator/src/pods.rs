@@ -42,9 +42,9 @@ pub(crate) fn restarts(pod: &Pod) -> i64 {
     containers.map(|container| i64::from(container.restart_count)).sum()
 }
 
-/// Whether a pod is ready.
+/// Whether a pod is ready, and goes on.
 pub(crate) fn ready(pod: &Pod) -> bool {
-    condition(pod, "Ready").is_some_and(|(status, ..)| status == "True")
+    pod.metadata.deletion_timestamp.is_none() && condition(pod, "Ready").is_some_and(|(status, ..)| status == "True")
 }
 
 /// Whether a pod's process ended because it was told to, before it had anything to report.

@@ -1,6 +1,6 @@
 //! Works off what was accepted, searches the chain for every transfer, and reports.
 
-use super::{Account, Scene, account_of, ground, left, load};
+use super::{Account, Scene, account_of, ground, leave, left, load};
 use crate::{
     api,
     chain::Chain,
@@ -34,8 +34,15 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
     let chain = Chain::to_look_at(plan, &args.secrets)?;
     let store = Arc::new(scene.store().await?);
     let ground = ground(&store).await?;
-    let Some(start_unix_ns) = left(&store, START).await? else {
-        return Err(Failure::run(anyhow!("its load never began; nothing was offered")));
+    let start_unix_ns = match left(&store, START).await? {
+        Some(start_unix_ns) => start_unix_ns,
+        // It was ended before it began: that nothing was offered is what there is to report.
+        None if args.stopped_early => {
+            let now_unix_ns = load::unix_ns()?;
+            leave(&store, START, &now_unix_ns).await?;
+            now_unix_ns
+        }
+        None => return Err(Failure::run(anyhow!("its load never began; nothing was offered"))),
     };
     let schedule = Schedule::new(&plan.load.phases);
     let others_send = plan.load.via == Via::External;

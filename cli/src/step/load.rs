@@ -254,7 +254,7 @@ pub(super) fn offer(plan: &Plan, namespace: [u8; 32]) -> Offer {
     }
 }
 
-fn unix_ns() -> Result<u64, Failure> {
+pub(super) fn unix_ns() -> Result<u64, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::run)?;
     u64::try_from(now.as_nanos()).map_err(Failure::run)
 }

@@ -183,3 +183,21 @@ fn generators_reach_the_workers_over_http_with_the_token_of_the_load() {
     drop(worker.stdin.take());
     worker.wait().unwrap();
 }
+
+#[test]
+fn a_load_that_was_ended_before_it_began_is_reported_as_such() {
+    let (chain, folder, redis) = (Chain::start("localnet"), Folder::new(), redis());
+    prepare(&chain, &folder, &redis.address(), "queue");
+    assert_eq!(folder.nearbench(&step("provision", &[])).code, 0);
+    let whole = folder.nearbench(&step("conclude", &["--out", "out"]));
+    assert!(whole.code == 4 && whole.stderr.contains("its load never began"), "{whole:?}");
+    for _ in 0..2 {
+        let concluded = folder.nearbench(&step("conclude", &["--out", "out", "--stopped-early"]));
+        assert_eq!(concluded.code, 0, "{concluded:?}");
+        let report = folder.report();
+        assert_eq!(report["verdict"], "Inconclusive", "{report:#}");
+        let results = &report["results"];
+        assert_eq!((count(results, "sent"), count(results, "notSent")), (0, 240), "{results:#}");
+        assert_eq!(results["audit"]["matches"], true, "{results:#}");
+    }
+}

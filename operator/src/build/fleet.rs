@@ -3,7 +3,7 @@
 //! Each pod gets of the run's Secret only what its part needs. None but the auditor's may speak to the API server.
 
 use super::{
-    Kit, PLAN_DIR, SCRATCH_DIR, SECRETS_DIR, Volumes, endpoints, item, masters, metadata, mount, plan_volume,
+    Kit, PLAN_DIR, RPC_AUTH, SCRATCH_DIR, SECRETS_DIR, Volumes, endpoints, item, masters, metadata, mount, plan_volume,
     pod_labels, restricted, restricted_pod, scratch_volume, some, users_secret, usual_resources,
 };
 use crate::{
@@ -45,7 +45,7 @@ use nearbench_core::{
 };
 use nearbench_crds::{BenchmarkRun, Pods};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the run's own Secret shows to its pods.
 const OWN_DIR: &str = "/etc/nearbench/own";
@@ -89,7 +89,7 @@ fn root(plan: &Plan) -> &Account {
 
 /// The plan as the run's pods carry it out: a chain of the run's own is reached through its Service, and its key is in the
 /// run's Secret.
-pub(crate) fn plan_for(run: &BenchmarkRun, mut plan: Plan, secret: &str) -> Plan {
+pub fn plan_for(run: &BenchmarkRun, mut plan: Plan, secret: &str) -> Plan {
     if !has_own_chain(run) {
         return plan;
     }
@@ -113,7 +113,7 @@ pub(crate) fn secret_name(run: &str, made: &Made) -> String {
 }
 
 /// The run's Secret.
-pub(crate) fn secret(run: &BenchmarkRun, plan: &Plan, made: &Made) -> Secret {
+pub fn secret(run: &BenchmarkRun, plan: &Plan, made: &Made) -> Secret {
     let owner = has_own_chain(run).then(|| root(plan));
     let redis = (plan.store == Store::Own).then(|| host(run, Part::Redis));
     let data = made.data(&plan.account.account_id, redis.as_deref(), owner);
@@ -158,7 +158,7 @@ pub fn workers(run: &BenchmarkRun, plan: &Plan, secret: &str, kit: &Kit) -> Depl
     let mut args = vec!["worker".to_owned()];
     args.extend(pod.common());
     args.extend(["--listen", &listen, "--tokens", &tokens].map(str::to_owned));
-    let mut template = pod.template(args, endpoints(plan).collect());
+    let mut template = pod.template(args, credentials(plan));
     if let Some(spec) = &mut template.spec {
         spec.restart_policy = Some("Always".into());
         for container in &mut spec.containers {
@@ -183,8 +183,8 @@ pub fn workers(run: &BenchmarkRun, plan: &Plan, secret: &str, kit: &Kit) -> Depl
 pub fn step(run: &BenchmarkRun, plan: &Plan, secret: &str, kit: &Kit, part: Part, stopped_early: bool) -> Job {
     let pods = if part == Part::Load { &run.spec.load.generators } else { &run.spec.workers };
     let pod = Pod { run, plan, secret, kit, part, pods };
-    let (name, more, secrets): (_, Vec<String>, Vec<String>) = match part {
-        Part::Provision => ("provision", Vec::new(), masters(plan).chain(endpoints(plan)).collect()),
+    let (name, more, secrets): (_, Vec<String>, Vec<Needed>) = match part {
+        Part::Provision => ("provision", Vec::new(), [keys_to_change(plan), credentials(plan)].concat()),
         Part::Load => {
             let api = format!("{}:{API_PORT}", host(run, Part::Worker));
             let api = (plan.load.via == Via::Http).then(|| vec!["--api".to_owned(), api]);
@@ -193,12 +193,12 @@ pub fn step(run: &BenchmarkRun, plan: &Plan, secret: &str, kit: &Kit, part: Part
         Part::Audit => {
             let report = ["--report-to".to_owned(), names::report(&run.name_any())];
             let stopped = stopped_early.then(|| "--stopped-early".to_owned());
-            ("conclude", report.into_iter().chain(stopped).collect(), endpoints(plan).collect())
+            ("conclude", report.into_iter().chain(stopped).collect(), credentials(plan))
         }
         _ => {
             let outlives = matches!(plan.store, Store::Redis { .. });
             let forget = outlives.then(|| "--forget".to_owned());
-            ("clean-up", forget.into_iter().collect(), masters(plan).chain(endpoints(plan)).collect())
+            ("clean-up", forget.into_iter().collect(), [keys_to_change(plan), credentials(plan)].concat())
         }
     };
     let mut args = vec!["step".to_owned(), name.to_owned()];
@@ -233,6 +233,17 @@ pub fn step(run: &BenchmarkRun, plan: &Plan, secret: &str, kit: &Kit, part: Part
         }),
         ..Job::default()
     }
+}
+
+/// A Secret that the manifest names, and what of it a pod needs. One Secret may hold all, and not every pod may see all.
+type Needed = (String, &'static str);
+
+fn credentials(plan: &Plan) -> Vec<Needed> {
+    endpoints(plan).map(|name| (name, RPC_AUTH)).collect()
+}
+
+fn keys_to_change(plan: &Plan) -> Vec<Needed> {
+    masters(plan).map(|name| (name, secret::ACCOUNT)).collect()
 }
 
 /// What tells one plan from another.
@@ -309,19 +320,21 @@ impl Pod<'_> {
         sources
     }
 
-    fn template(&self, args: Vec<String>, mut secrets: Vec<String>) -> PodTemplateSpec {
+    fn template(&self, args: Vec<String>, mut needed: Vec<Needed>) -> PodTemplateSpec {
         let Self { run, plan, kit, part, pods, .. } = self;
         if let (Keys::Prepared { secret }, Part::Provision) = (&plan.account.keys, part) {
-            secrets.push(secret.clone());
+            needed.push((secret.clone(), secret::KEYS));
         }
-        secrets.sort();
-        secrets.dedup();
+        let mut secrets: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+        for (secret, key) in needed {
+            secrets.entry(secret).or_default().insert(key);
+        }
         let mut volumes = vec![plan_volume(run), scratch_volume(), own_volume(self.own())];
         let mut mounts =
             vec![mount("plan", PLAN_DIR, true), mount("scratch", SCRATCH_DIR, false), mount("own", OWN_DIR, true)];
-        for (n, secret) in secrets.into_iter().enumerate() {
+        for (n, (secret, keys)) in secrets.into_iter().enumerate() {
             mounts.push(mount(&super::secret_volume(n), format!("{SECRETS_DIR}/{secret}"), true));
-            volumes.push(users_secret(n, secret));
+            volumes.push(users_secret(n, secret, &keys.into_iter().collect::<Vec<_>>()));
         }
         let container = Container {
             name: part.name().into(),

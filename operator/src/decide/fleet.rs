@@ -16,7 +16,7 @@ use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::Time};
 use kube::ResourceExt;
 use nearbench_core::{
     Plan,
-    lifecycle::{Deadlines, Event, Lifecycle, Stage},
+    lifecycle::{Deadlines, Event, Failure, Lifecycle, Stage},
     plan::{Cleanup, Keys, Store},
     standing::Standing,
     verdict::Verdict,
@@ -34,6 +34,8 @@ const WORKERS: SignedDuration = SignedDuration::from_secs(90);
 const NO_WORKER: SignedDuration = SignedDuration::from_mins(15);
 /// How long a run that was deleted under way is kept for its keys.
 const FAREWELL: SignedDuration = SignedDuration::from_mins(5);
+/// What is said of a step that failed and is begun anew.
+const AGAIN: &str = "; it is tried again";
 /// Public keys that an Event names; more do not fit.
 const NAMED_KEYS: usize = 8;
 
@@ -58,14 +60,15 @@ pub(super) fn follow(observed: &Observed, plan: &Plan, status: &mut BenchmarkRun
     if !observed.report_has_place {
         way.acts.push(Act::PlaceReport);
     }
-    if let Some(changed) = way.replanned(status) {
-        return changed;
-    }
     way.count_workers(status);
     if spec.stop {
         way.feed(Event::StopRequested);
     }
     way.feed(Event::Tick);
+    // A manifest that is in no order holds up neither.
+    if let Some(changed) = way.replanned(status) {
+        return changed;
+    }
     // Each look takes one stage to its end at most; the next one follows at once.
     let before = way.life.stage();
     match before {
@@ -197,7 +200,7 @@ impl Way<'_> {
                 .trouble(&[part])
                 .or_else(|| super::job_trouble(job))
                 .unwrap_or_else(|| Trouble::new(reasons::TROUBLE, format!("Job {} failed", job.name_any())));
-            let message = format!("{}; it is tried again", trouble.message);
+            let message = trouble.message + AGAIN;
             set(status, condition, Is::False, &trouble.reason, message.clone(), now);
             say(status, &trouble.reason, message);
             if now.duration_since(since) >= RETRY {
@@ -257,6 +260,13 @@ impl Way<'_> {
     fn hold(&mut self, status: &mut BenchmarkRunStatus) {
         let Self { observed, now, .. } = *self;
         let spec = &observed.run.spec;
+        // A plan may have been stored by an operator that died before it said so.
+        let provisioned = observed.fleet.steps.get(&Part::Provision);
+        if provisioned.and_then(|job| job.annotations().get(PLAN_ANNOTATION)) != Some(&fingerprint(plan)) {
+            self.acts.extend(observed.fleet.workers.as_ref().map(|_| Act::Dismiss));
+            self.feed(Event::Replanned(Deadlines::in_cluster(plan)));
+            return;
+        }
         if spec.suspend {
             say(status, reasons::SUSPENDED, "ready for its load; spec.suspend holds it");
             return;
@@ -394,7 +404,11 @@ impl Way<'_> {
         }
         match &observed.report {
             Ok(Some(report)) => self.feed(Event::Reported(report.verdict)),
-            Ok(None) => self.feed(Event::Failed(Stage::Reporting, "no report was delivered".to_owned())),
+            Ok(None) => {
+                let message = "no report was delivered";
+                set(status, conditions::AUDITED, Is::False, reasons::NO_REPORT, message, now);
+                self.feed(Event::Failed(Stage::Reporting, message.to_owned()));
+            }
             Err(error) => {
                 set(status, conditions::AUDITED, Is::False, reasons::REPORT_UNREADABLE, error.to_string(), now);
                 self.feed(Event::Failed(Stage::Reporting, error.to_string()));
@@ -404,12 +418,11 @@ impl Way<'_> {
 
     fn clean_up(&mut self, status: &mut BenchmarkRunStatus) {
         let Self { observed, plan, .. } = *self;
-        if observed.fleet.workers.is_some() {
-            self.acts.push(Act::Dismiss);
-        }
-        // Nobody signs any more when the keys go.
-        if observed.fleet.workers.is_some() || observed.pods_of(Part::Worker).next().is_some() {
-            say(status, reasons::UNDER_WAY, "the workers end");
+        let ends = told_to_end(observed);
+        // Nobody signs any more when the keys go, and nobody adds one that is gone.
+        if !ends.is_empty() || is_at_work(observed) {
+            self.acts.extend(ends);
+            say(status, reasons::UNDER_WAY, "the run's processes end");
             return;
         }
         if !has_something_to_clean(observed, plan) {
@@ -424,6 +437,26 @@ impl Way<'_> {
     }
 }
 
+/// What ends the steps and the workers that were not told yet.
+fn told_to_end(observed: &Observed) -> Vec<Act> {
+    let steps = [Part::Provision, Part::Load, Part::Audit].into_iter().filter(|part| {
+        let job = observed.fleet.steps.get(part);
+        job.is_some_and(|job| !ended(job, "Complete") && !ended(job, "Failed") && !super::stopped(job))
+    });
+    steps.map(Act::EndStep).chain(observed.fleet.workers.as_ref().map(|_| Act::Dismiss)).collect()
+}
+
+/// Whether one of their processes is left.
+fn is_at_work(observed: &Observed) -> bool {
+    let parts = [Part::Worker, Part::Provision, Part::Load, Part::Audit];
+    parts.iter().any(|part| observed.pods_of(*part).any(|pod| !pods::is_over(pod)))
+}
+
+/// A run that cannot go on: its processes end, and its keys are told.
+pub(super) fn abandon(observed: &Observed, why: &str) -> Vec<Act> {
+    told_to_end(observed).into_iter().chain(keys_left(observed, why)).collect()
+}
+
 /// Keys on a chain of the run's own go with it; what is in a Redis of others would stay.
 fn has_something_to_clean(observed: &Observed, plan: &Plan) -> bool {
     let keys = matches!(plan.account.keys, Keys::Generate { .. }) && !has_own_chain(&observed.run);
@@ -435,18 +468,11 @@ fn finish(observed: &Observed, life: &Lifecycle, status: &mut BenchmarkRunStatus
     let reached_load = status.frozen == Some(Frozen::Everything);
     match &observed.report {
         Ok(Some(report)) if life.verdict().is_some() => status::finish_with(status, report.clone(), now),
-        _ => match life.failures().first() {
+        // A cleanup that failed takes nothing from what came of the run.
+        _ => match life.failures().iter().find(|failure| failure.stage != Stage::CleaningUp) {
             Some(failure) => {
-                let stage = format!("{:?}", failure.stage);
-                let known = status.reason.clone().filter(|reason| {
-                    ![reasons::UNDER_WAY, reasons::STARTING, reasons::READY].contains(&reason.as_str())
-                });
-                let why = match (failure.reason.contains("not done within"), &status.message) {
-                    (true, Some(message)) if known.is_some() => format!("{stage}: {}: {message}", failure.reason),
-                    _ => format!("{stage}: {}", failure.reason),
-                };
-                let reason = known.unwrap_or_else(|| reasons::DEADLINE_EXCEEDED.to_owned());
-                status::finish(status, RunVerdict::Error, &reason, why, now);
+                let Trouble { reason, message } = explained(failure, status);
+                status::finish(status, RunVerdict::Error, &reason, message, now);
             }
             None if reached_load => {
                 status::finish(status, RunVerdict::Error, reasons::NO_REPORT, "it ended without a report", now);
@@ -457,7 +483,6 @@ fn finish(observed: &Observed, life: &Lifecycle, status: &mut BenchmarkRunStatus
             }
         },
     }
-    // What did not hold the run up is told beside what came of it.
     let mut acts = Vec::new();
     let cleaned = match observed.run.spec.cleanup {
         Cleanup::Always => true,
@@ -465,10 +490,34 @@ fn finish(observed: &Observed, life: &Lifecycle, status: &mut BenchmarkRunStatus
         Cleanup::Never => false,
     };
     if cleaned {
-        acts.extend([Act::Dismiss, Act::TakeDown]);
+        // A Deployment of that name that is not the run's stays.
+        acts.extend(observed.fleet.workers.as_ref().map(|_| Act::Dismiss));
+        acts.push(Act::TakeDown);
     }
+    // It is told beside it.
+    let left = life.failures().iter().find(|failure| failure.stage == Stage::CleaningUp);
+    acts.extend(left.and_then(|failure| keys_left(observed, &explained(failure, status).message)));
     acts.extend(release(observed));
     acts
+}
+
+/// Why a stage failed: what stood in its way is in its condition.
+fn explained(failure: &Failure, status: &BenchmarkRunStatus) -> Trouble {
+    let condition = match failure.stage {
+        Stage::Pending | Stage::Provisioning => conditions::PROVISIONED,
+        Stage::Held => conditions::WORKERS_READY,
+        Stage::Running => conditions::LOAD_COMPLETED,
+        Stage::Draining | Stage::Auditing | Stage::Reporting => conditions::AUDITED,
+        Stage::CleaningUp | Stage::Finished => conditions::KEYS_READY,
+    };
+    let ordinary = [reasons::UNDER_WAY, reasons::STARTING, reasons::DONE];
+    let known = status.conditions.iter().find(|known| known.type_ == condition && known.status == "False");
+    let said = format!("{:?}: {}", failure.stage, failure.reason);
+    match known.filter(|known| !ordinary.contains(&known.reason.as_str())) {
+        Some(known) if said.contains(&known.message) => Trouble::new(&known.reason, said),
+        Some(known) => Trouble::new(&known.reason, format!("{said}: {}", known.message.trim_end_matches(AGAIN))),
+        None => Trouble::new(reasons::DEADLINE_EXCEEDED, said),
+    }
 }
 
 /// A run that is deleted under way: nothing is signed any more, its keys go off the account, and then it goes.
@@ -482,16 +531,7 @@ pub(super) fn farewell(observed: &Observed, status: &mut BenchmarkRunStatus, now
         let acts = keys_left(observed, &why).into_iter().chain(release(observed)).chain([Act::LetGo]).collect();
         (acts, None)
     };
-    let mut acts = Vec::new();
-    for part in [Part::Provision, Part::Load, Part::Audit] {
-        let job = observed.fleet.steps.get(&part);
-        if job.is_some_and(|job| !ended(job, "Complete") && !ended(job, "Failed") && !super::stopped(job)) {
-            acts.push(Act::EndStep(part));
-        }
-    }
-    if observed.fleet.workers.is_some() {
-        acts.push(Act::Dismiss);
-    }
+    let mut acts = told_to_end(observed);
     let Ok(plan) = &observed.plan else {
         return leave("its plan is gone".to_owned());
     };
@@ -506,8 +546,7 @@ pub(super) fn farewell(observed: &Observed, status: &mut BenchmarkRunStatus, now
         let why = status.message.clone().unwrap_or_default();
         return leave(format!("not done within {} minutes: {why}", FAREWELL.as_mins()));
     }
-    let signing = [Part::Worker, Part::Provision, Part::Load, Part::Audit];
-    if signing.iter().any(|part| observed.pods_of(*part).any(|pod| !pods::is_over(pod))) {
+    if is_at_work(observed) {
         say(status, reasons::UNDER_WAY, "deleted: its processes end, then its keys go off the account");
         return (acts, Some(LOOK));
     }

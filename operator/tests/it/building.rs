@@ -1,5 +1,7 @@
 //! The objects that carry a run out.
 
+mod fleet;
+
 use crate::world::{plan, run};
 use expect_test::expect_file;
 use nearbench_operator::{

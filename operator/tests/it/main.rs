@@ -4,4 +4,5 @@
 mod building;
 mod deciding;
 mod documents;
+mod fleet;
 mod world;

@@ -1,5 +1,7 @@
 //! What tests observe: runs, Jobs and pods as an API server would give them.
 
+pub(crate) mod fleet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use nearbench_core::{Plan, lifecycle::Stage, standing::Standing};
