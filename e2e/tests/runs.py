@@ -106,7 +106,7 @@ class Runs:
     def wait(self, name, until, seconds=120):
         self.namespace.wait(f"benchmarkrun/{name}", until, seconds)
 
-    def wait_phase(self, name, phase, seconds=120):
+    def wait_phase(self, name, phase, seconds=240):
         self.wait(name, f"jsonpath={{.status.phase}}={phase}", seconds)
 
     def complete(self, name, seconds=300):

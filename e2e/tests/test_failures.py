@@ -1,5 +1,7 @@
 """What keeps a run with workers from going on, told where users look, with the way out; and what is mended goes on."""
 
+import pytest
+
 import kube
 import runs as make
 from test_fleet import examine, fleet
@@ -33,7 +35,7 @@ TABLE = [
      "Provisioned", "CouldNotRun", ["198.18.0.254:3030"]),
     ("unschedulable", lambda chain, account: {"workers": {"nodeSelector": {"nearbench.dev/nowhere": "true"}}},
      "Provisioned", "Unschedulable", ["didn't match Pod's node affinity/selector"]),
-    ("oom", lambda chain, account: {"workers": {"resources": {"limits": {"memory": "16Mi"}}}},
+    ("oom", lambda chain, account: {"workers": {"resources": {"limits": {"memory": "10Mi"}}}},
      "Provisioned", "OOMKilled", ["spec.workers.resources.limits.memory"]),
     ("no-token", lambda chain, account: {"token": {"contractId": "nobody.test.near", "deploy": None}},
      "Provisioned", "CouldNotRun", ["token.contractId", "nobody.test.near"]),
@@ -87,6 +89,7 @@ def test_every_failure_is_told_with_its_way_out_and_what_is_mended_goes_on(
         there.namespace.kubectl("delete", "benchmarkruns", "--all", "--wait=false")
 
 
+@pytest.mark.whole
 def test_two_runs_never_share_an_account(runs, operator, chain):
     runs.apply(fleet("first", seconds=20, patch=chain.patch()))
     runs.wait_phase("first", "Provisioning")
@@ -98,6 +101,7 @@ def test_two_runs_never_share_an_account(runs, operator, chain):
     assert len(chain.keys("bench.test.near")) == 1, "both took their keys off"
 
 
+@pytest.mark.whole
 def test_a_run_deleted_under_way_takes_its_keys_with_it(runs, operator, chain):
     runs.apply(fleet("gone", seconds=120, patch=chain.patch()))
     runs.wait_phase("gone", "Running")

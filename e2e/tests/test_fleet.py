@@ -77,6 +77,7 @@ def test_scaling_under_load_and_killing_pods_loses_nothing(runs):
     assert results["accepted"] + results["notSent"] == 900, results
 
 
+@pytest.mark.whole
 def test_a_run_is_held_before_its_load_and_may_be_changed_until_then(runs):
     runs.apply(fleet("held", seconds=5, patch={"suspend": True}))
     runs.wait("held", "jsonpath={.status.reason}=Suspended")
@@ -88,6 +89,7 @@ def test_a_run_is_held_before_its_load_and_may_be_changed_until_then(runs):
     examine(runs.complete("held", 120), 150)
 
 
+@pytest.mark.whole
 def test_what_is_stopped_under_load_is_worked_off_and_reported(runs):
     runs.apply(fleet("stopped", seconds=120))
     succeeded(runs, "stopped", 50)
@@ -100,12 +102,14 @@ def test_what_is_stopped_under_load_is_worked_off_and_reported(runs):
     assert 50 < results["accepted"] < 2400, results
 
 
+@pytest.mark.whole
 def test_load_over_http_through_one_address(runs):
     runs.apply(fleet("http", seconds=10, patch={"load": {"via": "http", "generators": {"replicas": 2}}}))
     results = examine(runs.complete("http", 120), 200)
     assert results["accepted"] == 200 and results["latencyMs"]["accept"]["p95"] > 0, results
 
 
+@pytest.mark.whole
 def test_objects_of_a_run_are_its_own_and_its_secret_is_nowhere_told(runs):
     runs.apply(fleet("whole", seconds=10))
     succeeded(runs, "whole", 20)
@@ -125,6 +129,7 @@ def test_objects_of_a_run_are_its_own_and_its_secret_is_nowhere_told(runs):
     assert runs.namespace.get("configmap/whole-report")["data"]["report.json"]
 
 
+@pytest.mark.whole
 def test_deletion_in_any_phase_leaves_nothing(runs):
     names = []
     for phase in ("Provisioning", "Running", "Draining", "Finished"):
@@ -178,6 +183,7 @@ def test_two_operators_and_one_that_leads(runs, operator):
         operator.upgrade()
 
 
+@pytest.mark.whole
 def test_no_more_runs_than_may_be_are_under_way(runs, operator):
     operator.upgrade(maxConcurrentRuns=1)
     try:

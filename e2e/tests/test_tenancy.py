@@ -42,6 +42,7 @@ def test_a_tenant_may_make_and_scale_runs_and_read_no_secret(runs, tenant):
     runs.gone("theirs")
 
 
+@pytest.mark.whole
 def test_a_secret_that_was_made_for_something_else_goes_nowhere(runs, tenant, chain):
     runs.namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "database"},
                           "stringData": {"password": SECRET, "nearbench": SECRET}})
@@ -76,6 +77,7 @@ def test_the_metadata_of_a_cloud_cannot_be_reached(runs, tenant):
     runs.delete("there")
 
 
+@pytest.mark.whole
 def test_what_an_endpoint_answers_is_not_repeated(runs, tenant, tools):
     """An address that answers with something secret, as a service of somebody else's would."""
     labels = {"app": "other"}

@@ -9,6 +9,7 @@ use crate::{
     document::DocumentError,
     leases::{AccountLock, Holder},
     names::{self, FINALIZER, MANAGER, Part},
+    observe::is_own,
 };
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -40,6 +41,14 @@ pub(crate) enum ApplyError {
         what: String,
         /// What it said.
         source: Box<kube::Error>,
+    },
+    /// Somebody else's object has a name that the run needs.
+    #[error("{kind} {name} is there and not this run's: remove it, or give the run another name")]
+    Taken {
+        /// What it is.
+        kind: String,
+        /// Its name.
+        name: String,
     },
     /// The plan does not fit into an object.
     #[error(transparent)]
@@ -78,15 +87,15 @@ impl Hands<'_> {
         let secret =
             run.status.as_ref().and_then(|status| status.secret_ref.as_ref()).map_or("", |secret| &secret.name);
         match act {
-            Act::Store(plan) => apply(client, &namespace, &build::stored_plan(run, plan)?).await,
-            Act::PlaceReport => apply(client, &namespace, &build::place_for_report(run)).await,
+            Act::Store(plan) => apply(client, run, &build::stored_plan(run, plan)?).await,
+            Act::PlaceReport => apply(client, run, &build::place_for_report(run)).await,
             Act::CarryOut(plan) => {
                 // Without `..`, so that a further child cannot be forgotten here.
                 let Children { service_account, role, role_binding, job } = build::children(run, plan, kit);
-                apply(client, &namespace, &service_account).await?;
-                apply(client, &namespace, &role).await?;
-                apply(client, &namespace, &role_binding).await?;
-                apply(client, &namespace, &job).await
+                apply(client, run, &service_account).await?;
+                apply(client, run, &role).await?;
+                apply(client, run, &role_binding).await?;
+                apply(client, run, &job).await
             }
             Act::Stop(uid) => self.suspend(&namespace, &name, Some(uid)).await,
             Act::Hold => self.finalizers(run, |held| held.push(FINALIZER.to_owned())).await,
@@ -99,17 +108,17 @@ impl Hands<'_> {
                 made.map(drop).map_err(api_error("make the run's Secret"))
             }
             Act::Found(plan) => self.found(run, plan, secret).await,
-            Act::Staff(plan) => apply(client, &namespace, &fleet::workers(run, plan, secret, kit)).await,
+            Act::Staff(plan) => apply(client, run, &fleet::workers(run, plan, secret, kit)).await,
             Act::Begin { part, plan, stopped_early } => {
-                apply(client, &namespace, &fleet::step(run, plan, secret, kit, *part, *stopped_early)).await
+                apply(client, run, &fleet::step(run, plan, secret, kit, *part, *stopped_early)).await
             }
             Act::EndStep(part) => self.suspend(&namespace, &names::child(&name, *part), None).await,
             Act::DropStep(part, uid) => {
                 let this_one = Preconditions { uid: Some(uid.clone()), resource_version: None };
                 remove::<Job>(client, &namespace, &names::child(&name, *part), Some(this_one)).await
             }
-            Act::Dismiss => remove::<Deployment>(client, &namespace, &names::child(&name, Part::Worker), None).await,
-            Act::TakeDown => self.take_down(&namespace, &name).await,
+            Act::Dismiss => remove_own::<Deployment>(client, run, &names::child(&name, Part::Worker)).await,
+            Act::TakeDown => self.take_down(run).await,
             Act::Release => {
                 let Some((chain_id, account)) = account_of(run) else { return Ok(()) };
                 let lock = AccountLock::new(client.clone(), self.own_namespace, chain_id, account);
@@ -126,42 +135,41 @@ impl Hands<'_> {
 
     async fn found(&self, run: &BenchmarkRun, plan: &Plan, secret: &str) -> Result<(), ApplyError> {
         let Self { client, kit, .. } = *self;
-        let namespace = run.namespace().unwrap_or_default();
         // Whose pods may do what, as for a run in one pod; its Job is not made.
         let Children { service_account, role, role_binding, job: _ } = build::children(run, plan, kit);
-        apply(client, &namespace, &service_account).await?;
-        apply(client, &namespace, &role).await?;
-        apply(client, &namespace, &role_binding).await?;
+        apply(client, run, &service_account).await?;
+        apply(client, run, &role).await?;
+        apply(client, run, &role_binding).await?;
         let Ground { stateful, services, network_policies, disruption_budgets } = fleet::ground(run, plan, secret, kit);
         for policy in &network_policies {
-            apply(client, &namespace, policy).await?;
+            apply(client, run, policy).await?;
         }
         for service in &services {
-            apply(client, &namespace, service).await?;
+            apply(client, run, service).await?;
         }
         for budget in &disruption_budgets {
-            apply(client, &namespace, budget).await?;
+            apply(client, run, budget).await?;
         }
         for set in &stateful {
-            apply(client, &namespace, set).await?;
+            apply(client, run, set).await?;
         }
         Ok(())
     }
 
-    async fn take_down(&self, namespace: &str, run: &str) -> Result<(), ApplyError> {
+    async fn take_down(&self, run: &BenchmarkRun) -> Result<(), ApplyError> {
         let client = self.client;
-        for part in [Part::Redis, Part::Devnet] {
-            let name = names::child(run, part);
-            remove::<StatefulSet>(client, namespace, &name, None).await?;
-            remove::<Service>(client, namespace, &name, None).await?;
-            remove::<NetworkPolicy>(client, namespace, &name, None).await?;
-            remove::<PodDisruptionBudget>(client, namespace, &name, None).await?;
+        let child = |part| names::child(&run.name_any(), part);
+        for name in [Part::Redis, Part::Devnet].map(child) {
+            remove_own::<StatefulSet>(client, run, &name).await?;
+            remove_own::<Service>(client, run, &name).await?;
+            remove_own::<NetworkPolicy>(client, run, &name).await?;
+            remove_own::<PodDisruptionBudget>(client, run, &name).await?;
         }
-        let workers = names::child(run, Part::Worker);
-        remove::<Service>(client, namespace, &workers, None).await?;
-        remove::<Service>(client, namespace, &format!("{workers}s"), None).await?;
-        remove::<PodDisruptionBudget>(client, namespace, &workers, None).await?;
-        remove::<NetworkPolicy>(client, namespace, &names::child(run, Part::Run), None).await
+        let workers = child(Part::Worker);
+        remove_own::<Service>(client, run, &workers).await?;
+        remove_own::<Service>(client, run, &format!("{workers}s")).await?;
+        remove_own::<PodDisruptionBudget>(client, run, &workers).await?;
+        remove_own::<NetworkPolicy>(client, run, &child(Part::Run)).await
     }
 
     /// A suspended Job's pods are ended in good order, and count as no failure. With a UID it is this Job or none.
@@ -224,16 +232,33 @@ where
     }
 }
 
-async fn apply<K>(client: &Client, namespace: &str, object: &K) -> Result<(), ApplyError>
+/// Removes what the run owns under this name; what is another's stays.
+async fn remove_own<K>(client: &Client, run: &BenchmarkRun, name: &str) -> Result<(), ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let namespace = run.namespace().unwrap_or_default();
+    let there = Api::<K>::namespaced(client.clone(), &namespace).get_metadata_opt(name).await;
+    let there = there.map_err(api_error(&format!("look at {} {name}", K::kind(&()))))?;
+    let Some(own) = there.filter(|there| is_own(run, there)) else { return Ok(()) };
+    let this_one = Preconditions { uid: own.uid(), resource_version: None };
+    remove::<K>(client, &namespace, name, Some(this_one)).await
+}
+
+/// Makes an object of the run what it should be. One of its name that is another's is left alone, and told.
+async fn apply<K>(client: &Client, run: &BenchmarkRun, object: &K) -> Result<(), ApplyError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
 {
     let name = object.name_any();
-    Api::<K>::namespaced(client.clone(), namespace)
-        .patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object))
-        .await
-        .map(drop)
-        .map_err(api_error(&format!("apply {} {name}", K::kind(&()))))
+    let objects = Api::<K>::namespaced(client.clone(), &run.namespace().unwrap_or_default());
+    let there = objects.get_metadata_opt(&name).await;
+    let there = there.map_err(api_error(&format!("look at {} {name}", K::kind(&()))))?;
+    if there.is_some_and(|there| !is_own(run, &there)) {
+        return Err(ApplyError::Taken { kind: K::kind(&()).into_owned(), name });
+    }
+    let applied = objects.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await;
+    applied.map(drop).map_err(api_error(&format!("apply {} {name}", K::kind(&()))))
 }
 
 /// Writes a status, unless it is there already. It is written to the very version of the run that was observed: what

@@ -243,6 +243,7 @@ impl ReconcileError {
             Self::Observe(_) => "ObserveFailed",
             Self::Apply(ApplyError::Document(_)) => "PlanTooLarge",
             Self::Apply(ApplyError::Api { .. }) => "ApplyFailed",
+            Self::Apply(ApplyError::Taken { .. }) => "NameTaken",
             Self::Timeout => "Timeout",
             Self::NotLeading => "NotLeading",
         }
@@ -441,6 +442,7 @@ fn failed(run: &BenchmarkRun, act: &Act, error: &ApplyError, now: Timestamp) -> 
     status.phase.get_or_insert(RunPhase::Pending);
     let reason = match error {
         ApplyError::Document(_) => reasons::PLAN_TOO_LARGE,
+        ApplyError::Taken { .. } => reasons::NAME_TAKEN,
         error if apply::is_refusal(error) => reasons::REFUSED,
         ApplyError::Api { .. } => reasons::APPLY_FAILED,
     };

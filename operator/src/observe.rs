@@ -119,7 +119,8 @@ fn own<K: Resource<DynamicType = ()>>(run: &BenchmarkRun, object: Option<K>, tak
     None
 }
 
-fn is_own<K: Resource<DynamicType = ()>>(run: &BenchmarkRun, object: &K) -> bool {
+/// Whether an object is this very run's.
+pub(crate) fn is_own(run: &BenchmarkRun, object: &impl ResourceExt) -> bool {
     let owners = object.owner_references();
     run.uid().is_some_and(|uid| owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == uid))
 }

@@ -262,9 +262,9 @@ impl Way<'_> {
         let spec = &observed.run.spec;
         // A plan may have been stored by an operator that died before it said so.
         let provisioned = observed.fleet.steps.get(&Part::Provision);
-        if provisioned.and_then(|job| job.annotations().get(PLAN_ANNOTATION)) != Some(&fingerprint(plan)) {
+        if provisioned.and_then(|job| job.annotations().get(PLAN_ANNOTATION)) != Some(&fingerprint(self.plan)) {
             self.acts.extend(observed.fleet.workers.as_ref().map(|_| Act::Dismiss));
-            self.feed(Event::Replanned(Deadlines::in_cluster(plan)));
+            self.feed(Event::Replanned(Deadlines::in_cluster(self.plan)));
             return;
         }
         if spec.suspend {
