@@ -63,6 +63,7 @@ def test_a_minute_in_which_a_worker_the_operator_and_redis_are_killed(runs, oper
     runs.gone("kills")
 
 
+@pytest.mark.whole
 def test_scaling_under_load_and_killing_pods_loses_nothing(runs):
     runs.apply(fleet("scaled", seconds=45))
     succeeded(runs, "scaled", 50)

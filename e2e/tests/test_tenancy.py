@@ -30,6 +30,7 @@ def apply(tenant, manifest):
     tenant("create", "--filename=-", input=json.dumps(manifest))
 
 
+@pytest.mark.whole
 def test_a_tenant_may_make_and_scale_runs_and_read_no_secret(runs, tenant):
     apply(tenant, fleet("theirs", seconds=20, workers=1))
     runs.wait_phase("theirs", "Running")

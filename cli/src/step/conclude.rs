@@ -1,6 +1,6 @@
 //! Works off what was accepted, searches the chain for every transfer, and reports.
 
-use super::{Account, Scene, account_of, ground, leave, left, load};
+use super::{Account, Scene, account_of, ground, leave, left, load, trouble};
 use crate::{
     api,
     chain::Chain,
@@ -142,7 +142,7 @@ async fn drain(scene: &Scene, store: &Arc<RedisStore>, tally: &Tally, lanes: u64
             ..live
         };
         progress.drain(&live);
-        progress.trouble(store.trouble().map(|trouble| format!("the run's Redis: {trouble}")));
+        progress.trouble(trouble(store));
     };
     let halted = || sight.borrow().halted(lanes).is_some();
     let patience = Duration::from_millis(plan.load.timeout_ms);

@@ -1,6 +1,6 @@
 //! One generator: waits until all agree on the load's start, offers its share of the schedule, and leaves an account of it.
 
-use super::{Account, Scene, account_of, ended_early, ground, leave, left};
+use super::{Account, Scene, account_of, ended_early, ground, leave, left, trouble};
 use crate::{
     api,
     environment::CpuPressure,
@@ -164,7 +164,7 @@ fn tell(
     }
     let phase = plan.load.phases.get(live.phase).map_or("", |phase| &phase.name);
     progress.load(&live, phase, end.saturating_duration_since(Instant::now()), None);
-    progress.trouble(store.trouble().map(|trouble| format!("the run's Redis: {trouble}")));
+    progress.trouble(trouble(store));
     let Some(fault) = sight.halted(lanes) else { return false };
     if !cut.is_cancelled() {
         progress.step(&format!("no transfer can succeed any more: {fault}"));

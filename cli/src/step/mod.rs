@@ -193,6 +193,13 @@ impl Scene {
     }
 }
 
+/// What stands in the way of a store's steps now, and the way out where Redis says what it is.
+fn trouble(store: &RedisStore) -> Option<String> {
+    let trouble = store.trouble()?;
+    let way_out = if trouble.contains("maxmemory") { "; raise its maxmemory, or give it more memory" } else { "" };
+    Some(format!("the run's Redis: {trouble}{way_out}"))
+}
+
 /// A value that an earlier step left in the store.
 async fn left<T: DeserializeOwned>(store: &RedisStore, name: &str) -> Result<Option<T>, Failure> {
     let Some(text) = store.meta(name).await.map_err(Failure::run)? else { return Ok(None) };
