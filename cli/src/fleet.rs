@@ -29,7 +29,7 @@ use nearbench_worker::{
     Tally,
     fleet::{LEASE, Measured},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::VecDeque,
     fs::{self, OpenOptions},
@@ -433,6 +433,14 @@ impl Drop for Crew {
         // Their standard input ends with this process at the latest; they then end in order.
         self.stop.cancel();
     }
+}
+
+/// A value that somebody put into the store under this name, if it is there.
+pub(crate) async fn value<T: DeserializeOwned>(store: &RedisStore, name: &str) -> Result<Option<T>, Failure> {
+    let Some(text) = store.meta(name).await.map_err(Failure::run)? else { return Ok(None) };
+    let read = serde_json::from_slice(&text).map(Some);
+    read.with_context(|| format!("{}: its {name} is not what this nearbench writes", store.name()))
+        .map_err(Failure::run)
 }
 
 /// Tells the store what the chain says: the keys' nonces, and the brief.

@@ -9,7 +9,6 @@ use crate::{
     manifest,
     signal::Ended,
 };
-use anyhow::Context;
 use nearbench_core::{Plan, measure::Recorder, schedule::Schedule};
 use nearbench_near::keyfile::{self, KEYS_FILE};
 use nearbench_store::{Order, RedisOptions, RedisStore};
@@ -72,6 +71,10 @@ async fn work(
     let store = RedisStore::open(&url, RedisOptions::new(name)).await.map_err(Failure::run)?;
     let store = Arc::new(store);
     let tally = Arc::new(tally(&plan));
+    // One that is started again under load turns nobody away.
+    if let Some(start_unix_ns) = fleet::value(&store, fleet::START).await? {
+        begin(&tally, start_unix_ns);
+    }
     let engine = Arc::new(OnceLock::new());
     let served = match door {
         Some(door) => {
@@ -249,11 +252,8 @@ fn begin(tally: &Tally, start_unix_ns: u64) {
 /// A value that the run puts into the store, once it is there.
 async fn wait_for<T: serde::de::DeserializeOwned>(store: &RedisStore, name: &str) -> Result<T, Failure> {
     loop {
-        if let Some(text) = store.meta(name).await.map_err(Failure::run)? {
-            let read = serde_json::from_slice(&text);
-            return read
-                .with_context(|| format!("{}: its {name} is not what this nearbench writes", store.name()))
-                .map_err(Failure::run);
+        if let Some(value) = fleet::value(store, name).await? {
+            return Ok(value);
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -1,6 +1,6 @@
 //! Works off what was accepted, searches the chain for every transfer, and reports.
 
-use super::{Account, Scene, account_of, ground, leave, left, load, trouble};
+use super::{Account, Scene, account_of, ground, leave, load, trouble};
 use crate::{
     api,
     chain::Chain,
@@ -34,7 +34,7 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
     let chain = Chain::to_look_at(plan, &args.secrets)?;
     let store = Arc::new(scene.store().await?);
     let ground = ground(&store).await?;
-    let start_unix_ns = match left(&store, START).await? {
+    let start_unix_ns = match fleet::value(&store, START).await? {
         Some(start_unix_ns) => start_unix_ns,
         // It was ended before it began: that nothing was offered is what there is to report.
         None if args.stopped_early => {
@@ -74,7 +74,7 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
         steal_percent: largest(&mut generators.iter().filter_map(|generator| generator.steal_percent)),
         until: measured.final_height.max(finality.head().height),
         restarts: killed + generators.iter().map(|generator| generator.restarts).sum::<u64>(),
-        clocks_apart_ms: left(&store, load::CLOCKS).await?.unwrap_or(0),
+        clocks_apart_ms: fleet::value(&store, load::CLOCKS).await?.unwrap_or(0),
         unanswered: generators
             .iter()
             .flat_map(|generator| &generator.unanswered)
@@ -116,7 +116,7 @@ async fn generators(scene: &Scene, store: &RedisStore, tally: &Tally) -> Result<
     let plan = &scene.plan;
     let mut accounts = Vec::new();
     for generator in 0..plan.load.generators {
-        match left::<Account>(store, &account_of(generator)).await? {
+        match fleet::value::<Account>(store, &account_of(generator)).await? {
             Some(account) if account.recorded.phases() == plan.load.phases.len() => {
                 tally.recorder().merge(&account.recorded);
                 accounts.push(account);

@@ -1,6 +1,6 @@
 //! One generator: waits until all agree on the load's start, offers its share of the schedule, and leaves an account of it.
 
-use super::{Account, Scene, account_of, ended_early, ground, leave, left, trouble};
+use super::{Account, Scene, account_of, ended_early, ground, leave, trouble};
 use crate::{
     api,
     environment::CpuPressure,
@@ -50,7 +50,7 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
     let name = account_of(share.0);
     let namespace = api::read_namespace(&args.keys)?;
     let store = Arc::new(scene.store().await?);
-    let earlier: Option<Account> = left(&store, &name).await?;
+    let earlier: Option<Account> = fleet::value(&store, &name).await?;
     if earlier.as_ref().is_some_and(|earlier| earlier.complete) {
         progress.step("this generator's share is offered already");
         return Ok(());
@@ -60,7 +60,7 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
     let (sight, _look) = fleet::follow(store.clone());
 
     progress.stage("Load");
-    let known: Option<u64> = left(&store, START).await?;
+    let known: Option<u64> = fleet::value(&store, START).await?;
     let start_unix_ns = match known {
         Some(start_unix_ns) => start_unix_ns,
         None => agree(scene, &store, share, sight.clone(), lanes).await?,
@@ -186,7 +186,7 @@ async fn agree(
     loop {
         // Its clock, at each look anew: the first generator compares it with its own.
         leave(store, &presence_of(generator), &unix_ns()?).await?;
-        if let Some(start_unix_ns) = left(store, START).await? {
+        if let Some(start_unix_ns) = fleet::value(store, START).await? {
             return Ok(start_unix_ns);
         }
         if stop.is_cancelled() {
@@ -195,7 +195,7 @@ async fn agree(
         if generator == 0 {
             let (mut missing, mut apart_ns) = (Vec::new(), 0);
             for other in 1..generators {
-                match left::<u64>(store, &presence_of(other)).await? {
+                match fleet::value::<u64>(store, &presence_of(other)).await? {
                     Some(clock_ns) => apart_ns = unix_ns()?.abs_diff(clock_ns).max(apart_ns),
                     None => missing.push(other.to_string()),
                 }

@@ -28,7 +28,7 @@ use nearbench_near::{
     keyfile::{self, KEYS_FILE},
 };
 use nearbench_store::{RedisError, RedisOptions, RedisStore};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -200,14 +200,6 @@ fn trouble(store: &RedisStore) -> Option<String> {
     Some(format!("the run's Redis: {trouble}{way_out}"))
 }
 
-/// A value that an earlier step left in the store.
-async fn left<T: DeserializeOwned>(store: &RedisStore, name: &str) -> Result<Option<T>, Failure> {
-    let Some(text) = store.meta(name).await.map_err(Failure::run)? else { return Ok(None) };
-    serde_json::from_slice(&text).map(Some).map_err(|error| {
-        Failure::run(anyhow!("{}: its {name} is not what this nearbench writes: {error}", store.name()))
-    })
-}
-
 async fn leave(store: &RedisStore, name: &str, value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_vec(value).map_err(Failure::run)?;
     store.put_meta(&[(name, &text)]).await.map_err(Failure::run)
@@ -215,7 +207,7 @@ async fn leave(store: &RedisStore, name: &str, value: &impl Serialize) -> Result
 
 /// What provisioning left.
 async fn ground(store: &RedisStore) -> Result<Ground, Failure> {
-    left(store, GROUND).await?.ok_or_else(|| {
+    fleet::value(store, GROUND).await?.ok_or_else(|| {
         Failure::run(anyhow!("{} was not provisioned: `nearbench step provision` comes first", store.name()))
     })
 }
