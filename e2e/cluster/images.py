@@ -19,17 +19,24 @@ def load(state, file):
 
 def load_own(state):
     """Makes and loads the images of the cluster itself, and the tools that tests use from within pods."""
-    own = {
-        PAUSE_IMAGE: {"/pause": state.bin / "pause"},
-        COREDNS_IMAGE: {"/coredns": state.bin / "coredns"},
-        TOOLS_IMAGE: {"/bin/busybox": debian("busybox")},
-        REDIS_IMAGE: {f"/usr/local/bin/{name}": debian(name) for name in ("redis-server", "redis-cli")},
-    }
-    for tag, programs in own.items():
-        file = state.root / "own-image.tar"
-        archive.write(file, tag, programs)
-        load(state, file)
-        file.unlink()
+    load_made(state, PAUSE_IMAGE, {"/pause": state.bin / "pause"})
+    load_made(state, COREDNS_IMAGE, {"/coredns": state.bin / "coredns"})
+    load_made(state, TOOLS_IMAGE, {"/bin/busybox": debian("busybox")})
+    load_redis(state)
+
+
+def load_redis(state, tag=REDIS_IMAGE):
+    """Redis, and of what else Docker Hub's image has, what the chart's scripts use."""
+    redis = {f"/usr/local/bin/{name}": debian(name) for name in ("redis-server", "redis-cli")}
+    shell = {f"/bin/{name}": debian("busybox") for name in ("sh", "mv", "sleep", "timeout")}
+    load_made(state, tag, redis | shell)
+
+
+def load_made(state, tag, programs):
+    file = state.root / "own-image.tar"
+    archive.write(file, tag, programs)
+    load(state, file)
+    file.unlink()
 
 
 def debian(name):

@@ -1,5 +1,6 @@
 """The chart: what it installs, what it may, and what an upgrade brings."""
 
+import base64
 import json
 import shutil
 import time
@@ -77,6 +78,75 @@ def test_values_reach_the_operator(rendered):
     for wrong in ("replicas=-1", "volumes.size=5 GB", "maxConcurrentRuns=some", "volume.enabled=false"):
         with pytest.raises(kube.CommandFailed, match="schema"):
             rendered(wrong)
+
+
+def test_a_replicated_redis_is_made_where_it_is_asked_for(rendered):
+    name = "bench-redis-replicated"
+
+    def made(*values):
+        things = rendered("redis.replicated.enabled=true", *values)
+        return {thing["kind"]: thing for thing in things if thing["metadata"]["name"] == name}
+
+    assert not [thing for thing in rendered() if thing["metadata"]["name"] == name]
+    things = made()
+    assert sorted(things) == ["ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "Secret", "Service", "StatefulSet"]
+    secret = things["Secret"]
+    password, url = (base64.b64decode(secret["data"][key]).decode() for key in ("password", "nearbench-redis-url"))
+    hosts = [f"{name}-{n}.{name}.here.svc:26379" for n in range(3)]
+    assert len(password) == 32 and url == f"redis+sentinel://:{password}@{','.join(hosts)}/nearbench"
+    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    others = [thing for kind, thing in things.items() if kind != "Secret"]
+    assert password not in json.dumps(others)
+    pod = things["StatefulSet"]["spec"]["template"]
+    # What a policy or a budget chooses are these pods, and neither the operator's nor a run's.
+    chosen = things["StatefulSet"]["spec"]["selector"]["matchLabels"]
+    budget = things["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]
+    assert things["Service"]["spec"]["selector"] == chosen == budget
+    assert pod["metadata"]["labels"] == chosen and chosen["app.kubernetes.io/component"] == "redis"
+    [spread] = pod["spec"]["topologySpreadConstraints"]
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway" and spread["labelSelector"]["matchLabels"] == chosen
+    [claim] = things["StatefulSet"]["spec"]["volumeClaimTemplates"]
+    assert "storageClassName" not in claim["spec"]
+
+
+def test_values_reach_the_replicated_redis(rendered):
+    given = ("volumes.className=fast", "volumes.size=5Gi", "appendfsync=always", "secretName=ours", "priorityClassName=high",
+             "nodeSelector.disk=ssd")
+    things = rendered("redis.image=r:7", *(f"redis.replicated.{value}" for value in ("enabled=true", *given)))
+    assert "Secret" not in kinds(things)
+    [redis] = [thing for thing in things if thing["kind"] == "StatefulSet"]
+    [claim] = redis["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["storageClassName"] == "fast" and claim["spec"]["resources"]["requests"]["storage"] == "5Gi"
+    pod = redis["spec"]["template"]["spec"]
+    assert pod["priorityClassName"] == "high" and pod["nodeSelector"] == {"disk": "ssd"}
+    for container in pod["containers"]:
+        assert container["image"] == "r:7"
+        variables = {entry["name"]: entry for entry in container["env"]}
+        assert variables["REDISCLI_AUTH"]["valueFrom"]["secretKeyRef"] == {"name": "ours", "key": "password"}
+    [files] = [thing for thing in things if thing["kind"] == "ConfigMap"]
+    assert "appendfsync always" in files["data"]["redis.conf"]
+    for wrong in ("appendfsync=often", "volumes.size=0", "replicas=5", "secretName=Ours"):
+        with pytest.raises(kube.CommandFailed, match="schema"):
+            rendered(f"redis.replicated.{wrong}")
+
+
+def test_the_password_of_the_replicated_redis_stays(namespace, repository):
+    chart, release = repository / "charts/nearbench", "kept"
+    secret = f"secret/{release}-redis-replicated"
+    # No operator, and no volume for this Redis to begin on.
+    values = ("crds.enabled=false", "replicas=0", f"watchNamespace={namespace.name}",
+              "redis.replicated.volumes.className=none")
+    on = (*(f"--set={value}" for value in values), "--set=redis.replicated.enabled=true")
+    namespace.helm("install", release, chart, *on)
+    first = namespace.get(secret)["data"]
+    said = namespace.helm("upgrade", release, chart, *on, "--set=redis.replicated.appendfsync=always")
+    assert namespace.get(secret)["data"] == first and f"{release}-redis-replicated" in said
+    assert base64.b64decode(first["password"]).decode() not in said
+    namespace.helm("uninstall", release, "--no-hooks")
+    assert namespace.get(secret)["data"] == first
+    namespace.helm("install", release, chart, *on)
+    assert namespace.get(secret)["data"] == first
+    namespace.helm("uninstall", release, "--no-hooks")
 
 
 def test_helm_test_carries_a_small_run_out(operator):
