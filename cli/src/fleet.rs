@@ -14,6 +14,7 @@ use crate::{
 use anyhow::{Context, anyhow};
 use nearbench_core::{
     Height, Plan,
+    measure::Live,
     plan::{ChainLimits, Store as StorePlan, Via},
 };
 use nearbench_load::Target;
@@ -219,6 +220,16 @@ pub(crate) struct Sight {
 }
 
 impl Sight {
+    /// What of a load's standing the workers know, and not whoever offers it.
+    pub(crate) fn complete(&self, live: &mut Live) {
+        live.succeeded = self.all.succeeded;
+        live.failed = self.all.failed;
+        live.in_flight = self.depth.unsettled();
+        live.p95_settle_ms = self.all.p95_settle_ms;
+        live.tps_last_10s = self.tps;
+        live.queue_depth = self.depth.queued;
+    }
+
     /// What stopped every lane of so many for good, if something did.
     pub(crate) fn halted(&self, lanes: u64) -> Option<String> {
         (lanes > 0 && self.faults.len() as u64 >= lanes).then(|| self.faults.first().cloned()).flatten()

@@ -89,12 +89,7 @@ impl Carriers {
             },
             Self::Crew(crew) => {
                 let sight = crew.sight();
-                live.succeeded = sight.all.succeeded;
-                live.failed = sight.all.failed;
-                live.in_flight = sight.depth.unsettled();
-                live.p95_settle_ms = sight.all.p95_settle_ms;
-                live.tps_last_10s = sight.tps;
-                live.queue_depth = sight.depth.queued;
+                sight.complete(&mut live);
                 tally.recorder().queue_depth(tally.now_ns(), sight.depth.queued);
                 // How full the lanes were, the workers tell.
                 Look { live, full: false, halted: crew.halted(), workers: Some((sight.ready, crew.workers())) }

@@ -117,7 +117,7 @@ async fn generators(scene: &Scene, store: &RedisStore, tally: &Tally) -> Result<
     let mut accounts = Vec::new();
     for generator in 0..plan.load.generators {
         match fleet::value::<Account>(store, &account_of(generator)).await? {
-            Some(account) if account.recorded.phases() == plan.load.phases.len() => {
+            Some(account) if !account.continued && account.recorded.phases() == plan.load.phases.len() => {
                 tally.recorder().merge(&account.recorded);
                 accounts.push(account);
             }

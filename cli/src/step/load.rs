@@ -70,8 +70,8 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
         None => 0,
         Some(start_unix_ns) => {
             let known_ns = match &earlier {
-                Some(earlier) => earlier.until_ns,
-                None => latest_ns(&*store).await.map_err(Failure::run)?,
+                Some(earlier) if !earlier.continued => earlier.until_ns,
+                _ => latest_ns(&*store).await.map_err(Failure::run)?,
             };
             schedule::resumed_at(start_unix_ns, unix_ns()?, known_ns)
         }
@@ -83,6 +83,7 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
     let tally = Arc::new(Tally::new(recorder, 0, start, start_unix_ns, timeout_ns));
     let mut account = Account {
         complete: false,
+        continued: false,
         until_ns: 0,
         recorded: tally.recorder().recorded(),
         unanswered: Vec::new(),
@@ -91,13 +92,15 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
         restarts: 0,
     };
     match (known, earlier) {
-        (_, Some(earlier)) => {
+        (_, Some(earlier)) if !earlier.continued => {
+            // What this process adds is in no account until it leaves its own: should it be killed, the store is asked instead.
+            leave(&store, &name, &Account { continued: true, ..earlier.clone() }).await?;
             tally.recorder().merge(&earlier.recorded);
             account = Account { restarts: earlier.restarts + 1, ..earlier };
         }
-        (Some(_), None) if !others_send => {
+        (Some(_), earlier) if !others_send => {
             tally.recall_share(&*store, share).await.map_err(Failure::run)?;
-            account.restarts = 1;
+            account.restarts = earlier.map_or(0, |earlier| earlier.restarts + 1) + 1;
         }
         _ => {}
     }
@@ -150,12 +153,7 @@ fn tell(
 ) -> bool {
     let Scene { plan, progress, .. } = scene;
     let mut live = tally.recorder().live(tally.now_ns());
-    live.succeeded = sight.all.succeeded;
-    live.failed = sight.all.failed;
-    live.in_flight = sight.depth.unsettled();
-    live.p95_settle_ms = sight.all.p95_settle_ms;
-    live.tps_last_10s = sight.tps;
-    live.queue_depth = sight.depth.queued;
+    sight.complete(&mut live);
     tally.recorder().queue_depth(tally.now_ns(), sight.depth.queued);
     if plan.load.via == Via::External {
         live.accepted = live.succeeded + live.failed + live.in_flight;

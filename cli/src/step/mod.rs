@@ -59,6 +59,8 @@ struct Ground {
 struct Account {
     /// Whether it came to its end; one that was told to end leaves the rest to the next process.
     complete: bool,
+    /// Whether the next process went on from here: by then there is more than this says.
+    continued: bool,
     /// Until when, in nanoseconds since the load's start.
     until_ns: u64,
     recorded: Recorded,

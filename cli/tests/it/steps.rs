@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 /// The paying account, and where it and its token are named.
@@ -109,6 +110,12 @@ fn steps_that_are_killed_and_done_again_lose_nothing_and_do_nothing_twice() {
     let (mut told, _said) = until(folder.command(&step("load", &["--generator", "0"])), |line| line.contains("hold "));
     signal("-TERM", told.id());
     assert_eq!(told.wait().unwrap().code(), Some(3));
+    // Whoever goes on from there is killed, and its successor knows of what it added.
+    let (mut killed, _said) =
+        until(folder.command(&step("load", &["--generator", "0"])), |line| line.contains("hold "));
+    std::thread::sleep(Duration::from_secs(1));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
     let resumed = {
         let mut command = folder.command(&step("load", &["--generator", "0"]));
         std::thread::spawn(move || command.output().unwrap())
@@ -139,7 +146,7 @@ fn steps_that_are_killed_and_done_again_lose_nothing_and_do_nothing_twice() {
         assert!(count(results, "accepted") > 120 && count(results, "notSent") > 0, "{results:#}");
         assert_eq!(count(results, "succeeded"), count(results, "accepted"), "{results:#}");
         assert_eq!(results["audit"]["matches"], true, "{results:#}");
-        assert_eq!(count(results, "restarts"), 3, "two generators and a worker: {results:#}");
+        assert_eq!(count(results, "restarts"), 4, "two generators, one of them twice, and a worker: {results:#}");
     }
     for _ in 0..2 {
         let cleaned = folder.nearbench(&step("clean-up", &["--forget"]));
