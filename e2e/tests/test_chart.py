@@ -130,6 +130,62 @@ def test_values_reach_the_replicated_redis(rendered):
             rendered(f"redis.replicated.{wrong}")
 
 
+def of_kind(things, kind):
+    [thing] = [thing for thing in things if thing["kind"] == kind]
+    return thing
+
+
+def test_prometheus_finds_the_operator_and_the_pods_of_runs(rendered):
+    def annotations(*values):
+        return of_kind(rendered(*values), "Deployment")["spec"]["template"]["metadata"].get("annotations")
+
+    plain = {"prometheus.io/scrape": "true", "prometheus.io/port": "8081", "prometheus.io/path": "/metrics"}
+    assert annotations() == plain and annotations("metrics.annotations=false") is None
+    assert annotations("podAnnotations.team=pay") == {**plain, "team": "pay"}
+    own = r"podAnnotations.prometheus\.io/scrape"
+    assert annotations(f"{own}=no")["prometheus.io/scrape"] == "no"
+    assert not {"PodMonitor", "ServiceMonitor", "PrometheusRule"} & set(kinds(rendered()))
+
+    monitors = ("metrics.podMonitor.enabled=true", "metrics.podMonitor.labels.release=mine",
+                "metrics.serviceMonitor.enabled=true", "metrics.serviceMonitor.interval=1m")
+    things = rendered(*monitors)
+    runs = of_kind(things, "PodMonitor")
+    assert runs["metadata"]["labels"]["release"] == "mine" and runs["spec"]["namespaceSelector"] == {"any": True}
+    [endpoint] = runs["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["interval"]) == ("metrics", "5s")
+    # The label is that of an RPC endpoint.
+    assert {"action": "labeldrop", "regex": "endpoint"} in endpoint["relabelings"]
+    there = of_kind(rendered(*monitors, "watchNamespace=there"), "PodMonitor")
+    assert there["spec"]["namespaceSelector"] == {"matchNames": ["there"]}
+
+    monitor, service = of_kind(things, "ServiceMonitor")["spec"], of_kind(things, "Service")
+    [endpoint] = monitor["endpoints"]
+    assert (endpoint["port"], endpoint["interval"]) == (service["spec"]["ports"][0]["name"], "1m")
+    labels = of_kind(things, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["metadata"]["labels"].items() >= monitor["selector"]["matchLabels"].items()
+    assert labels.items() >= service["spec"]["selector"].items()
+    for wrong in ("podMonitor.interval=5", "podMonitor.every=5s", "serviceMonitor.labels=x"):
+        with pytest.raises(kube.CommandFailed, match="schema"):
+            rendered(f"metrics.{wrong}")
+
+
+def test_the_alerts_are_those_of_the_plain_rules_file(rendered, repository):
+    def rules(*values):
+        return of_kind(rendered("alerts.enabled=true", *values), "PrometheusRule")["spec"]
+
+    text = (repository / "docs/alerts.yaml").read_text()
+    assert rules() == yaml.safe_load(text)
+    # Values reach all that they are in, and nothing else.
+    changed = text.replace("docs/runbook.md#", "https://docs.example/runbook#").replace("5000", "70")
+    other = rules("alerts.runbook=https://docs.example/runbook", "alerts.thresholds.queueDepth=70")
+    assert other == yaml.safe_load(changed)
+    assert of_kind(rendered("alerts.enabled=true", "alerts.labels.role=rules"), "PrometheusRule")["metadata"]["labels"]["role"] == "rules"
+    for wrong in ("thresholds.queueDepth=many", "thresholds.tpsFor=5", "thresholds.tpsPercent=101", "thresholds.depth=1",
+                  "thresholds.queueDepth=null", "runbook="):
+        with pytest.raises(kube.CommandFailed, match="schema"):
+            rendered(f"alerts.{wrong}")
+
+
 def test_the_password_of_the_replicated_redis_stays(namespace, repository):
     chart, release = repository / "charts/nearbench", "kept"
     secret = f"secret/{release}-redis-replicated"

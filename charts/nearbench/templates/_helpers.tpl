@@ -212,3 +212,12 @@ sentinel.sh: |
   mv /data/sentinel.conf.new /data/sentinel.conf
   exec redis-server /data/sentinel.conf --sentinel
 {{- end }}
+
+{{/* The alerts: what is written @thus@ in them is a threshold. Not a template, for Prometheus has its own in braces. */}}
+{{- define "nearbench.alerts" -}}
+{{- $rules := .Files.Get "files/alerts.yaml" | replace "@runbook@" .Values.alerts.runbook }}
+{{- range $threshold, $value := .Values.alerts.thresholds }}
+{{- $rules = replace (printf "@%s@" $threshold) (toString $value) $rules }}
+{{- end }}
+{{- $rules | trim }}
+{{- end }}
