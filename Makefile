@@ -8,7 +8,7 @@ STAGE := .ci/stage
 help:
 	@echo 'make demo      a NEAR chain, a token and a one-minute load at 200 transfers/s on this machine: the result table'
 	@echo 'make check     format, lints, the borders between crates, licences (where cargo-deny is installed)'
-	@echo 'make test      check, the alerts, the token contract against its committed bytes, devnet with a foreign client, and every test'
+	@echo 'make test      check, alerts and dashboard, the token contract against its committed bytes, devnet with a foreign client, and every test'
 	@echo 'make kills     50 runs that are killed with kill -9, and their chain too, under faults (some 25 minutes)'
 	@echo 'make bench     every benchmark'
 	@echo 'make contract  rebuild the token contract and its checksum'

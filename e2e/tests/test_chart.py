@@ -186,6 +186,20 @@ def test_the_alerts_are_those_of_the_plain_rules_file(rendered, repository):
             rendered(f"alerts.{wrong}")
 
 
+def test_the_dashboard_is_told_by_its_label(rendered, repository):
+    def found(*values):
+        return [thing for thing in rendered(*values) if thing["metadata"]["name"] == "bench-operator-dashboard"]
+
+    assert not found()
+    [told] = found("dashboard.enabled=true")
+    assert told["kind"] == "ConfigMap" and told["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert list(told["data"]) == ["nearbench.json"]
+    dashboard = json.loads((repository / "charts/nearbench/files/dashboard.json").read_text())
+    assert json.loads(told["data"]["nearbench.json"]) == dashboard
+    [other] = found("dashboard.enabled=true", "dashboard.labels.team=pay")
+    assert other["metadata"]["labels"].items() >= {"team": "pay", "grafana_dashboard": "1"}.items()
+
+
 def test_the_password_of_the_replicated_redis_stays(namespace, repository):
     chart, release = repository / "charts/nearbench", "kept"
     secret = f"secret/{release}-redis-replicated"
