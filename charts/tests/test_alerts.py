@@ -1,5 +1,6 @@
 """The alerts: that they fire when they must and only then, at the thresholds that are set, and that each has its runbook."""
 
+import json
 import os
 import re
 import subprocess
@@ -72,3 +73,10 @@ def test_each_alert_says_what_is_the_matter_how_bad_it_is_and_what_to_do():
     elsewhere = rules.alerts(rules.rendered(runbook="https://docs.example/runbook"))
     assert {alert["annotations"]["runbook_url"] for alert in elsewhere.values()} == {
         f"https://docs.example/runbook#{name.lower()}" for name in elsewhere}
+
+
+def test_what_the_runbook_says_to_look_at_is_on_the_dashboard():
+    shown = {panel["title"] for panel in json.loads((rules.CHART / "files/dashboard.json").read_text())["panels"]}
+    text = " ".join(rules.RUNBOOK.read_text().split())
+    named = set(re.findall(r"(?<!\*)\*([A-Z][^*]*)\*(?!\*)", text))
+    assert named and named <= shown, named - shown
