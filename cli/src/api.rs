@@ -1,6 +1,6 @@
 //! The transfer API as a run and its workers serve it: who may ask, where, and where in the load what they ask stands.
 
-use crate::{args, exit::Failure};
+use crate::{args, exit::Failure, metrics::Metrics};
 use anyhow::{Context, anyhow};
 use nearbench_core::{Plan, plan::Via, schedule::Schedule};
 use nearbench_load::{CLIENT, Target};
@@ -10,7 +10,7 @@ use nearbench_worker::{Api, Grant, Scope, Settings, Stamp, Tally, Tokens, may_li
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -102,7 +102,13 @@ pub(crate) fn key_of_the_load() -> Result<(Arc<str>, String), Failure> {
 }
 
 /// How the API of `plan`'s run works, in this process and in its workers.
-pub(crate) fn settings(plan: &Plan, namespace: [u8; 32], tokens: Option<Tokens>, tally: Arc<Tally>) -> Settings {
+pub(crate) fn settings(
+    plan: &Plan,
+    namespace: [u8; 32],
+    tokens: Option<Tokens>,
+    tally: Arc<Tally>,
+    metrics: Metrics,
+) -> Settings {
     let schedule = Arc::new(Schedule::new(&plan.load.phases));
     let defaults = Settings::new(namespace, plan.token.contract_id.clone());
     let stamp = {
@@ -135,7 +141,10 @@ pub(crate) fn settings(plan: &Plan, namespace: [u8; 32], tokens: Option<Tokens>,
             recorder.rejected(phase, now_ns);
         }
     };
+    let taken = metrics.taken();
     Settings {
+        metrics: Arc::new(move |accept| metrics.answer(accept)),
+        taken: Arc::new(move |count| _ = taken.fetch_add(count as u64, Ordering::Relaxed)),
         payer: Some(plan.account.account_id.clone()),
         tokens,
         max_depth: plan.engine.max_queue_depth,

@@ -117,6 +117,10 @@ pub(crate) struct Run {
     /// Print the report as JSON on standard output instead of the result table.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Serve Prometheus' metrics on http://ADDR/metrics. Of several workers each has its own: they have the ports that
+    /// follow.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics_addr: Option<SocketAddr>,
     /// With `load.via: external`: where those who send reach the transfer API, as 127.0.0.1:3001. Of several workers it is
     /// the first one's; the others have the ports that follow.
     #[arg(long, value_name = "ADDR")]
@@ -163,6 +167,9 @@ pub(crate) struct Worker {
     /// Who may use the API: a file of `nearbench token`. Without it the API listens on this machine alone.
     #[arg(long, value_name = "FILE", requires = "listen", env = "NEARBENCH_TOKENS")]
     pub(crate) tokens: Option<PathBuf>,
+    /// Serve Prometheus' metrics on http://ADDR/metrics, also where no API is served; the API has them too.
+    #[arg(long, value_name = "ADDR", env = "NEARBENCH_METRICS_ADDR")]
+    pub(crate) metrics_addr: Option<SocketAddr>,
     /// Where the API keeps what it takes while the Redis is away, until that is back: a folder that outlives the process, of
     /// this worker alone. Without it clients are told to come again.
     #[arg(long, value_name = "DIR", requires = "listen", env = "NEARBENCH_SPOOL")]
@@ -205,7 +212,7 @@ pub(crate) struct Step {
     /// A file of mode 0600 with the URL of the Redis that the run's processes share.
     #[arg(long, value_name = "FILE", env = "NEARBENCH_REDIS_URL_FILE")]
     pub(crate) redis_url_file: PathBuf,
-    /// Say how the step stands, as JSON on http://ADDR/standing, for as long as it lasts.
+    /// Say how the step stands, as JSON on http://ADDR/standing, and what it counts on /metrics, for as long as it lasts.
     #[arg(long, value_name = "ADDR", env = "NEARBENCH_STANDING")]
     pub(crate) listen: Option<SocketAddr>,
     /// Load: which of the generators this is, from 0.

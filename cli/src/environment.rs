@@ -65,6 +65,34 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").unwrap_or_default(), "VmHWM:")
 }
 
+/// What the process used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    /// User and system time.
+    pub(crate) cpu_seconds: Option<f64>,
+    pub(crate) resident_bytes: Option<u64>,
+    /// When it began, as a Unix time.
+    pub(crate) started_unix_s: Option<f64>,
+}
+
+/// Ticks of a second in /proc: `USER_HZ`, which is the same on every Linux.
+const TICKS: f64 = 100.0;
+
+/// Reads it.
+pub(crate) fn usage() -> Usage {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let stat = read("/proc/self/stat");
+    // Fields from the third on: the second, the program's name, may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or(Vec::new(), |(_, rest)| rest.split_whitespace().collect());
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
+    let booted = read("/proc/stat").lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<f64>().ok());
+    Usage {
+        cpu_seconds: ticks(14).zip(ticks(15)).map(|(user, system)| (user + system) / TICKS),
+        resident_bytes: kibibytes(&read("/proc/self/status"), "VmRSS:"),
+        started_unix_s: booted.zip(ticks(22)).map(|(booted, since)| booted + since / TICKS),
+    }
+}
+
 fn kibibytes(text: &str, name: &str) -> Option<u64> {
     let kibibytes: u64 =
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok())?;

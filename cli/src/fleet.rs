@@ -259,7 +259,7 @@ impl Crew {
         shared: &Shared,
         progress: &Progress,
     ) -> Result<Self, Failure> {
-        let Measurement { plan, chain, secrets, provisioned, kept, access } = *measurement;
+        let Measurement { plan, chain, secrets, provisioned, kept, access, metrics_address, .. } = *measurement;
         let store = shared.store.clone();
         seed(&store, plan, provisioned).await?;
         store.order(Order::Work).await.map_err(Failure::run)?;
@@ -282,6 +282,7 @@ impl Crew {
                 secrets: secrets.clone(),
                 url_file: url_file.clone(),
                 listen: doors.addresses.get(number as usize).copied(),
+                metrics: metrics_address.map(|address| following(address, number)).transpose()?,
                 has_tokens: doors.tokens.is_some(),
             };
             processes.spawn(worker.keep_alive(stop.clone(), restarts.clone(), refused.clone()));
@@ -543,6 +544,15 @@ impl Doors {
     }
 }
 
+/// Where worker `number` serves its metrics, whose run serves its own on `address`.
+fn following(address: SocketAddr, number: u32) -> Result<SocketAddr, Failure> {
+    let port = u32::from(address.port()).checked_add(number + 1).and_then(|port| u16::try_from(port).ok());
+    let port = port.ok_or_else(|| {
+        Failure::input(anyhow!("--metrics-addr {address}: the workers' ports that follow do not exist"))
+    })?;
+    Ok(SocketAddr::new(address.ip(), port))
+}
+
 /// Ports of this machine that nothing listens on, all at one moment: a worker that is started again takes its own again.
 fn free_addresses(count: u32) -> io::Result<Vec<SocketAddr>> {
     let taken = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<io::Result<Vec<_>>>()?;
@@ -638,6 +648,7 @@ struct Worker {
     secrets: PathBuf,
     url_file: PathBuf,
     listen: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
     has_tokens: bool,
 }
 
@@ -694,6 +705,9 @@ impl Worker {
             .arg(&self.url_file);
         if let Some(address) = self.listen {
             command.arg("--listen").arg(address.to_string());
+        }
+        if let Some(address) = self.metrics {
+            command.arg("--metrics-addr").arg(address.to_string());
         }
         if self.has_tokens {
             command.arg("--tokens").arg(self.folder.join(TOKENS_FILE));

@@ -1,16 +1,21 @@
 //! What a run owes to whoever follows it from elsewhere: how it stands, over HTTP, and its report, in a ConfigMap.
 
-use crate::exit::Failure;
+use crate::{exit::Failure, metrics::Metrics};
 use anyhow::{Context, anyhow};
-use axum::{Json, Router, routing::get};
+use axum::{Json, routing::get};
 use kube::Api;
 use nearbench_core::standing::Standing;
 use nearbench_crds::BenchmarkRun;
 use std::net::SocketAddr;
 use tokio::{net::TcpListener, sync::watch};
 
-/// Says how the run stands on `http://ADDRESS/standing`, for as long as the process lasts.
-pub(crate) async fn serve(address: SocketAddr, standing: watch::Receiver<Standing>) -> Result<(), Failure> {
+/// Says how the run stands on `http://ADDRESS/standing`, and what it counts on `/metrics`, for as long as the process
+/// lasts.
+pub(crate) async fn serve(
+    address: SocketAddr,
+    standing: watch::Receiver<Standing>,
+    metrics: &Metrics,
+) -> Result<(), Failure> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("--listen {address}: cannot serve there"))
@@ -19,7 +24,7 @@ pub(crate) async fn serve(address: SocketAddr, standing: watch::Receiver<Standin
         let standing = standing.borrow().clone();
         async move { Json(standing) }
     };
-    let router = Router::new().route("/standing", get(answer));
+    let router = metrics.router().route("/standing", get(answer));
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::warn!(%error, "cannot say how the run stands any more");

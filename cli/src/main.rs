@@ -15,6 +15,7 @@ mod interrupt;
 mod kept;
 mod manifest;
 mod measurement;
+mod metrics;
 mod operator;
 mod output;
 mod patience;

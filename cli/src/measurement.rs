@@ -8,6 +8,7 @@ use crate::{
     findings::Outcome,
     fleet::{self, Crew},
     kept::{Kept, Opening},
+    metrics::{Metrics, Sources},
     progress::Progress,
     way::{Due, Way, latest_ns},
 };
@@ -48,6 +49,9 @@ pub(crate) struct Measurement<'a> {
     pub(crate) kept: &'a Kept,
     /// Where those who send in place of the load reach the API.
     pub(crate) access: Option<&'a Access>,
+    pub(crate) metrics: &'a Metrics,
+    /// Where this process serves its metrics, if it does; its workers have the ports that follow.
+    pub(crate) metrics_address: Option<SocketAddr>,
 }
 
 /// A load that is over, its transfers still under way.
@@ -179,6 +183,7 @@ impl Measurement<'_> {
             Some(crew) => Carriers::Crew(crew),
             None => Carriers::Engine(self.engine(finality.clone(), tally.clone()).await?),
         };
+        self.tell_of(&carriers, &tally);
         let offer = Offer {
             namespace: opening.namespace,
             receivers: plan.receivers.as_slice().into(),
@@ -202,13 +207,13 @@ impl Measurement<'_> {
                 let tokens = Tokens::parse(&line).map_err(Failure::run)?;
                 let listener = api::listen(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
                 let address = listener.local_addr().map_err(Failure::run)?;
-                let settings = api::settings(plan, namespace, Some(tokens), tally.clone());
+                let settings = api::settings(plan, namespace, Some(tokens), tally.clone(), self.metrics.clone());
                 api::serve(listener, kept.store.clone(), settings, shutdown);
                 Way::Http(api::target(plan, vec![address], authorization))
             }
             (Via::External, Carriers::Engine(_), _) => {
                 let access = access.ok_or_else(|| Failure::input(anyhow!("--api is needed: others send the load")))?;
-                let settings = api::settings(plan, namespace, access.tokens()?, tally.clone());
+                let settings = api::settings(plan, namespace, access.tokens()?, tally.clone(), self.metrics.clone());
                 api::serve(api::listen(access.address()).await?, kept.store.clone(), settings, shutdown);
                 Way::Others
             }
@@ -292,6 +297,25 @@ impl Measurement<'_> {
             unanswered,
         };
         Ok(Load { carriers, finality, outcome, traffic_before, _follower: follower })
+    }
+
+    /// What the metrics are of from now on. Workers have their own.
+    fn tell_of(&self, carriers: &Carriers, tally: &Arc<Tally>) {
+        let others_send = self.plan.load.via == Via::External;
+        let sources = Sources { sends: (!others_send).then_some(1), ..Sources::of(tally.clone()) };
+        self.metrics.tell_of(match carriers {
+            Carriers::Engine(engine) => Sources {
+                carries: true,
+                takes: others_send,
+                client: Some(self.chain.client.clone()),
+                keys: Some(engine.keys()),
+                ..sources
+            },
+            Carriers::Crew(_) => {
+                Sources { store: self.kept.shared.as_ref().map(|shared| (*shared.store).clone()), ..sources }
+            }
+        });
+        self.metrics.watch_balance(self.chain.client.clone(), self.plan);
     }
 
     /// The engine of a run in one process.

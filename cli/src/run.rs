@@ -13,6 +13,7 @@ use crate::{
     kept::{self, Kept, Opening},
     manifest::{self, Manifest},
     measurement::{Load, Measurement},
+    metrics::Metrics,
     output,
     patience::patiently,
     progress::Progress,
@@ -33,7 +34,7 @@ use nearbench_near::{
     keyfile::KEYS_FILE,
     provision::{Lane, Progress as Event, ProvisionError, Provisioned, remove_keys},
 };
-use std::{fs, path::Path};
+use std::{fs, net::SocketAddr, path::Path};
 use tokio_util::sync::CancellationToken;
 
 /// Names the transactions whose end nobody could prove.
@@ -63,8 +64,12 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
         Some(config_map) => Some(Delivery::to(config_map).await?),
         None => None,
     };
+    let metrics = Metrics::of(&plan);
+    if let Some(address) = args.metrics_addr {
+        metrics.serve(address).await?;
+    }
     if let Some(address) = args.listen {
-        follower::serve(address, progress.follow()).await?;
+        follower::serve(address, progress.follow(), &metrics).await?;
     }
     progress.stage(&format!("{}: {}", plan.name, validate::describe(&plan)));
     remarks.iter().for_each(|remark| progress.step(remark));
@@ -80,6 +85,8 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
         progress: &progress,
         kept: &kept,
         access: access.as_ref(),
+        metrics: &metrics,
+        metrics_address: args.metrics_addr,
     };
     let report = scene.stages(&mut driver, &mut keys, started).await;
     progress.finish();
@@ -176,12 +183,14 @@ struct Scene<'a> {
     progress: &'a Progress,
     kept: &'a Kept,
     access: Option<&'a Access>,
+    metrics: &'a Metrics,
+    metrics_address: Option<SocketAddr>,
 }
 
 impl Scene<'_> {
     /// Carries out stage after stage; the report, if it came to one.
     async fn stages(&self, driver: &mut Driver, keys: &mut KeptKeys, started: Timestamp) -> Option<BenchmarkReport> {
-        let Self { plan, chain, secrets, progress, kept, access } = *self;
+        let Self { plan, chain, secrets, progress, kept, access, metrics, metrics_address } = *self;
         let mut provisioned: Option<Provisioned> = None;
         let mut load: Option<Load> = None;
         let mut measured: Option<Outcome> = None;
@@ -193,8 +202,16 @@ impl Scene<'_> {
         let missing = || Failure::run(anyhow!("an earlier stage failed"));
         while let Some(action) = driver.action() {
             progress.enter(driver.stage());
-            let measurement =
-                provisioned.as_ref().map(|provisioned| Measurement { plan, chain, secrets, provisioned, kept, access });
+            let measurement = provisioned.as_ref().map(|provisioned| Measurement {
+                plan,
+                chain,
+                secrets,
+                provisioned,
+                kept,
+                access,
+                metrics,
+                metrics_address,
+            });
             let findings = provisioned.as_ref().map(|provisioned| Findings {
                 plan,
                 chain,

@@ -7,9 +7,10 @@ use crate::{
     fleet::{self, Brief},
     heal::Healer,
     manifest,
+    metrics::{Metrics, Sources},
     signal::Ended,
 };
-use nearbench_core::{Plan, measure::Recorder, schedule::Schedule};
+use nearbench_core::{Plan, measure::Recorder, plan::Via, schedule::Schedule};
 use nearbench_near::keyfile::{self, KEYS_FILE};
 use nearbench_store::{Order, RedisOptions, RedisStore};
 use nearbench_worker::{
@@ -71,21 +72,35 @@ async fn work(
     let store = RedisStore::open(&url, RedisOptions::new(name)).await.map_err(Failure::run)?;
     let store = Arc::new(store);
     let tally = Arc::new(tally(&plan));
+    let metrics = Metrics::of(&plan);
+    if let Some(address) = args.metrics_addr {
+        metrics.serve(address).await?;
+    }
     // One that is started again under load turns nobody away.
     if let Some(start_unix_ns) = fleet::value(&store, fleet::START).await? {
         begin(&tally, start_unix_ns);
     }
     let engine = Arc::new(OnceLock::new());
+    let keys: Arc<dyn Fn() -> Keys + Send + Sync> = Arc::new(keys_of(signers.len(), engine.clone()));
+    let mut sources = Sources {
+        carries: true,
+        takes: plan.load.via == Via::External,
+        client: Some(client.clone()),
+        keys: Some(keys.clone()),
+        store: Some((*store).clone()),
+        ..Sources::of(tally.clone())
+    };
     let served = match door {
         Some(door) => {
-            let keys = keys_of(signers.len(), engine.clone());
             let waits = Waits { readiness: readiness.subscribe(), tally: tally.clone() };
-            Some(door.open(&plan, &store, &tally, waits, keys, stop).await?)
+            Some(door.open(&plan, &store, waits, &metrics, &mut sources, stop).await?)
         }
         None => None,
     };
+    metrics.tell_of(sources);
     readiness.send_replace(Readiness::WaitsFor("the chain"));
     client.check_chain_id(&plan.network.chain_id).await.map_err(Failure::run)?;
+    metrics.watch_balance(client.clone(), &plan);
     let following = CancellationToken::new();
     let _follower = following.clone().drop_guard();
     let finality = Finality::follow(client.clone(), following).await.map_err(Failure::run)?;
@@ -183,9 +198,9 @@ impl Door {
         self,
         plan: &Plan,
         store: &RedisStore,
-        tally: &Arc<Tally>,
         waits: Waits,
-        keys: impl Fn() -> Keys + Send + Sync + 'static,
+        metrics: &Metrics,
+        sources: &mut Sources,
         stop: &CancellationToken,
     ) -> Result<JoinHandle<()>, Failure> {
         let Self { address, namespace, tokens, spool } = self;
@@ -195,8 +210,8 @@ impl Door {
         let settings = Settings {
             waiting_for: Arc::new(move || work.for_work()),
             closed: Arc::new(move || load.for_load()),
-            keys: Arc::new(keys),
-            ..api::settings(plan, namespace, tokens, tally.clone())
+            keys: sources.keys.clone().unwrap_or_else(|| Arc::new(Keys::default)),
+            ..api::settings(plan, namespace, tokens, sources.tally.clone(), metrics.clone())
         };
         let store = Arc::new(store.with_patience(STORE_PATIENCE));
         let Some(folder) = spool else { return Ok(api::serve(listener, store, settings, stop.child_token())) };
@@ -210,7 +225,8 @@ impl Door {
             }
         });
         let noted = spool.clone();
-        let settings = Settings { spooled: Some(Arc::new(move || noted.note())), ..settings };
+        sources.spooled = Some(Arc::new(move || noted.note()));
+        let settings = Settings { spooled: sources.spooled.clone(), ..settings };
         Ok(api::serve(listener, spool, settings, stop.child_token()))
     }
 }
@@ -218,14 +234,8 @@ impl Door {
 /// How the keys of this worker stand, of `total`.
 fn keys_of(total: usize, engine: Arc<OnceLock<Arc<Engine<RedisStore>>>>) -> impl Fn() -> Keys + Send + Sync {
     move || {
-        let Some(engine) = engine.get() else { return Keys { total: total as u64, ..Keys::default() } };
-        let quarantined = engine.faults().len() as u64;
-        Keys {
-            total: total as u64,
-            ready: (engine.lanes().len() as u64).saturating_sub(quarantined),
-            in_flight: engine.busy_lanes() as u64,
-            quarantined,
-        }
+        let keys = engine.get().map_or_else(Keys::default, |engine| engine.keys()());
+        Keys { total: total as u64, ..keys }
     }
 }
 

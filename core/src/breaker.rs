@@ -18,20 +18,31 @@ const BUCKET_NS: u64 = WINDOW_NS / BUCKETS as u64;
 pub struct Breaker {
     threshold_percent: u64,
     reset_timeout_ns: u64,
-    state: State,
+    position: Position,
     window: [Bucket; BUCKETS],
     /// Counts the changes of state: what was permitted before the last one says nothing about the present.
     era: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Position {
     Closed,
     Open {
         until_ns: u64,
     },
     /// The probe is under way.
     HalfOpen,
+}
+
+/// Whether requests are let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// They are.
+    Closed,
+    /// One is, as a probe, or would be.
+    HalfOpen,
+    /// None is.
+    Open,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,7 +75,7 @@ impl Breaker {
         Self {
             threshold_percent: u64::from(settings.error_threshold_percentage),
             reset_timeout_ns: settings.reset_timeout_ms.saturating_mul(1_000_000),
-            state: State::Closed,
+            position: Position::Closed,
             window: [Bucket::default(); BUCKETS],
             era: 0,
         }
@@ -76,18 +87,27 @@ impl Breaker {
     /// # Errors
     /// When it is open, or its probe is under way.
     pub fn check(&self, now_ns: u64) -> Result<(), Option<u64>> {
-        match self.state {
-            State::Open { until_ns } if now_ns < until_ns => Err(Some(until_ns)),
-            State::HalfOpen => Err(None),
-            State::Closed | State::Open { .. } => Ok(()),
+        match self.position {
+            Position::Open { until_ns } if now_ns < until_ns => Err(Some(until_ns)),
+            Position::HalfOpen => Err(None),
+            Position::Closed | Position::Open { .. } => Ok(()),
+        }
+    }
+
+    /// Whether requests are let through at `now_ns`.
+    pub fn state(&self, now_ns: u64) -> State {
+        match self.position {
+            Position::Closed => State::Closed,
+            Position::Open { until_ns } if now_ns < until_ns => State::Open,
+            Position::Open { .. } | Position::HalfOpen => State::HalfOpen,
         }
     }
 
     /// Leave for one request at `now_ns`. The first after the reset timeout is the probe.
     pub fn permit(&mut self, now_ns: u64) -> Option<Permit> {
         self.check(now_ns).ok()?;
-        if matches!(self.state, State::Open { .. }) {
-            self.turn(State::HalfOpen);
+        if matches!(self.position, Position::Open { .. }) {
+            self.turn(Position::HalfOpen);
         }
         Some(Permit { era: self.era })
     }
@@ -97,10 +117,10 @@ impl Breaker {
         if permit.era != self.era {
             return None;
         }
-        match self.state {
-            State::HalfOpen => {
+        match self.position {
+            Position::HalfOpen => {
                 self.window = [Bucket::default(); BUCKETS];
-                self.turn(State::Closed);
+                self.turn(Position::Closed);
                 Some(Change::Closed)
             }
             _ => {
@@ -115,7 +135,7 @@ impl Breaker {
         if permit.era != self.era {
             return None;
         }
-        if self.state == State::Closed {
+        if self.position == Position::Closed {
             let bucket = self.bucket(now_ns);
             bucket.outcomes += 1;
             bucket.failures += 1;
@@ -125,19 +145,19 @@ impl Breaker {
                 return None;
             }
         }
-        self.turn(State::Open { until_ns: now_ns.saturating_add(self.reset_timeout_ns) });
+        self.turn(Position::Open { until_ns: now_ns.saturating_add(self.reset_timeout_ns) });
         Some(Change::Opened)
     }
 
     /// Nobody waits for the request any more. A probe's place is free for the next.
     pub fn withdrawn(&mut self, permit: Permit, now_ns: u64) {
-        if permit.era == self.era && self.state == State::HalfOpen {
-            self.turn(State::Open { until_ns: now_ns });
+        if permit.era == self.era && self.position == Position::HalfOpen {
+            self.turn(Position::Open { until_ns: now_ns });
         }
     }
 
-    fn turn(&mut self, state: State) {
-        self.state = state;
+    fn turn(&mut self, position: Position) {
+        self.position = position;
         self.era += 1;
     }
 

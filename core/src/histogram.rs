@@ -77,6 +77,22 @@ impl Histogram {
         self.0.len()
     }
 
+    /// How many lie above the bound before and up to each of `bounds`, which ascend and are in seconds; the last number is
+    /// of those above them all. What three digits cannot tell apart from a bound counts as up to it.
+    pub fn between(&self, bounds: &[f64]) -> Vec<u64> {
+        let mut counts = vec![0; bounds.len() + 1];
+        for step in self.0.iter_recorded() {
+            let at_s = self.0.lowest_equivalent(step.value_iterated_to()) as f64 / 1e6;
+            counts[bounds.partition_point(|bound| *bound < at_s)] += u64::from(step.count_at_value());
+        }
+        counts
+    }
+
+    /// The sum of all, in seconds, to three digits.
+    pub fn sum_s(&self) -> f64 {
+        self.0.mean() * self.0.len() as f64 / 1e6
+    }
+
     /// The `percentile`-th percentile (0 to 100) in milliseconds; `None` without data.
     pub fn percentile_ms(&self, percentile: f64) -> Option<f64> {
         (!self.0.is_empty()).then(|| self.0.value_at_percentile(percentile) as f64 / 1_000.0)
@@ -146,6 +162,19 @@ mod tests {
             let mut merged = of(&one);
             merged.merge(&of(&two));
             prop_assert_eq!(merged, of(&[one, two].concat()));
+        }
+
+        #[test]
+        fn between_bounds_lie_as_many_as_are_there(values in prop::collection::vec(0u64..90_000_000_000, 0..200)) {
+            let bounds = [0.005, 0.25, 1.0, 8.0, 60.0];
+            let counts = of(&values).between(&bounds);
+            prop_assert_eq!(counts.iter().sum::<u64>(), values.len() as u64);
+            for (index, bound) in bounds.iter().enumerate() {
+                let up_to: u64 = counts[..=index].iter().sum();
+                let surely = values.iter().filter(|ns| (**ns as f64) <= bound * 1e9 * 0.999).count() as u64;
+                let perhaps = values.iter().filter(|ns| (**ns as f64) <= bound * 1e9 * 1.001).count() as u64;
+                prop_assert!((surely..=perhaps).contains(&up_to), "up to {}: {} of {}..={}", bound, up_to, surely, perhaps);
+            }
         }
 
         #[test]

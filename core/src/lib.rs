@@ -12,6 +12,7 @@ pub mod batch;
 pub mod breaker;
 pub mod counts;
 pub mod ensure;
+pub mod exposition;
 pub mod fleet;
 pub mod hash;
 pub mod histogram;

@@ -31,6 +31,8 @@ pub struct Recorder {
     errors: Vec<(Cow<'static, str>, u64)>,
     nonce_conflicts: u64,
     queue_depth: u64,
+    /// When the latest of those that were sent was meant to arrive.
+    latest_sent_ns: Option<u64>,
 }
 
 /// What one of several processes recorded, for whoever makes the report: only the seconds in which something happened, and
@@ -63,22 +65,35 @@ pub(crate) struct PhaseRecord {
     executed: Vec<Executed>,
 }
 
-/// The four latencies.
+/// The four latencies, all from the intended arrival.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Latencies {
-    pub(crate) settle: Histogram,
-    pub(crate) execution: Histogram,
-    pub(crate) accept: Histogram,
-    pub(crate) send_lag: Histogram,
+pub struct Latencies {
+    /// To finality.
+    pub settle: Histogram,
+    /// To execution.
+    pub execution: Histogram,
+    /// To acceptance.
+    pub accept: Histogram,
+    /// To the actual sending.
+    pub send_lag: Histogram,
 }
 
 /// Transactions, and how many transfers they carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Batches {
-    pub(crate) transactions: u64,
-    pub(crate) transfers: u64,
-    pub(crate) largest: u32,
+pub struct Batches {
+    /// Transactions.
+    pub transactions: u64,
+    /// Transfers in them all.
+    pub transfers: u64,
+    /// Transfers in the largest.
+    pub largest: u32,
+    /// Transactions by size: above the bound before and up to each of [`BATCH_BOUNDS`]; the last, above them all.
+    #[serde(default)]
+    pub sizes: [u64; BATCH_BOUNDS.len() + 1],
 }
+
+/// The sizes that batches are told apart by.
+pub const BATCH_BOUNDS: [u32; 7] = [1, 2, 5, 10, 20, 50, 100];
 
 /// The first and the last block that executed a phase's transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +168,7 @@ impl Recorder {
             errors: Vec::with_capacity(MAX_LABELS + 1),
             nonce_conflicts: 0,
             queue_depth: 0,
+            latest_sent_ns: None,
             schedule: schedule.clone(),
             others_send: false,
         }
@@ -176,6 +192,7 @@ impl Recorder {
         record.tally.sent += 1;
         record.tally.offered += u64::from(self.others_send);
         record.latencies.send_lag.record_ns(sent_ns.saturating_sub(intended_ns));
+        self.latest_sent_ns = self.latest_sent_ns.max(Some(intended_ns));
         if let Some(second) = self.second(sent_ns) {
             second.sent += 1;
         }
@@ -283,7 +300,7 @@ impl Recorder {
     pub fn attempt(&mut self, phase: u16, block_ns: i64, transfers: u32) {
         let block_ns = u64::try_from(block_ns).unwrap_or(0);
         let record = &mut self.phases[usize::from(phase)];
-        record.batches.merge(Batches { transactions: 1, transfers: transfers.into(), largest: transfers });
+        record.batches.add(transfers);
         if let Some(executed) = record.executed_in(block_ns) {
             executed.transactions += 1;
         }
@@ -381,6 +398,16 @@ impl Recorder {
         }
     }
 
+    /// By how much sending is behind the schedule at `now_ns`, in nanoseconds: the first arrival after the latest that was
+    /// sent is due for so long. `generators` share the schedule.
+    pub fn behind_ns(&self, now_ns: u64, generators: u32) -> u64 {
+        let next = match self.latest_sent_ns {
+            Some(intended_ns) => self.schedule.offered_before(intended_ns + 1) + u64::from(generators) - 1,
+            None => 0,
+        };
+        self.schedule.arrival(next).map_or(0, |due| now_ns.saturating_sub(due.intended_ns))
+    }
+
     /// The counts of all phases so far. Transfers under way are in no final state yet.
     pub fn counts(&self) -> Counts {
         let mut sum = Counts::default();
@@ -388,7 +415,8 @@ impl Recorder {
         sum
     }
 
-    pub(crate) fn schedule(&self) -> &Schedule {
+    /// What it is under.
+    pub fn schedule(&self) -> &Schedule {
         &self.schedule
     }
 
@@ -396,23 +424,27 @@ impl Recorder {
         &self.phases
     }
 
-    pub(crate) fn latencies(&self) -> Latencies {
+    /// The latencies of all phases.
+    pub fn latencies(&self) -> Latencies {
         let mut all = Latencies::default();
         self.phases.iter().for_each(|phase| all.merge(&phase.latencies));
         all
     }
 
-    pub(crate) fn batches(&self) -> Batches {
+    /// The transactions of all phases.
+    pub fn batches(&self) -> Batches {
         let mut all = Batches::default();
         self.phases.iter().for_each(|phase| all.merge(phase.batches));
         all
     }
 
-    pub(crate) fn error_counts(&self) -> &[(Cow<'static, str>, u64)] {
+    /// How often each error happened, by label.
+    pub fn error_counts(&self) -> &[(Cow<'static, str>, u64)] {
         &self.errors
     }
 
-    pub(crate) fn nonce_conflict_count(&self) -> u64 {
+    /// Transactions that a node refused because of their nonce.
+    pub fn nonce_conflict_count(&self) -> u64 {
         self.nonce_conflicts
     }
 
@@ -464,7 +496,15 @@ impl Latencies {
 }
 
 impl Batches {
+    fn add(&mut self, transfers: u32) {
+        self.transactions += 1;
+        self.transfers += u64::from(transfers);
+        self.largest = self.largest.max(transfers);
+        self.sizes[BATCH_BOUNDS.partition_point(|bound| *bound < transfers)] += 1;
+    }
+
     fn merge(&mut self, other: Self) {
+        self.sizes.iter_mut().zip(other.sizes).for_each(|(mine, theirs)| *mine += theirs);
         self.transactions += other.transactions;
         self.transfers += other.transfers;
         self.largest = self.largest.max(other.largest);

@@ -232,6 +232,12 @@ impl Schedule {
             .unwrap_or(0.0)
     }
 
+    /// The phase under way at `at_ns` and, where it is steady, its rate; `None` once the load is over.
+    pub fn under_way(&self, at_ns: u64) -> Option<(usize, Option<f64>)> {
+        let phase = self.phase_at(at_ns);
+        (at_ns < self.duration_ns()).then(|| (phase, self.phases.get(phase).and_then(|slot| slot.steady_rate)))
+    }
+
     /// The index of the longest phase that offers anything, the first of equals: its numbers are the run's.
     /// 0 where no phase offers anything.
     pub fn longest_phase(&self) -> usize {

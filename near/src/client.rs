@@ -5,7 +5,7 @@ use crate::{
         AccessKey, AccountState, At, Block, ChainIdError, ChunkTransaction, NodeStatus, Permission, Read, SendError,
         Shown, ViewError, Wait,
     },
-    pool::{Endpoint, Pool, TIMED_OUT, Traffic},
+    pool::{Endpoint, Pool, Reading, TIMED_OUT, Traffic},
     rpc::{self, Fault, RpcError},
     transaction::SignedTx,
     views,
@@ -46,6 +46,11 @@ impl Client {
     /// What was asked of the endpoints so far, by every clone.
     pub fn traffic(&self) -> Traffic {
         self.0.traffic()
+    }
+
+    /// How each endpoint does, the preferred one first.
+    pub fn readings(&self) -> Vec<Reading> {
+        self.0.readings()
     }
 
     /// What the preferred endpoint says of itself.

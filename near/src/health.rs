@@ -5,7 +5,7 @@
 use nearbench_core::{
     Height,
     backoff::{self, Backoff},
-    breaker::{Breaker, Change, Permit},
+    breaker::{Breaker, Change, Permit, State},
     plan,
     turns::Turns,
 };
@@ -135,6 +135,11 @@ impl Health {
             }
             Ok(()) => None,
         }
+    }
+
+    /// Whether its breaker lets requests through.
+    pub(crate) fn breaker(&self, now_ns: u64) -> State {
+        self.breaker.state(now_ns)
     }
 
     /// Until when it wants to be left alone, if it does and nothing else is the matter.

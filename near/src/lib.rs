@@ -24,7 +24,7 @@ pub mod transport;
 mod views;
 
 pub use client::Client;
-pub use pool::{Endpoint, Traffic};
+pub use pool::{Ending, Endpoint, Reading, Traffic};
 pub use secret::{SecretError, SecretText};
 pub use signer::Signer;
 pub use transaction::SignedTx;

@@ -8,14 +8,15 @@
 use crate::{
     health::{self, Aside, Entry, Health, Judged, Rank, nanos},
     rpc::{self, Fault, RpcError},
-    transport::Transport,
+    transport::{Transport, TransportError},
     views,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
 use nearbench_core::{
     backoff::Backoff,
-    breaker::{Change, Permit},
+    breaker::{Change, Permit, State},
+    histogram::Histogram,
     plan,
 };
 use rand::Rng;
@@ -76,6 +77,57 @@ impl Traffic {
     }
 }
 
+/// How one endpoint does, for whoever watches.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether its breaker lets requests through.
+    pub breaker: State,
+    /// Requests that ended, by method and how.
+    pub requests: BTreeMap<(&'static str, Ending), u64>,
+    /// How long they took, waiting for their turn left out.
+    pub latency: Histogram,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ending {
+    /// With an answer.
+    Ok,
+    /// With the node's no, which is not the endpoint's fault.
+    Error,
+    /// The endpoint asked for fewer requests (429).
+    Refused,
+    /// It did not answer in time.
+    Timeout,
+    /// Another fault of the endpoint: 5xx, a lost connection, nonsense.
+    Failed,
+}
+
+impl Ending {
+    fn of(fault: Option<&Fault>) -> Self {
+        match fault {
+            None => Self::Ok,
+            Some(Fault::Status { status: 429, .. }) => Self::Refused,
+            Some(Fault::Transport(TransportError::Timeout(_))) => Self::Timeout,
+            Some(fault) if fault.is_endpoints() => Self::Failed,
+            Some(_) => Self::Error,
+        }
+    }
+
+    /// Its name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 pub(crate) struct Pool {
     /// By priority.
     members: Vec<Member>,
@@ -94,11 +146,23 @@ pub(crate) struct Pool {
 struct Member {
     endpoint: Endpoint,
     health: Mutex<Health>,
+    served: Mutex<Served>,
+}
+
+/// What was asked of an endpoint.
+#[derive(Default)]
+struct Served {
+    requests: BTreeMap<(&'static str, Ending), u64>,
+    latency: Histogram,
 }
 
 impl Member {
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn served(&self) -> MutexGuard<'_, Served> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, change: Option<Change>, fault: Option<&Fault>) {
@@ -118,6 +182,8 @@ struct UnderWay<'a> {
     pool: &'a Pool,
     member: &'a Member,
     permit: Option<Permit>,
+    method: &'static str,
+    began: Instant,
 }
 
 impl UnderWay<'_> {
@@ -125,6 +191,10 @@ impl UnderWay<'_> {
         let Some(permit) = self.permit.take() else { return };
         let now_ns = self.pool.now_ns();
         self.pool.requests.fetch_add(1, Ordering::Relaxed);
+        let mut served = self.member.served();
+        *served.requests.entry((self.method, Ending::of(fault))).or_default() += 1;
+        served.latency.record_ns(nanos(self.began.elapsed()));
+        drop(served);
         let change = match fault.filter(|fault| fault.is_endpoints()) {
             None => self.member.health().answered(permit, now_ns),
             Some(fault) => {
@@ -157,7 +227,7 @@ impl Pool {
         endpoints.sort_by_key(|endpoint| endpoint.priority);
         let members = endpoints.into_iter().map(|endpoint| {
             let health = Mutex::new(Health::new(breaker, endpoint.max_requests_per_second));
-            Member { endpoint, health }
+            Member { endpoint, health, served: Mutex::default() }
         });
         Self {
             members: members.collect(),
@@ -195,6 +265,18 @@ impl Pool {
         }
     }
 
+    /// How each endpoint does, by priority.
+    pub(crate) fn readings(&self) -> Vec<Reading> {
+        let now_ns = self.now_ns();
+        let read = |member: &Member| {
+            let breaker = member.health().breaker(now_ns);
+            let served = member.served();
+            let (requests, latency) = (served.requests.clone(), served.latency.clone());
+            Reading { name: member.endpoint.name.clone(), breaker, requests, latency }
+        };
+        self.members.iter().map(read).collect()
+    }
+
     /// The best choice at this moment among the endpoints that `may` be chosen.
     fn best(&self, patience: Duration, may: impl Fn(usize) -> bool) -> Option<(Rank, usize)> {
         let now_ns = self.now_ns();
@@ -224,7 +306,7 @@ impl Pool {
     ) -> Result<T, RpcError> {
         let result = match self.members.get(endpoint) {
             None => Err(Fault::NoEndpoint),
-            Some(member) => self.call_member(member, request, timeout).await,
+            Some(member) => self.call_member(member, method, request, timeout).await,
         };
         result.map_err(|fault| self.error(endpoint, method, fault))
     }
@@ -232,6 +314,7 @@ impl Pool {
     async fn call_member<T: DeserializeOwned>(
         &self,
         member: &Member,
+        method: &'static str,
         request: Bytes,
         timeout: Duration,
     ) -> Result<T, Fault> {
@@ -248,7 +331,7 @@ impl Pool {
                 member.health().permit(self.now_ns().max(at_ns)).map_err(aside)?
             }
         };
-        let under_way = UnderWay { pool: self, member, permit: Some(permit) };
+        let under_way = UnderWay { pool: self, member, permit: Some(permit), method, began: Instant::now() };
         let result = match member.endpoint.transport.call(request, timeout).await {
             Ok(response) => rpc::read(&response),
             Err(error) => Err(Fault::Transport(error)),
@@ -431,9 +514,8 @@ impl Pool {
         let wanted = self.chain_id.get();
         join_all(self.members.iter().map(|member| async {
             let asked = Instant::now();
-            let Ok(status) = self.call_member::<views::StatusView>(member, request.clone(), self.timeout).await else {
-                return;
-            };
+            let answer = self.call_member::<views::StatusView>(member, "status", request.clone(), self.timeout).await;
+            let Ok(status) = answer else { return };
             let other = wanted.filter(|wanted| **wanted != status.chain_id).map(|_| status.chain_id.as_str().into());
             let (height, latency_ns) = (status.sync_info.latest_block_height, nanos(asked.elapsed()));
             member.health().told(height, other, latency_ns, self.now_ns());

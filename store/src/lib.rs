@@ -26,7 +26,8 @@ pub use records::{
 #[doc(hidden)]
 pub use redb::{BackendError, StorageBackend, backends::FileBackend};
 pub use redis::{
-    Durability, Found, Imported, LaneStanding, RECOVERY_TTL, Recovery, RedisError, RedisOptions, RedisStore, RedisUrl,
+    Activity, Durability, Found, Imported, LaneStanding, RECOVERY_TTL, Recovery, RedisError, RedisOptions, RedisStore,
+    RedisUrl,
 };
 
 use bytes::Bytes;

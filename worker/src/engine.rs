@@ -1,6 +1,7 @@
 //! The engine: one task a lane, and one an attempt under way.
 
 use crate::{
+    api::Keys,
     finality::Finality,
     lane::{self, Lane},
     pacer::Pacer,
@@ -104,8 +105,10 @@ impl<S> Shared<S> {
 /// A running engine.
 pub struct Engine<S> {
     shared: Arc<Shared<S>>,
-    lanes: Mutex<BTreeMap<LaneKey, Held>>,
+    lanes: Arc<Lanes>,
 }
+
+type Lanes = Mutex<BTreeMap<LaneKey, Held>>;
 
 /// A lane that is ours, or was and is not given back yet.
 struct Held {
@@ -157,7 +160,7 @@ impl<S: Store> Engine<S> {
             token,
             engine,
         });
-        let started = Self { shared, lanes: Mutex::default() };
+        let started = Self { shared, lanes: Arc::default() };
         let mut acquired = Vec::with_capacity(lanes.len());
         for (signer, key_nonce) in lanes {
             match started.acquire(signer).await {
@@ -225,10 +228,20 @@ impl<S: Store> Engine<S> {
         held.iter().filter_map(|(key, held)| Some((key.clone(), held.lane.fault.get()?.clone()))).collect()
     }
 
-    /// How many lanes have attempts under way.
-    pub fn busy_lanes(&self) -> usize {
-        let at_most = self.shared.engine.max_in_flight_per_key as usize;
-        self.held().values().filter(|held| held.lane.in_flight.available_permits() < at_most).count()
+    /// How the lanes stand, for as long as anybody asks: those that it has, all of them.
+    pub fn keys(&self) -> Arc<dyn Fn() -> Keys + Send + Sync> {
+        let (lanes, at_most) = (self.lanes.clone(), self.shared.engine.max_in_flight_per_key as usize);
+        Arc::new(move || {
+            let lanes = locked(&lanes);
+            let count = |which: &dyn Fn(&Lane) -> bool| lanes.values().filter(|held| which(&held.lane)).count() as u64;
+            let quarantined = count(&|lane| lane.fault.get().is_some());
+            Keys {
+                total: lanes.len() as u64,
+                ready: count(&|lane| !lane.is_broken()).saturating_sub(quarantined),
+                in_flight: count(&|lane| lane.in_flight.available_permits() < at_most),
+                quarantined,
+            }
+        })
     }
 
     /// Signs nothing more, and leaves what has no proof to a person: the attempts that are open, and those of lanes that are
@@ -323,8 +336,12 @@ impl<S: Store> Engine<S> {
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<LaneKey, Held>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.lanes)
     }
+}
+
+fn locked(lanes: &Lanes) -> MutexGuard<'_, BTreeMap<LaneKey, Held>> {
+    lanes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) fn key_of(signer: &Signer) -> LaneKey {

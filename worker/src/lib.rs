@@ -19,8 +19,8 @@ mod spool;
 mod tally;
 
 pub use api::{
-    Api, Grant, Keys, ListenError, MAX_BATCH, Scope, ServeError, Settings, Stamp, Stamper, Tokens, TokensError,
-    may_listen, openapi, serve,
+    Api, Grant, Keys, ListenError, MAX_BATCH, MetricsText, Scope, ServeError, Settings, Stamp, Stamper, Tokens,
+    TokensError, may_listen, openapi, serve,
 };
 pub use engine::{Drained, Engine, EngineError, LEASE, Setup};
 pub use finality::{Finality, FinalityError};

@@ -6,6 +6,7 @@ use crate::{
     environment::CpuPressure,
     exit::Failure,
     fleet::{self, START, Sight},
+    metrics::Sources,
     way::{Due, Way, latest_ns},
 };
 use anyhow::{Context, anyhow};
@@ -45,7 +46,7 @@ fn presence_of(generator: u32) -> String {
 }
 
 pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
-    let Scene { args, plan, progress, stop } = scene;
+    let Scene { args, plan, progress, stop, metrics } = scene;
     let share = (args.generator, plan.load.generators);
     let name = account_of(share.0);
     let namespace = api::read_namespace(&args.keys)?;
@@ -81,6 +82,11 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
     let recorder = if others_send { Recorder::of_others(&schedule) } else { Recorder::new(&schedule) };
     let timeout_ns = plan.load.timeout_ms * 1_000_000;
     let tally = Arc::new(Tally::new(recorder, 0, start, start_unix_ns, timeout_ns));
+    metrics.tell_of(Sources {
+        sends: (!others_send).then_some(share.1),
+        store: Some((*store).clone()),
+        ..Sources::of(tally.clone())
+    });
     let mut account = Account {
         complete: false,
         continued: false,

@@ -12,6 +12,7 @@ use crate::{
     args::{self, StepName},
     exit::{self, Failure},
     fleet, follower, manifest,
+    metrics::Metrics,
     progress::Progress,
     signal::Ended,
 };
@@ -81,6 +82,7 @@ struct Scene {
     args: args::Step,
     plan: Plan,
     progress: Progress,
+    metrics: Metrics,
     /// Cancelled by the first SIGTERM.
     stop: CancellationToken,
 }
@@ -95,11 +97,12 @@ pub(crate) async fn run(args: args::Step) -> Result<u8, Failure> {
         StepName::CleanUp => Stage::CleaningUp,
     };
     progress.enter(stage);
+    let metrics = Metrics::of(&plan);
     if let Some(address) = args.listen {
-        follower::serve(address, progress.follow()).await?;
+        follower::serve(address, progress.follow(), &metrics).await?;
     }
     let step = args.step;
-    let scene = Scene { args, plan, progress, stop: told_to_end()? };
+    let scene = Scene { args, plan, progress, metrics, stop: told_to_end()? };
     // What is not sent yet needs no farewell; the load and provisioning end in their own way.
     let unless_stopped = async |work: &mut (dyn Future<Output = Result<(), Failure>> + Unpin)| {
         tokio::select! {

@@ -31,7 +31,7 @@ impl Journal for Kept<'_> {
 }
 
 pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
-    let Scene { args, plan, progress, stop } = scene;
+    let Scene { args, plan, progress, stop, .. } = scene;
     let run_started = Timestamp::now().to_string();
     let mut chain = Chain::through_endpoints(plan, &args.secrets)?;
     chain.signers.lanes = scene.lanes()?;

@@ -28,6 +28,7 @@ mod writer;
 
 pub use connect::{RedisError, RedisUrl};
 pub use recover::{Found, Imported, LaneStanding, RECOVERY_TTL, Recovery};
+pub use step::Activity;
 
 use crate::{
     Attempt, AttemptId, Claim, ClaimId, Depth, Fleet, Lane, LaneKey, LeaseId, Order, Recall, ResultRow, Standing,
@@ -293,6 +294,11 @@ impl RedisStore {
     /// What stands in the way of the steps now; `None` while they are answered.
     pub fn trouble(&self) -> Option<Arc<str>> {
         self.core.trouble()
+    }
+
+    /// What was asked of it so far by this process.
+    pub fn activity(&self) -> Activity {
+        self.core.activity()
     }
 
     /// Where it is and of which run, without credentials.

@@ -4,9 +4,10 @@ use super::connect::{ANSWER, BACKOFF, Fault, Link, Live};
 use crate::StoreError;
 use redis::{Cmd, Value};
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -104,8 +105,18 @@ pub(crate) struct Core {
     trouble: Mutex<Option<Arc<str>>>,
     /// When somebody was told of it last.
     told: Mutex<Option<Instant>>,
+    asked: Mutex<Activity>,
     /// What the time is in the store, in microseconds, where a test says it.
     pub(crate) clock: Option<Arc<AtomicU64>>,
+}
+
+/// What was asked of a store by this process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Steps, by name; those that were asked again count again.
+    pub steps: BTreeMap<&'static str, u64>,
+    /// How often one was not answered, or the store could not do it.
+    pub failures: u64,
 }
 
 /// A sequence that was seen, and the lower one that was found later.
@@ -139,6 +150,7 @@ impl Core {
             seen: AtomicU64::new(0),
             trouble: Mutex::default(),
             told: Mutex::default(),
+            asked: Mutex::default(),
             clock,
         }
     }
@@ -151,7 +163,16 @@ impl Core {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(crate) fn activity(&self) -> Activity {
+        self.asked().clone()
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Activity> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn troubled(&self, by: Option<&Fault>) {
+        self.asked().failures += u64::from(by.is_some());
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let cause = by.map(Fault::cause);
         if let Some(cause) = &cause {
@@ -182,6 +203,7 @@ impl Core {
     }
 
     pub(crate) fn command(&self, live: &Live, step: &Step) -> Cmd {
+        *self.asked().steps.entry(step.name).or_default() += 1;
         let mut cmd = redis::cmd("FCALL");
         cmd.arg(format!("{}_{}", library().0, step.name)).arg(1).arg(&self.prefix).arg(live.run_id.as_bytes());
         match &self.clock {

@@ -73,6 +73,9 @@ pub struct Stamp {
 /// Gives the place in the schedule of what a client asks for under a key.
 pub type Stamper = dyn Fn(&str, Option<&str>) -> Stamp + Send + Sync;
 
+/// Gives metrics in the format that an `Accept` header asks for, and its media type.
+pub type MetricsText = dyn Fn(Option<&str>) -> (&'static str, String) + Send + Sync;
+
 /// How the API works. A field that is no bound or switch has no default.
 pub struct Settings {
     /// What transfer ids are made with: the same in every worker of a fleet, and from run to run.
@@ -111,6 +114,10 @@ pub struct Settings {
     pub keys: Arc<dyn Fn() -> Keys + Send + Sync>,
     /// How the spool stands, where there is one.
     pub spooled: Option<Arc<dyn Fn() -> Spooled + Send + Sync>>,
+    /// Hears how many transfers were taken that are new.
+    pub taken: Arc<dyn Fn(usize) + Send + Sync>,
+    /// What `/metrics` answers to an `Accept` header: a media type and a text.
+    pub metrics: Arc<MetricsText>,
 }
 
 impl Settings {
@@ -140,6 +147,8 @@ impl Settings {
             turned_away: Arc::new(|_| {}),
             keys: Arc::new(Keys::default),
             spooled: None,
+            taken: Arc::new(|_| {}),
+            metrics: Arc::new(|_| ("text/plain", String::new())),
         }
     }
 }
@@ -327,7 +336,10 @@ impl<S: Records> Api<S> {
         let accepted = self.0.intake.accept(submission).await;
         let gone = || Refusal::new(Code::StoreUnavailable, "the service ends").after(Duration::from_secs(1));
         let (transfer, state, replayed) = match accepted.ok_or_else(gone)?? {
-            Accepted::New { at } => (self.new_view(id, at, order), TransferState::Queued, false),
+            Accepted::New { at } => {
+                (self.0.settings.taken)(1);
+                (self.new_view(id, at, order), TransferState::Queued, false)
+            }
             Accepted::Replayed(record) => (self.view(&record), record.state, true),
             refused => return Err(self.refusal(&refused)),
         };
@@ -388,6 +400,7 @@ impl<S: Records> Api<S> {
         if answers.len() == bodies.len() && answers.iter().all(|answer| *answer == Accepted::Full) {
             return Err(self.refusal(&Accepted::Full));
         }
+        (self.0.settings.taken)(answers.iter().filter(|answer| matches!(answer, Accepted::New { .. })).count());
         let mut answers = answers.into_iter();
         let results: Vec<_> = checked
             .into_iter()
@@ -510,10 +523,17 @@ fn handler<S: Records>(operation: Operation) -> MethodRouter<Api<S>> {
         Operation::Health => get(|| async { json(200, &view::HealthView { status: "ok" }) }),
         Operation::Ready => get(ready::<S>),
         Operation::Jobs => get(jobs::<S>),
+        Operation::Metrics => get(metrics::<S>),
         Operation::Document => get(|| async {
             ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], DOCUMENT.clone()).into_response()
         }),
     }
+}
+
+async fn metrics<S: Records>(State(api): State<Api<S>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let (kind, text) = (api.0.settings.metrics)(accept);
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }
 
 /// A part of the path; one that cannot be decoded names nothing.

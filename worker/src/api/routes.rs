@@ -28,6 +28,7 @@ pub(crate) enum Operation {
     Health,
     Ready,
     Jobs,
+    Metrics,
     Document,
 }
 
@@ -58,6 +59,8 @@ enum Shape {
     Health,
     Ready,
     Jobs,
+    /// Text, as Prometheus reads it.
+    Metrics,
     Document,
 }
 
@@ -289,6 +292,17 @@ pub(crate) const ROUTES: &[Route] = &[
     },
     Route {
         method: "get",
+        path: "/metrics",
+        operation: Operation::Metrics,
+        summary: "What this process counts, for Prometheus",
+        scope: None,
+        parameters: &[],
+        body: None,
+        answers: &[(200, Shape::Metrics, "Prometheus' text format, or OpenMetrics where that is asked for")],
+        refusals: &[],
+    },
+    Route {
+        method: "get",
         path: "/openapi.json",
         operation: Operation::Document,
         summary: "This document",
@@ -320,6 +334,7 @@ impl Shape {
             Self::Health => of::<HealthView>(generator),
             Self::Ready => of::<ReadyView>(generator),
             Self::Jobs => of::<JobsView>(generator),
+            Self::Metrics => json!({"type": "string"}),
             Self::Document => json!({"type": "object"}),
         }
     }
@@ -339,7 +354,11 @@ pub(crate) fn document() -> Value {
         let mut responses = Map::new();
         for (status, shape, text) in route.answers {
             let schema = shape.schema(generator);
-            responses.insert(status.to_string(), json!({"description": text, "content": content(schema)}));
+            let content = match shape {
+                Shape::Metrics => json!({"text/plain": {"schema": schema}}),
+                _ => content(schema),
+            };
+            responses.insert(status.to_string(), json!({"description": text, "content": content}));
         }
         let mut codes: Vec<Code> = route.refusals.to_vec();
         codes.sort_by_key(|code| code.status());
