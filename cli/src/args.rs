@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Do what a run does before its load: account, keys, token, receivers, and check each.
     Provision(Provision),
-    /// Print the result table of a report.
+    /// Print a report: its result table, or what a CI or a chat takes.
     Report(Report),
     /// Carry transfers to the chain as one of the workers of a run, until SIGTERM: `run --workers` starts them.
     Worker(Worker),
@@ -318,9 +318,24 @@ pub(crate) struct Report {
     /// The namespace of run/NAME; the kubeconfig's if it is not given.
     #[arg(long, short, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,
-    /// Print it as JSON, byte by byte as it is in the file.
-    #[arg(long)]
+    /// What it looks like.
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub(crate) format: ReportFormat,
+    /// The same as --format json.
+    #[arg(long, conflicts_with = "format")]
     pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// The result table, as the run printed it.
+    Table,
+    /// The report itself, byte by byte.
+    Json,
+    /// JUnit's XML, for a CI: a test for each threshold, for the audit and for the load.
+    Junit,
+    /// A summary in Markdown, for a chat or a pull request.
+    Md,
 }
 
 #[derive(Args, Debug)]

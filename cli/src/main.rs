@@ -10,6 +10,7 @@ mod exit;
 mod findings;
 mod fleet;
 mod follower;
+mod format;
 mod heal;
 mod interrupt;
 mod kept;

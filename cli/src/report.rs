@@ -1,9 +1,11 @@
 //! `nearbench report`: a report as the run printed it, from a file or from the cluster.
 
 use crate::{
-    args,
+    args::{self, ReportFormat},
     exit::{self, Failure},
-    follower, output, summary,
+    follower,
+    format::{junit, markdown},
+    output, summary,
 };
 use anyhow::{Context, anyhow};
 use nearbench_core::report::{API_VERSION, BenchmarkReport, KIND};
@@ -19,8 +21,14 @@ pub(crate) async fn run(args: args::Report) -> Result<u8, Failure> {
         None => read(&args.path).map_err(Failure::input)?,
     };
     let report = parse(&text).context(source).map_err(Failure::input)?;
-    // As JSON it is the document itself: a number read and written again may end in another digit.
-    output::print(if args.json { text } else { summary::table(&report) })?;
+    let format = if args.json { ReportFormat::Json } else { args.format };
+    output::print(match format {
+        ReportFormat::Table => summary::table(&report),
+        // The document itself: a number read and written again may end in another digit.
+        ReportFormat::Json => text,
+        ReportFormat::Junit => junit::suite(&report),
+        ReportFormat::Md => markdown::summary(&report),
+    })?;
     Ok(exit::PASSED)
 }
 

@@ -96,7 +96,8 @@ fn write(out: &mut String, report: &BenchmarkReport) -> std::fmt::Result {
     Ok(())
 }
 
-fn word(verdict: Verdict) -> &'static str {
+/// The verdict as it is printed.
+pub(crate) fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Passed => "PASSED",
         Verdict::Failed => "FAILED",

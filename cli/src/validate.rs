@@ -6,7 +6,10 @@ use crate::{
     manifest::Manifest,
     output, secrets,
 };
-use nearbench_core::{Plan, schedule::Schedule};
+use nearbench_core::{
+    Plan,
+    schedule::{Schedule, target_rate},
+};
 use std::path::Path;
 
 pub(crate) fn run(args: &args::Validate) -> Result<u8, Failure> {
@@ -70,7 +73,7 @@ pub(crate) fn describe(plan: &Plan) -> String {
         "{} transfers over {}, {} a second at the most, from {} to {} receivers on {}",
         schedule.total(),
         humantime::format_duration(std::time::Duration::from_millis(schedule.duration_ns() / 1_000_000)),
-        schedule.target_rate(),
+        target_rate(&plan.load.phases),
         plan.account.account_id,
         plan.receivers.len(),
         chain(plan),

@@ -32,8 +32,6 @@ struct Slot {
     start_ms: u64,
     first: u64,
     total: u64,
-    steady_rate: Option<f64>,
-    highest_rate: f64,
 }
 
 /// The integral of a phase's rate: linear in each segment, known exactly at their ends. `unit` is one transfer.
@@ -152,6 +150,22 @@ pub fn resumed_at(start_unix_ns: u64, now_unix_ns: u64, known_ns: u64) -> u64 {
     now_unix_ns.saturating_sub(start_unix_ns).max(known_ns)
 }
 
+/// The highest steady `arrivalRate`: what the run aims at. Where no phase is steady, the highest rate of any.
+pub fn target_rate(phases: &[Phase]) -> f64 {
+    let highest = |rates: &mut dyn Iterator<Item = f64>| rates.reduce(f64::max);
+    let steady = |phase: &Phase| match phase.arrivals {
+        Arrivals::Rate(rate) => Some(rate),
+        _ => None,
+    };
+    let any = |phase: &Phase| match phase.arrivals {
+        Arrivals::Rate(rate) => rate,
+        Arrivals::Ramp { from, to } => from.max(to),
+        Arrivals::Count(count) => count as f64 * 1_000.0 / phase.duration_ms.max(1) as f64,
+        Arrivals::Pause => 0.0,
+    };
+    highest(&mut phases.iter().filter_map(steady)).or_else(|| highest(&mut phases.iter().map(any))).unwrap_or(0.0)
+}
+
 impl Schedule {
     /// Lays `phases` end to end, from the load's start.
     pub fn new(phases: &[Phase]) -> Self {
@@ -160,13 +174,7 @@ impl Schedule {
             .iter()
             .map(|phase| {
                 let curve = Curve::new(phase);
-                let (steady_rate, highest_rate) = match phase.arrivals {
-                    Arrivals::Rate(rate) => (Some(rate), rate),
-                    Arrivals::Ramp { from, to } => (None, from.max(to)),
-                    Arrivals::Count(count) => (None, count as f64 * 1_000.0 / phase.duration_ms.max(1) as f64),
-                    Arrivals::Pause => (None, 0.0),
-                };
-                let slot = Slot { curve, start_ms, first, total: curve.total(), steady_rate, highest_rate };
+                let slot = Slot { curve, start_ms, first, total: curve.total() };
                 start_ms += phase.duration_ms;
                 first += slot.total;
                 slot
@@ -220,16 +228,6 @@ impl Schedule {
             }
         }
         slot.first + low
-    }
-
-    /// The highest steady `arrivalRate`: what the run aims at. Where no phase is steady, the highest rate of any.
-    pub fn target_rate(&self) -> f64 {
-        let highest = |rates: &mut dyn Iterator<Item = f64>| {
-            rates.fold(None, |top: Option<f64>, rate| Some(top.map_or(rate, |t| t.max(rate))))
-        };
-        highest(&mut self.phases.iter().filter_map(|slot| slot.steady_rate))
-            .or_else(|| highest(&mut self.phases.iter().map(|slot| slot.highest_rate)))
-            .unwrap_or(0.0)
     }
 
     /// The phase under way at `at_ns` and, where it is steady, its rate; `None` once the load is over.
@@ -310,14 +308,15 @@ mod tests {
 
     #[test]
     fn the_780_second_profile_offers_exactly_136_200_transfers_to_the_last_nanosecond() {
-        let schedule = Schedule::new(&[
+        let phases = [
             phase(120_000, Arrivals::Ramp { from: 50.0, to: 150.0 }),
             phase(600_000, Arrivals::Rate(202.0)),
             phase(60_000, Arrivals::Rate(50.0)),
-        ]);
+        ];
+        let schedule = Schedule::new(&phases);
         assert_eq!(schedule.phase_totals().collect::<Vec<_>>(), [12_000, 121_200, 3_000]);
         assert_eq!(schedule.total(), 136_200);
-        assert_eq!(schedule.target_rate(), 202.0);
+        assert_eq!(target_rate(&phases), 202.0);
         assert_eq!(schedule.longest_phase(), 1);
         assert_eq!(schedule.duration_ns(), 780_000_000_000);
         let last = schedule.arrivals(0, 1).last().unwrap();
@@ -376,8 +375,8 @@ mod tests {
 
     #[test]
     fn the_target_of_a_load_without_a_steady_phase_is_its_highest_rate() {
-        assert_eq!(Schedule::new(&[phase(9_000, Arrivals::Ramp { from: 9.0, to: 4.0 })]).target_rate(), 9.0);
-        assert_eq!(Schedule::new(&[phase(10_000, Arrivals::Count(20))]).target_rate(), 2.0);
+        assert_eq!(target_rate(&[phase(9_000, Arrivals::Ramp { from: 9.0, to: 4.0 })]), 9.0);
+        assert_eq!(target_rate(&[phase(10_000, Arrivals::Count(20))]), 2.0);
     }
 
     #[test]

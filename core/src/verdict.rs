@@ -5,7 +5,7 @@
 
 use crate::{
     ensure::Check,
-    report::{Results, SENT_PERCENT},
+    report::{BenchmarkReport, Results, SENT_PERCENT},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,35 @@ pub fn judge(results: &Results, checks: &[Check], conduct: &Conduct) -> Judgemen
     Judgement { verdict, reasons }
 }
 
+/// Why a run did not pass, by what the reasons are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grounds<'a> {
+    /// The audit: it does not match, or there was none.
+    pub audit: &'a [String],
+    /// The load: it was not as scheduled.
+    pub load: &'a [String],
+    /// The thresholds that did not hold.
+    pub thresholds: &'a [String],
+}
+
+/// Tells the reasons of a report apart: they are in the order in which [`judge`] found them.
+pub fn grounds(report: &BenchmarkReport) -> Grounds<'_> {
+    if report.verdict == Verdict::Passed {
+        return Grounds::default();
+    }
+    let broken = report.ensure.iter().filter(|check| !check.ok).count();
+    let (rest, thresholds) = report.reasons.split_at(report.reasons.len().saturating_sub(broken));
+    let (audit, load) = match report.results.audit {
+        Some(audit) if audit.matches => (&[][..], rest),
+        Some(_) => rest.split_at(rest.len().min(1)),
+        None => {
+            let (load, audit) = rest.split_at(rest.len().saturating_sub(1));
+            (audit, load)
+        }
+    };
+    Grounds { audit, load, thresholds }
+}
+
 fn contradictions(results: &Results) -> Vec<String> {
     let audit = results.audit.filter(|audit| !audit.matches);
     audit
@@ -118,6 +147,7 @@ fn doubts(results: &Results, conduct: &Conduct) -> Vec<String> {
             conduct.clocks_apart_ms
         ));
     }
+    // The last: see `grounds`.
     if results.audit.is_none() {
         doubts.push("the chain was not audited".to_owned());
     }

@@ -7,7 +7,7 @@ use nearbench_core::{
     Plan,
     lifecycle::Stage,
     report::{BenchmarkReport, Results},
-    schedule::Schedule,
+    schedule::target_rate,
     verdict::Verdict,
 };
 use nearbench_crds::{BenchmarkRunStatus, Progress, RunPhase, RunVerdict, Summary};
@@ -180,5 +180,5 @@ pub fn summary(plan: &Plan, results: &Results) -> Summary {
 
 /// What a run aims at, for the columns.
 pub(crate) fn target(plan: &Plan) -> String {
-    Schedule::new(&plan.load.phases).target_rate().to_string()
+    target_rate(&plan.load.phases).to_string()
 }

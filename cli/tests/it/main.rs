@@ -10,6 +10,7 @@ mod harness;
 mod http;
 mod kills;
 mod remove_keys;
+mod reports;
 mod run_secret;
 mod runs;
 mod steps;

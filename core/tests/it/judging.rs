@@ -1,14 +1,14 @@
 //! Thresholds and verdicts.
 
-use crate::{AUDIT, ideal_results, phases, results};
+use crate::{AUDIT, ideal_results, phases, results, schema};
 use nearbench_core::{
     audit::Audit,
     ensure::{Check, Metric, evaluate},
     measure::Recorder,
     plan::{Ensure, Threshold},
-    report::Results,
+    report::{BenchmarkReport, Results},
     schedule::Schedule,
-    verdict::{Conduct, Verdict, judge},
+    verdict::{Conduct, Grounds, Verdict, grounds, judge},
 };
 
 const CONDUCT: Conduct = Conduct {
@@ -137,6 +137,38 @@ fn a_load_that_was_not_as_scheduled_is_inconclusive_even_with_broken_thresholds(
         let checks = evaluate(&threshold("tps.mean", None, Some(200.0), None), results);
         let judgement = judge(results, &checks, &conduct);
         assert_eq!((judgement.verdict, judgement.reasons.len()), (Verdict::Inconclusive, 2), "{:?}", judgement.reasons);
+    }
+}
+
+#[test]
+fn the_reasons_of_a_report_are_told_apart_by_what_they_are_about() {
+    let good = ideal_results();
+    let mut contradicted = good.clone();
+    contradicted.audit.as_mut().unwrap().matches = false;
+    let mut unaudited = good.clone();
+    unaudited.audit = None;
+    for (results, at_least, lengths) in [
+        (&good, 100.0, [0, 0, 0]),
+        (&good, 200.0, [0, 1, 1]),
+        (&contradicted, 100.0, [1, 1, 0]),
+        (&contradicted, 200.0, [1, 1, 1]),
+        (&unaudited, 200.0, [1, 1, 1]),
+    ] {
+        let checks = evaluate(&threshold("tps.mean", None, Some(at_least), None), results);
+        let conduct = Conduct { stopped_early: lengths != [0; 3], ..CONDUCT };
+        let judgement = judge(results, &checks, &conduct);
+        let report = BenchmarkReport {
+            results: results.clone(),
+            ensure: checks,
+            verdict: judgement.verdict,
+            reasons: judgement.reasons,
+            ..schema::report()
+        };
+        let Grounds { audit, load, thresholds } = grounds(&report);
+        assert_eq!([audit.len(), load.len(), thresholds.len()], lengths, "{:?}", report.reasons);
+        assert!(audit.iter().all(|reason| reason.contains("the chain")), "{audit:?}");
+        assert!(load.iter().all(|reason| reason.contains("stopped")), "{load:?}");
+        assert!(thresholds.iter().all(|reason| reason.contains("tps.mean")), "{thresholds:?}");
     }
 }
 

@@ -69,7 +69,7 @@ fn plan() -> Plan {
     }
 }
 
-fn report() -> BenchmarkReport {
+pub(crate) fn report() -> BenchmarkReport {
     let (plan, results) = (plan(), ideal_results());
     BenchmarkReport {
         api_version: API_VERSION.into(),
