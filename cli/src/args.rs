@@ -47,6 +47,11 @@ pub(crate) enum Command {
     Provision(Provision),
     /// Print a report: its result table, or what a CI or a chat takes.
     Report(Report),
+    /// Set runs beside the one that they are measured by: what differs, and whether that is a regression.
+    #[command(
+        after_help = "Exit codes: 0 no regression, 1 a regression, 2 bad input, 3 one of the runs is inconclusive."
+    )]
+    Compare(Compare),
     /// Carry transfers to the chain as one of the workers of a run, until SIGTERM: `run --workers` starts them.
     Worker(Worker),
     /// Do one step of a run whose worker processes somebody else keeps: what the operator's Jobs do.
@@ -336,6 +341,39 @@ pub(crate) enum ReportFormat {
     Junit,
     /// A summary in Markdown, for a chat or a pull request.
     Md,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Compare {
+    /// What the others are measured by: a report.json, the folder that holds one, or run/NAME.
+    pub(crate) base: PathBuf,
+    /// The others.
+    #[arg(required = true)]
+    pub(crate) new: Vec<PathBuf>,
+    /// The namespace of run/NAME; the kubeconfig's if it is not given.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// By how much a number may be worse.
+    #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = percent)]
+    pub(crate) tolerance: f64,
+    /// What it looks like.
+    #[arg(long, value_enum, default_value_t = CompareFormat::Table)]
+    pub(crate) format: CompareFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompareFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// In Markdown, for a chat or a pull request.
+    Md,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse().ok().filter(|percent: &f64| percent.is_finite() && *percent >= 0.0);
+    percent.ok_or_else(|| "write a number of percent that is not below 0, such as 5 or 2.5".to_owned())
 }
 
 #[derive(Args, Debug)]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// Everything was as it should be.
 pub(crate) const PASSED: u8 = 0;
-/// A threshold or the audit failed.
+/// A threshold or the audit failed, or a run is worse than the one that it is compared with.
 pub(crate) const FAILED: u8 = 1;
 /// What was typed or written cannot be used; nothing was changed.
 pub(crate) const BAD_INPUT: u8 = 2;

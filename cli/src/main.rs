@@ -3,6 +3,7 @@
 mod api;
 mod args;
 mod chain;
+mod compare;
 mod devnet;
 mod driver;
 mod environment;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
             Command::Validate(args) => validate::run(&args),
             Command::Provision(args) => provision::run(args).await,
             Command::Report(args) => report::run(args).await,
+            Command::Compare(args) => compare::run(args).await,
             Command::Worker(args) => worker::run(args).await,
             Command::Step(args) => step::run(args).await,
             Command::Wait(args) => wait::run(args).await,

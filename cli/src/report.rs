@@ -16,10 +16,7 @@ use std::{
 };
 
 pub(crate) async fn run(args: args::Report) -> Result<u8, Failure> {
-    let (source, text) = match in_cluster(&args.path) {
-        Some(name) => (format!("run/{name}"), follower::report_of(name, args.namespace.as_deref()).await?),
-        None => read(&args.path).map_err(Failure::input)?,
-    };
+    let (source, text) = text_of(&args.path, args.namespace.as_deref()).await?;
     let report = parse(&text).context(source).map_err(Failure::input)?;
     let format = if args.json { ReportFormat::Json } else { args.format };
     output::print(match format {
@@ -30,6 +27,20 @@ pub(crate) async fn run(args: args::Report) -> Result<u8, Failure> {
         ReportFormat::Md => markdown::summary(&report),
     })?;
     Ok(exit::PASSED)
+}
+
+/// The report that `path` names, and where it is.
+pub(crate) async fn load(path: &Path, namespace: Option<&str>) -> Result<(String, BenchmarkReport), Failure> {
+    let (source, text) = text_of(path, namespace).await?;
+    let report = parse(&text).context(source.clone()).map_err(Failure::input)?;
+    Ok((source, report))
+}
+
+async fn text_of(path: &Path, namespace: Option<&str>) -> Result<(String, String), Failure> {
+    match in_cluster(path) {
+        Some(name) => Ok((format!("run/{name}"), follower::report_of(name, namespace).await?)),
+        None => read(path).map_err(Failure::input),
+    }
 }
 
 /// The name in `run/NAME`, unless there is such a file.

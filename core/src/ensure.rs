@@ -124,7 +124,7 @@ impl Metric {
     }
 
     /// Its value in a phase, or in the run; `None` without data.
-    fn value(self, results: &Results, phase: Option<&str>) -> Option<f64> {
+    pub(crate) fn value(self, results: &Results, phase: Option<&str>) -> Option<f64> {
         let measures = match phase {
             Some(_) if !self.is_by_phase() => return None,
             Some(name) => &results.phases.iter().find(|phase| phase.name == name)?.measures,

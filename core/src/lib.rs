@@ -10,6 +10,7 @@ pub mod backoff;
 mod base58;
 pub mod batch;
 pub mod breaker;
+pub mod compare;
 pub mod counts;
 pub mod ensure;
 pub mod exposition;

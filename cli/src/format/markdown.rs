@@ -84,13 +84,13 @@ fn audit(audit: Option<Audit>) -> String {
 }
 
 /// A table; its cells are Markdown already.
-fn table(out: &mut String, head: &[&str], rows: &[Vec<String>]) -> fmt::Result {
+pub(crate) fn table(out: &mut String, head: &[&str], rows: &[Vec<String>]) -> fmt::Result {
     writeln!(out, "| {} |\n|{}", head.join(" | "), " --- |".repeat(head.len()))?;
     rows.iter().try_for_each(|row| writeln!(out, "| {} |", row.join(" | ")))
 }
 
 /// Text that stays text, on one line, also in the cell of a table: whatever could be markup of Markdown or HTML is escaped.
-fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bounds;
+mod compare;
 mod compose;
 mod devnet;
 mod fleet;

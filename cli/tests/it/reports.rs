@@ -36,7 +36,7 @@ spec:
 /// A run as it might have gone.
 pub(crate) struct Story {
     /// The manifest's parts that are otherwise.
-    pub(crate) replaced: Vec<(&'static str, &'static str)>,
+    pub(crate) replaced: &'static [(&'static str, &'static str)],
     /// Every so many transfers one fails.
     pub(crate) failing: Option<u64>,
     /// How long transfer n takes from its arrival to its execution, in milliseconds.
@@ -48,7 +48,7 @@ pub(crate) struct Story {
 impl Default for Story {
     fn default() -> Self {
         Self {
-            replaced: Vec::new(),
+            replaced: &[],
             failing: None,
             // Not two blocks alike.
             execution_ms: |n| 1_300 + n * 7_919 % 101,

@@ -49,6 +49,9 @@ fn a_small_run_on_a_chain_of_its_own_moves_every_transfer_once() {
     assert_eq!((printed.code, &printed.stdout), (0, &ended.stdout), "a report reads as the run printed it");
     let file = std::fs::read_to_string(folder.path().join("out/report.json")).unwrap();
     assert_eq!(folder.nearbench(&["report", "out", "--json"]).stdout, file, "to the last digit");
+
+    let compared = folder.nearbench(&["compare", "out", "out/report.json"]);
+    assert_eq!(compared.code, if ended.code == 3 { 3 } else { 0 }, "{compared:?}");
 }
 
 /// Writes `SMALL` as run.yaml, to be run through `chain`'s endpoint, with its account made by the root account.

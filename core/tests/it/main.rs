@@ -1,6 +1,7 @@
 //! The rules of a run, from outside: records become results, results are judged, and the report has its schema.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod comparing;
 mod judging;
 mod lifecycle;
 mod recording;
