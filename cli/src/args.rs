@@ -318,7 +318,8 @@ pub(crate) struct Provision {
 
 #[derive(Args, Debug)]
 pub(crate) struct Report {
-    /// A report.json, the folder that holds one, or run/NAME: that of a BenchmarkRun in the cluster.
+    /// A report.json, the folder that holds one, or run/NAME: that of a BenchmarkRun in the cluster. Also what `artillery run
+    /// --output` wrote.
     pub(crate) path: PathBuf,
     /// The namespace of run/NAME; the kubeconfig's if it is not given.
     #[arg(long, short, value_name = "NAMESPACE")]

@@ -2,6 +2,7 @@
 
 mod api;
 mod args;
+mod artillery;
 mod chain;
 mod compare;
 mod devnet;

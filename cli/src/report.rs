@@ -1,7 +1,8 @@
-//! `nearbench report`: a report as the run printed it, from a file or from the cluster.
+//! `nearbench report`: a report as the run printed it, from a file or from the cluster; also a result of Artillery.
 
 use crate::{
     args::{self, ReportFormat},
+    artillery::{self, ArtilleryResult},
     exit::{self, Failure},
     follower,
     format::{junit, markdown},
@@ -17,23 +18,50 @@ use std::{
 
 pub(crate) async fn run(args: args::Report) -> Result<u8, Failure> {
     let (source, text) = text_of(&args.path, args.namespace.as_deref()).await?;
-    let report = parse(&text).context(source).map_err(Failure::input)?;
     let format = if args.json { ReportFormat::Json } else { args.format };
-    output::print(match format {
-        ReportFormat::Table => summary::table(&report),
+    let document = json(&text).context(source.clone()).map_err(Failure::input)?;
+    let printed = if artillery::is_artillery(&document) {
+        of_artillery(document, &source, text, format).context(source)
+    } else {
+        typed(document).map(|report| of_run(&report, text, format)).context(source)
+    };
+    output::print(printed.map_err(Failure::input)?)?;
+    Ok(exit::PASSED)
+}
+
+fn of_run(report: &BenchmarkReport, text: String, format: ReportFormat) -> String {
+    match format {
+        ReportFormat::Table => summary::table(report),
         // The document itself: a number read and written again may end in another digit.
         ReportFormat::Json => text,
-        ReportFormat::Junit => junit::suite(&report),
-        ReportFormat::Md => markdown::summary(&report),
-    })?;
-    Ok(exit::PASSED)
+        ReportFormat::Junit => junit::suite(report),
+        ReportFormat::Md => markdown::summary(report),
+    }
+}
+
+fn of_artillery(document: Value, source: &str, text: String, format: ReportFormat) -> anyhow::Result<String> {
+    let result = ArtilleryResult::parse(document)?;
+    match format {
+        ReportFormat::Table => Ok(result.table(source)),
+        ReportFormat::Json => Ok(text),
+        ReportFormat::Md => Ok(result.markdown(source)),
+        ReportFormat::Junit => Err(anyhow!(
+            "--format junit: it is a result of Artillery, which has no verdict, threshold or audit to make tests of; use table, \
+             md or json"
+        )),
+    }
 }
 
 /// The report that `path` names, and where it is.
 pub(crate) async fn load(path: &Path, namespace: Option<&str>) -> Result<(String, BenchmarkReport), Failure> {
     let (source, text) = text_of(path, namespace).await?;
-    let report = parse(&text).context(source.clone()).map_err(Failure::input)?;
-    Ok((source, report))
+    let report = json(&text).and_then(|document| {
+        if artillery::is_artillery(&document) {
+            return Err(anyhow!("it is a result of Artillery, and only reports of nearbench can be compared"));
+        }
+        typed(document)
+    });
+    Ok((source.clone(), report.context(source).map_err(Failure::input)?))
 }
 
 async fn text_of(path: &Path, namespace: Option<&str>) -> Result<(String, String), Failure> {
@@ -69,15 +97,18 @@ fn file(path: &Path) -> anyhow::Result<PathBuf> {
     ))
 }
 
-fn parse(text: &str) -> anyhow::Result<BenchmarkReport> {
-    let value: Value = serde_json::from_str(text).map_err(|error| match error.classify() {
+fn json(text: &str) -> anyhow::Result<Value> {
+    serde_json::from_str(text).map_err(|error| match error.classify() {
         Category::Eof => anyhow!("it ends in the middle of the report: it was cut; copy it again, or repeat the run"),
         _ => anyhow!(
             "it is not JSON (line {}, column {}): name the report.json that `nearbench run` wrote",
             error.line(),
             error.column()
         ),
-    })?;
+    })
+}
+
+fn typed(value: Value) -> anyhow::Result<BenchmarkReport> {
     for (field, wanted) in [("apiVersion", API_VERSION), ("kind", KIND)] {
         match value[field].as_str() {
             Some(found) if found == wanted => {}

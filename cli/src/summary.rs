@@ -1,6 +1,7 @@
 //! The result table: what a person reads at the end of a run. It is made from the report alone, so that a report
 //! reads later as the run printed it.
 
+use crate::format::plain;
 use nearbench_core::{
     histogram::Latency,
     report::{BenchmarkReport, Measures, PhaseResults},
@@ -19,15 +20,19 @@ pub(crate) fn table(report: &BenchmarkReport) -> String {
 fn write(out: &mut String, report: &BenchmarkReport) -> std::fmt::Result {
     let BenchmarkReport { run, environment, results, ensure, verdict, reasons, .. } = report;
     let (measures, chain) = (&results.measures, &environment.chain);
-    writeln!(out, "{}: {}", run.name, word(*verdict))?;
+    writeln!(out, "{}: {}", plain(&run.name), word(*verdict))?;
     for reason in reasons {
         let word = if *verdict == Verdict::Passed { "note   " } else { "because" };
-        writeln!(out, "  {word}  {reason}")?;
+        writeln!(out, "  {word}  {}", plain(reason))?;
     }
     writeln!(
         out,
         "\n  chain         {}, version {}, chain id {}, protocol {}, blocks every {:.0} ms",
-        chain.software, chain.version, chain.chain_id, chain.protocol_version, chain.block_time_ms
+        plain(&chain.software),
+        plain(&chain.version),
+        plain(&chain.chain_id),
+        chain.protocol_version,
+        chain.block_time_ms
     )?;
     writeln!(
         out,
@@ -56,7 +61,7 @@ fn write(out: &mut String, report: &BenchmarkReport) -> std::fmt::Result {
     latencies(out, measures)?;
     phases(out, &results.phases)?;
     if !results.errors.is_empty() {
-        let errors: Vec<_> = results.errors.iter().map(|(label, count)| format!("{label} {count}")).collect();
+        let errors: Vec<_> = results.errors.iter().map(|(label, count)| format!("{} {count}", plain(label))).collect();
         writeln!(out, "\n  errors        {}", errors.join(", "))?;
     }
     if ensure.is_empty() {
@@ -64,10 +69,10 @@ fn write(out: &mut String, report: &BenchmarkReport) -> std::fmt::Result {
     } else {
         writeln!(out, "\n  thresholds")?;
         for check in ensure {
-            let phase = check.phase.as_ref().map_or_else(String::new, |phase| format!(" in {phase}"));
+            let phase = check.phase.as_ref().map_or_else(String::new, |phase| format!(" in {}", plain(phase)));
             let actual = check.actual.map_or_else(|| "no data".to_owned(), |value| format!("{value:.2}"));
             let mark = if check.ok { "ok    " } else { "FAILED" };
-            writeln!(out, "    {mark}  {}{phase} {}: {actual}", check.metric, check.bound)?;
+            writeln!(out, "    {mark}  {}{phase} {}: {actual}", check.metric, plain(&check.bound))?;
         }
     }
     match results.audit {
@@ -86,7 +91,7 @@ fn write(out: &mut String, report: &BenchmarkReport) -> std::fmt::Result {
         )?,
         None => writeln!(out, "\n  audit         none")?,
     }
-    writeln!(out, "  limited by    {:?}: {}", results.limited_by.what, results.limited_by.evidence)?;
+    writeln!(out, "  limited by    {:?}: {}", results.limited_by.what, plain(&results.limited_by.evidence))?;
     if let Some(percent) = results.chunk_fill {
         writeln!(out, "  chunks        {percent:.1} % of their gas limit in the longest phase")?;
     }
@@ -127,7 +132,8 @@ fn phases(out: &mut String, phases: &[PhaseResults]) -> std::fmt::Result {
         let p95 = measures.latency_ms.settle.map_or_else(|| "-".to_owned(), |latency| format!("{:.0} ms", latency.p95));
         writeln!(
             out,
-            "    {name:<14} {:>7.0} {:>9} {:>9} {:>9.2} {:>9.2} {p95:>11}",
+            "    {:<14} {:>7.0} {:>9} {:>9} {:>9.2} {:>9.2} {p95:>11}",
+            plain(name),
             *duration_ms as f64 / 1000.0,
             measures.counts.offered,
             measures.counts.succeeded,

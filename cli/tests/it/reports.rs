@@ -399,6 +399,40 @@ fn as_markdown_no_text_is_markup_or_leaves_its_line() {
 }
 
 #[test]
+fn as_a_table_no_text_leaves_its_line_or_commands_the_terminal() {
+    check(
+        &hostile(),
+        "table",
+        &expect![[r#"
+        shop <script>alert(1)</script> & "'`|*_[x](http://x)~$\#�| a | b |���[31m]]>￾: INCONCLUSIVE
+          because  stopped <script>alert(1)</script> & "'`|*_[x](http://x)~$\#�| a | b |���[31m]]>￾
+
+          chain         <script>alert(1)</script> & "'`|*_[x](http://x)~$\#�| a | b |���[31m]]>￾, version 0.1.0, chain id devnet, protocol 86, blocks every 600 ms
+          TPS           10.00 mean, 10.20 peak (transfers/s succeeded; 2.00 transactions/s)
+          transfers     830 offered, 830 accepted, 830 succeeded (100.00 %), 0 failed, 0 cancelled, 0 expired, 0 unknown
+          batch size    5.00 mean, 5 max (transfers in a transaction)
+
+          latency ms         mean       p50       p95       p99      p999       max
+            settle        2549.9    2551.8    2596.9    2601.0    2601.0    2601.0
+            execution     1349.9    1350.7    1395.7    1399.8    1400.8    1400.8
+            accept           2.0       2.0       2.0       2.0       2.0       2.0
+            send lag         1.0       1.0       1.0       1.0       1.0       1.0
+
+          phase            seconds   offered succeeded       TPS      tx/s  settle p95
+            ramp                 4        30        30      7.50      1.50     2595 ms
+            hold                80       800       800     10.00      2.00     2597 ms
+
+          thresholds
+            ok      tps.mean in <script>alert(1)</script> & "'`|*_[x](http://x)~$\#�| a | b |���[31m]]>￾ >= 9: 10.00
+            ok      latencyMs.settle.p95 <= 5000: 2596.86
+
+          audit         matches: 830 transfers found on chain, 0 missing, 0 doubled, 0 contradicted, 0 foreign; 5 balances checked, supply conserved
+          limited by    Nothing: <script>alert(1)</script> & "'`|*_[x](http://x)~$\#�| a | b |���[31m]]>￾
+    "#]],
+    );
+}
+
+#[test]
 fn as_a_table_and_as_json_it_is_what_it_was_without_the_option() {
     let folder = Folder::new();
     Story::default().write(&folder, "report.json");
