@@ -8,6 +8,8 @@ use std::fmt;
 /// The longest latency that is told apart, in microseconds: one hour. What is longer counts as this.
 const HIGHEST_US: u64 = 3_600_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
+/// A distribution is told to the `1 / 2^HALVINGS`-th of what is longest.
+const HALVINGS: i32 = 27;
 
 /// Latencies from 1 µs to 1 h with three significant digits. About 90 kB, whatever it holds.
 #[derive(Clone)]
@@ -31,6 +33,15 @@ pub struct Latency {
     pub p999: f64,
     /// Highest.
     pub max: f64,
+}
+
+/// A point of a distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Percentile {
+    /// Which, 0 to 100.
+    pub percentile: f64,
+    /// That many percent were no longer than this, in milliseconds.
+    pub ms: f64,
 }
 
 impl Default for Histogram {
@@ -114,6 +125,22 @@ impl Histogram {
             max: self.0.max() as f64 / 1_000.0,
         })
     }
+
+    /// The distribution, as HDR histograms are iterated: from the shortest to the longest, with two steps wherever what is
+    /// left halves, for as long as one latency is left. At most 55 points; empty without data.
+    pub fn distribution(&self) -> Vec<Percentile> {
+        let count = self.0.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let halvings = (0..HALVINGS).take_while(|halving| count >> halving > 0);
+        let below = halvings.flat_map(|halving| {
+            let left = 100.0 / 2f64.powi(halving);
+            [100.0 - left, 100.0 - left * 0.75]
+        });
+        let at = |percentile| Percentile { percentile, ms: self.0.value_at_percentile(percentile) as f64 / 1_000.0 };
+        below.map(at).chain([Percentile { percentile: 100.0, ms: self.0.max() as f64 / 1_000.0 }]).collect()
+    }
 }
 
 impl fmt::Debug for Histogram {
@@ -144,6 +171,7 @@ mod tests {
     fn without_data_there_is_no_summary() {
         assert_eq!(Histogram::default().summary(), None);
         assert_eq!(Histogram::default().percentile_ms(95.0), None);
+        assert_eq!(Histogram::default().distribution(), []);
     }
 
     #[test]
@@ -153,7 +181,33 @@ mod tests {
         assert!((summary.max - 3_600_000.0).abs() < 3_600.0);
     }
 
+    #[test]
+    fn a_distribution_has_two_steps_to_each_half_of_what_is_left() {
+        let values: Vec<u64> = (1..=8).map(|ms| ms * 1_000_000).collect();
+        let points = of(&values).distribution();
+        let percentiles: Vec<f64> = points.iter().map(|point| point.percentile).collect();
+        assert_eq!(percentiles, [0.0, 25.0, 50.0, 62.5, 75.0, 81.25, 87.5, 90.625, 100.0]);
+        let rounded: Vec<f64> = points.iter().map(|point| point.ms.round()).collect();
+        assert_eq!(rounded, [1.0, 2.0, 4.0, 5.0, 6.0, 7.0, 7.0, 8.0, 8.0]);
+    }
+
+    #[test]
+    fn a_distribution_is_bounded_whatever_it_is_of() {
+        let mut histogram = Histogram::default();
+        (0..40).for_each(|_| histogram.0.saturating_record_n(1_000, u32::MAX));
+        assert_eq!(histogram.distribution().len(), 55);
+    }
+
     proptest! {
+        #[test]
+        fn a_distribution_goes_up_and_ends_with_the_longest(values in prop::collection::vec(0u64..60_000_000_000, 1..300)) {
+            let histogram = of(&values);
+            let points = histogram.distribution();
+            prop_assert!(points.windows(2).all(|two| two[0].percentile < two[1].percentile && two[0].ms <= two[1].ms));
+            let last = points.last().unwrap();
+            prop_assert_eq!((last.percentile, last.ms), (100.0, histogram.summary().unwrap().max));
+        }
+
         #[test]
         fn a_merged_histogram_is_that_of_all_values(
             one in prop::collection::vec(0u64..10_000_000_000, 0..200),

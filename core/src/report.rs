@@ -6,7 +6,7 @@ use crate::{
     audit::Audit,
     counts::{Counts, Miscount},
     ensure::Check,
-    histogram::Latency,
+    histogram::{Latency, Percentile},
     measure::{Batches, BlockSpan, Latencies, Recorder, Second},
     plan::{ChainLimits, Plan},
     verdict::Verdict,
@@ -123,6 +123,9 @@ pub struct Results {
     /// Of the whole run. `tps.mean` and `transactionsPerSecond.mean` are those of the longest phase.
     #[serde(flatten)]
     pub measures: Measures,
+    /// How the settle latency is distributed: at most 55 points, from the shortest to the longest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latency_distribution: Vec<Percentile>,
     /// Errors by type, whether or not they were put right.
     pub errors: BTreeMap<String, u64>,
     /// Transactions refused for their nonce, in percent of those executed; `null` where none was executed.
@@ -298,6 +301,7 @@ impl Results {
         let batches = record.batches();
         let longest = phases.get(record.schedule().longest_phase()).map(|phase| phase.measures);
         let (tps_peak, transactions_peak) = record.peak();
+        let latencies = record.latencies();
         let measures = Measures {
             counts,
             tps: Rate { mean: longest.map_or(0.0, |m| m.tps.mean), peak: tps_peak },
@@ -306,7 +310,7 @@ impl Results {
                 peak: transactions_peak,
             },
             success_rate: counts.success_rate(),
-            latency_ms: LatencyMs::of(&record.latencies()),
+            latency_ms: LatencyMs::of(&latencies),
             batch_size: BatchSize::of(&batches),
         };
         let attempts = batches.transactions;
@@ -314,6 +318,7 @@ impl Results {
             chunk_fill: observed.signals.chunk_fill,
             limited_by: limits::limited_by(&measures, longest.as_ref(), record.schedule(), observed),
             measures,
+            latency_distribution: latencies.settle.distribution(),
             errors: record.error_counts().iter().map(|(label, count)| (label.clone().into_owned(), *count)).collect(),
             nonce_conflict_rate: (attempts > 0).then(|| record.nonce_conflict_count() as f64 * 100.0 / attempts as f64),
             restarts: observed.restarts,

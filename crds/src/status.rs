@@ -46,7 +46,7 @@ pub struct BenchmarkRunStatus {
     /// What `kubectl get` shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
-    /// The report's results, without the series by the second.
+    /// The report's results, without the series by the second and the distribution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub results: Option<Results>,
     /// Every threshold, and whether it held.

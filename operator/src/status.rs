@@ -124,7 +124,7 @@ pub(crate) fn finish_with(status: &mut BenchmarkRunStatus, report: BenchmarkRepo
         *progress = Progress { offered: counts.offered, succeeded: counts.succeeded, ..progress.clone() };
     }
     status.summary = Some(summary(&plan, &results));
-    status.results = Some(Results { series: Vec::new(), ..results });
+    status.results = Some(Results { series: Vec::new(), latency_distribution: Vec::new(), ..results });
     status.ensure = ensure;
     finish(status, verdict, reason, message, now);
 }
