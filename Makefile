@@ -8,7 +8,7 @@ STAGE := .ci/stage
 help:
 	@echo 'make demo      a NEAR chain, a token and a one-minute load at 200 transfers/s on this machine: the result table'
 	@echo 'make check     format, lints, the borders between crates, licences (where cargo-deny is installed)'
-	@echo 'make test      check, alerts and dashboard, the token contract against its committed bytes, devnet with a foreign client, and every test'
+	@echo 'make test      check, alerts and dashboard, the token contract against its committed bytes, devnet with a foreign client, the report in a browser, and every test'
 	@echo 'make kills     50 runs that are killed with kill -9, and their chain too, under faults (some 25 minutes)'
 	@echo 'make bench     every benchmark'
 	@echo 'make contract  rebuild the token contract and its checksum'
@@ -43,6 +43,7 @@ test: check
 	@$(STAGE) contract contracts/ft/check.sh
 	@$(STAGE) build cargo test --workspace --locked --no-run
 	@$(STAGE) clients devnet/clients/near-api-js/check.sh
+	@$(STAGE) page cli/page/check/check.sh
 	@$(STAGE) test cargo test --workspace --locked
 
 # KILLS scenarios, each from its seed; NEARBENCH_KILL_SEED=N repeats one.

@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Do what a run does before its load: account, keys, token, receivers, and check each.
     Provision(Provision),
-    /// Print a report: its result table, or what a CI or a chat takes.
+    /// Print a report: its result table, a page for a browser, or what a CI or a chat takes.
     Report(Report),
     /// Set runs beside the one that they are measured by: what differs, and whether that is a regression.
     #[command(
@@ -116,7 +116,7 @@ pub(crate) struct Run {
     /// Put the report into this ConfigMap too, which must be there, in the namespace of this pod.
     #[arg(long, value_name = "CONFIGMAP")]
     pub(crate) report_to: Option<String>,
-    /// Where report.json goes, and, until then, what --resume needs.
+    /// Where report.json and report.html go, and, until then, what --resume needs.
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub(crate) out: PathBuf,
     /// Print the report as JSON on standard output instead of the result table.
@@ -229,7 +229,7 @@ pub(crate) struct Step {
     /// Conclude: put the report into this ConfigMap too, which must be there, in the namespace of this pod.
     #[arg(long, value_name = "CONFIGMAP")]
     pub(crate) report_to: Option<String>,
-    /// Conclude: where report.json goes.
+    /// Conclude: where report.json and report.html go.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Conclude: the load was cut short.
@@ -330,6 +330,9 @@ pub(crate) struct Report {
     /// The same as --format json.
     #[arg(long, conflicts_with = "format")]
     pub(crate) json: bool,
+    /// Write it as a page for a browser into this file instead: one file that needs no other and no network.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "format"])]
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -21,6 +21,7 @@ mod measurement;
 mod metrics;
 mod operator;
 mod output;
+mod page;
 mod patience;
 mod progress;
 mod provision;

@@ -1,4 +1,5 @@
-//! `nearbench report`: a report as the run printed it, from a file or from the cluster; also a result of Artillery.
+//! `nearbench report`: a report as the run printed it, or as a page, from a file or from the cluster; also a result of
+//! Artillery.
 
 use crate::{
     args::{self, ReportFormat},
@@ -6,7 +7,7 @@ use crate::{
     exit::{self, Failure},
     follower,
     format::{junit, markdown},
-    output, summary,
+    output, page, summary,
 };
 use anyhow::{Context, anyhow};
 use nearbench_core::report::{API_VERSION, BenchmarkReport, KIND};
@@ -20,6 +21,12 @@ pub(crate) async fn run(args: args::Report) -> Result<u8, Failure> {
     let (source, text) = text_of(&args.path, args.namespace.as_deref()).await?;
     let format = if args.json { ReportFormat::Json } else { args.format };
     let document = json(&text).context(source.clone()).map_err(Failure::input)?;
+    if let Some(file) = &args.html {
+        let report = of_nearbench(document, "can be shown as a page").context(source).map_err(Failure::input)?;
+        page::write(file, &report)?;
+        output::note(&format!("{} is written", file.display()));
+        return Ok(exit::PASSED);
+    }
     let printed = if artillery::is_artillery(&document) {
         of_artillery(document, &source, text, format).context(source)
     } else {
@@ -27,6 +34,14 @@ pub(crate) async fn run(args: args::Report) -> Result<u8, Failure> {
     };
     output::print(printed.map_err(Failure::input)?)?;
     Ok(exit::PASSED)
+}
+
+/// A report of nearbench's own, where nothing else will do.
+fn of_nearbench(document: Value, only_then: &str) -> anyhow::Result<BenchmarkReport> {
+    if artillery::is_artillery(&document) {
+        return Err(anyhow!("it is a result of Artillery, and only reports of nearbench {only_then}"));
+    }
+    typed(document)
 }
 
 fn of_run(report: &BenchmarkReport, text: String, format: ReportFormat) -> String {
@@ -55,12 +70,7 @@ fn of_artillery(document: Value, source: &str, text: String, format: ReportForma
 /// The report that `path` names, and where it is.
 pub(crate) async fn load(path: &Path, namespace: Option<&str>) -> Result<(String, BenchmarkReport), Failure> {
     let (source, text) = text_of(path, namespace).await?;
-    let report = json(&text).and_then(|document| {
-        if artillery::is_artillery(&document) {
-            return Err(anyhow!("it is a result of Artillery, and only reports of nearbench can be compared"));
-        }
-        typed(document)
-    });
+    let report = json(&text).and_then(|document| of_nearbench(document, "can be compared"));
     Ok((source.clone(), report.context(source).map_err(Failure::input)?))
 }
 

@@ -14,7 +14,7 @@ use crate::{
     manifest::{self, Manifest},
     measurement::{Load, Measurement},
     metrics::Metrics,
-    output,
+    output, page,
     patience::patiently,
     progress::Progress,
     provision::{self, KeptKeys},
@@ -113,6 +113,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     }
     let text = serde_json::to_string_pretty(&report).map_err(Failure::run)? + "\n";
     output::write_whole(&args.out, output::REPORT_FILE, &text)?;
+    page::write(&args.out.join(page::FILE), &report)?;
     let without_proof = kept.without_proof().await?;
     if !without_proof.is_empty() {
         let text = serde_json::to_string_pretty(&without_proof).map_err(Failure::run)? + "\n";

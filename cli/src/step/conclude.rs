@@ -8,7 +8,7 @@ use crate::{
     findings::{Books, Findings, Outcome},
     fleet::{self, START},
     follower::Delivery,
-    output, summary,
+    output, page, summary,
 };
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
@@ -104,6 +104,7 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
             .with_context(|| format!("cannot make --out {}", folder.display()))
             .map_err(Failure::input)?;
         output::write_whole(folder, output::REPORT_FILE, &text)?;
+        page::write(&folder.join(page::FILE), &report)?;
     }
     if let Some(delivery) = delivery {
         delivery.deliver(&text).await?;

@@ -1,6 +1,9 @@
 //! Whole runs. Their counts and audits are asserted, never a latency, a TPS or a verdict of a busy machine.
 
-use crate::harness::{Chain, Folder};
+use crate::{
+    harness::{Chain, Folder},
+    page,
+};
 use std::time::Duration;
 
 const SMALL: &str = r#"
@@ -50,6 +53,11 @@ fn a_small_run_on_a_chain_of_its_own_moves_every_transfer_once() {
     let file = std::fs::read_to_string(folder.path().join("out/report.json")).unwrap();
     assert_eq!(folder.nearbench(&["report", "out", "--json"]).stdout, file, "to the last digit");
 
+    let page = std::fs::read_to_string(folder.path().join("out/report.html")).unwrap();
+    assert_eq!(page::held(&page), report, "the page beside it holds it");
+    let points = report["results"]["latencyDistribution"].as_array().unwrap();
+    let longest = &report["results"]["latencyMs"]["settle"]["max"];
+    assert_eq!(points.last().unwrap(), &serde_json::json!({"percentile": 100.0, "ms": longest}));
     let compared = folder.nearbench(&["compare", "out", "out/report.json"]);
     assert_eq!(compared.code, if ended.code == 3 { 3 } else { 0 }, "{compared:?}");
 }
@@ -87,7 +95,9 @@ fn a_run_through_an_endpoint_makes_its_account_and_cleans_its_keys() {
     assert!([0, 1, 3].contains(&again.code), "{again:?}");
     assert_counts(&folder.report(), 175);
     let left = std::fs::read_dir(folder.path().join("out")).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(left.collect::<Vec<_>>(), ["report.json"], "no key is left behind");
+    let mut left: Vec<_> = left.collect();
+    left.sort();
+    assert_eq!(left, ["report.html", "report.json"], "no key is left behind");
 }
 
 #[test]
