@@ -126,7 +126,8 @@ const page = (() => {
     const { series = [], phases, latencyDistribution: distribution = [], latencyMs } = results;
     const x = series.map(({ second }) => second);
     const column = (field) => series.map((point) => point[field]);
-    const window = Math.max(1, Math.min(10, Math.floor(series.length / 6)));
+    // Every three seconds hold as many blocks where there is one every 600 ms: such windows all have the same number.
+    const window = Math.max(1, Math.min(12, Math.floor(series.length / 30) * 3));
     const succeeded = column("succeeded");
     const some = (line) => sum(line.values) > 0 ? [line] : [];
     const marks = phases.map(({ name, startMs, durationMs }) => ({ name, from: startMs / 1000, to: (startMs + durationMs) / 1000 }));
@@ -291,10 +292,13 @@ const page = (() => {
       ctx.moveTo(left - 12 * ratio, top);
       ctx.lineTo(left + 12 * ratio, top);
       ctx.stroke();
-      const right = left + 16 * ratio + ctx.measureText(text).width < bbox.left + bbox.width;
-      ctx.textAlign = right ? "left" : "right";
+      // The curve rises: before the flag and above it is room.
+      const before = left - 16 * ratio - ctx.measureText(text).width > bbox.left;
+      ctx.textAlign = before ? "right" : "left";
       ctx.textBaseline = "middle";
-      ctx.fillText(text, left + (right ? 16 : -16) * ratio, top);
+      ctx.strokeStyle = colour("ground");
+      ctx.lineWidth = 4 * ratio;
+      for (const write of ["strokeText", "fillText"]) ctx[write](text, left + (before ? -16 : 16) * ratio, top);
     }
     ctx.restore();
   };
@@ -312,7 +316,7 @@ const page = (() => {
     const time = kind === "time";
     const [first, last] = [x[0] ?? 0, x[x.length - 1] ?? 1];
     return {
-      width, height, padding: [22, 10, 0, 0], legend: { show: false },
+      width, height, padding: [22, time ? 10 : 18, 0, 0], legend: { show: false },
       cursor: {
         y: false, sync: time ? { key: "time" } : undefined, drag: { x: time, y: false, dist: 8 },
         points: { size: 7, width: 0, fill: (u, n) => colour(lines[n - 1].id), stroke: (u, n) => colour(lines[n - 1].id) },
@@ -337,7 +341,7 @@ const page = (() => {
               return splits.map((split) => {
                 const named = NINES.find(([percentile]) => nines(percentile) === split);
                 if (split === last) return labels[labels.length - 1] === "longest" ? "max" : "";
-                if (!named || (last - split) * gap < 54 || (gap < 52 && named[0] > 90 && named[0] !== 99.9)) return "";
+                if (!named || (split === 0 && nines(50) * gap < 44) || (last - split) * gap < 54 || (gap < 44 && named[0] > 90 && named[0] !== 99.9)) return "";
                 return named[1];
               });
             },
@@ -550,13 +554,20 @@ const page = (() => {
         audit ? `${count(audit.transfersFound)} found, ${count(audit.missing)} missing, ${count(audit.doubled)} doubled` : "the chain was not searched"))];
   };
 
+  /** A metric's value with its unit. */
+  const unitOf = (metric) => metric.startsWith("latencyMs.") ? " ms" : /Rate$/.test(metric) ? " %" : "";
+  const boundText = ({ metric, bound }) => {
+    const [, sign, value] = bound.match(/^([<>])= (-?[\d.]+)$/) ?? [];
+    return sign ? `${sign === ">" ? "≥" : "≤"} ${plain(Number(value))}${unitOf(metric)}` : bound;
+  };
+
   const thresholdsSection = ({ ensure }) => ensure.length
     ? [table("Thresholds", [
-      { title: "Outcome", kind: "mark", cell: ({ ok }) => make("span", { class: `mark ${ok ? "good" : "bad"}` }, ok ? "✓ held" : "✕ failed") },
-      { ...text("Metric", ({ metric }) => metric), header: true },
+      { title: "Outcome", cell: ({ ok }) => make("span", { class: `mark ${ok ? "good" : "bad"}` }, ok ? "✓ held" : "✕ failed") },
+      { title: "Metric", kind: "word-of-ours", header: true, cell: ({ metric }) => metric },
+      number("Measured", ({ metric, actual }) => known(actual) ? `${plain(actual)}${unitOf(metric)}` : "no data"),
+      number("Bound", boundText),
       text("Of", ({ phase }) => phase ?? "the whole run"),
-      number("Bound", ({ bound }) => bound.replace(">=", "≥").replace("<=", "≤")),
-      number("Measured", ({ actual }) => known(actual) ? plain(actual) : "no data"),
     ], ensure)]
     : [make("p", { class: "soft" }, "None is set: ensure.thresholds in the manifest says what must hold.")];
 
@@ -565,10 +576,9 @@ const page = (() => {
   const latencySection = ({ results, environment }) => {
     const rows = LATENCIES.map(([key, name, what]) => ({ name, what, ...results.latencyMs[key] })).filter(({ mean }) => known(mean));
     if (!rows.length) return [make("p", { class: "soft" }, "No latency was measured.")];
-    const columns = [{ title: "", header: true, cell: ({ name }) => name }, text("From the intended arrival", ({ what }) => what),
+    const columns = [{ title: "Latency", header: true, cell: ({ name }) => name }, text("From the intended arrival", ({ what }) => what),
       ...[["mean", "Mean"], ["p50", "p50"], ["p90", "p90"], ["p95", "p95"], ["p99", "p99"], ["p999", "p99.9"], ["max", "Longest"]]
         .map(([key, title]) => number(title, (row) => milliseconds(row[key])))];
-    columns[0].title = "Latency";
     return [table("Latencies", columns, rows),
       make("p", { class: "soft" }, `Outcomes are asked for only so often: execution and settle latencies may be up to ${milliseconds(environment.pollingErrorMs)} too long.`)];
   };
@@ -738,13 +748,14 @@ const page = (() => {
     document.title = `${oneLine(run.name)}: ${verdict} · nearbench`;
     document.getElementById("name").textContent = run.name;
     document.getElementById("meta").textContent = [day(run.loadStartTime ?? run.startTime), `${length(loadMs(report))} of load`, environment.chain.software].join(" · ");
-    document.getElementById("footer").textContent = `Made by nearbench ${environment.nearbenchVersion}. All times count from the load’s start, ${day(run.loadStartTime)}.`;
+    document.getElementById("footer").textContent = `Made by nearbench ${environment.nearbenchVersion}.${run.loadStartTime ? ` All times count from the load’s start, ${day(run.loadStartTime)}.` : ""}`;
     for (const [id, section] of Object.entries(SECTIONS)) {
       const element = document.getElementById(id);
       (element.querySelector(":scope > .content") ?? element).replaceChildren(...section(report));
     }
     const content = document.querySelector("#charts > .content");
     const now = charts(report);
+    document.getElementById("zoom-hint").hidden = !report.results.series?.length;
     if (!report.results.series?.length) {
       now.splice(0, now.length, ...now.filter(({ kind, x }) => kind !== "time" && x.length));
       if (!content.querySelector(".soft")) content.prepend(make("p", { class: "soft" }, "This report has no series by the second."));

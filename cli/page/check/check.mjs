@@ -263,6 +263,10 @@ const checks = async (browser) => {
   const few = await Visit.to(browser, made("ten", report({ seconds: 10 })));
   await few.hasMarks(ALL);
   await few.picture("ten");
+  await few.page.evaluate((later) => page.update(later), report({ seconds: 70, name: "later", losses: { failed: 9 } }));
+  await few.painted();
+  await few.hasMarks(ALL);
+  assert.equal(await few.page.$eval("h1", (title) => title.textContent), "later", "a later state takes the place of the earlier");
   await few.close();
 
   const many = await Visit.to(browser, made("many", report({ seconds: 100_000 })), { width: 1400 });
