@@ -18,6 +18,7 @@ use nearbench_core::{
     exposition,
     histogram::Histogram,
     measure::{BATCH_BOUNDS, Recorder},
+    plan::{Arrivals, Phase},
 };
 use nearbench_near::{Client, chain::At};
 use nearbench_store::RedisStore;
@@ -77,7 +78,8 @@ pub(crate) struct Metrics(Arc<Told>);
 
 struct Told {
     run: String,
-    phases: Vec<String>,
+    /// Each phase's name and, where it is steady, its rate.
+    phases: Vec<(String, Option<f64>)>,
     account: String,
     min_balance_near: f64,
     sources: OnceLock<Sources>,
@@ -92,7 +94,7 @@ impl Metrics {
     pub(crate) fn of(plan: &Plan) -> Self {
         Self(Arc::new(Told {
             run: plan.name.clone(),
-            phases: plan.load.phases.iter().map(|phase| phase.name.clone()).collect(),
+            phases: plan.load.phases.iter().map(|phase| (phase.name.clone(), steady(phase))).collect(),
             account: plan.account.account_id.to_string(),
             min_balance_near: plan.account.min_balance.0 as f64 / YOCTO_PER_NEAR,
             sources: OnceLock::new(),
@@ -268,8 +270,15 @@ fn process(to: &mut Writer<'_>) -> fmt::Result {
     Ok(())
 }
 
+fn steady(phase: &Phase) -> Option<f64> {
+    match phase.arrivals {
+        Arrivals::Rate(rate) => Some(rate),
+        Arrivals::Ramp { .. } | Arrivals::Count(_) | Arrivals::Pause => None,
+    }
+}
+
 /// How the load stands.
-fn load(to: &mut Writer<'_>, sources: &Sources, phases: &[String], taken: u64) -> fmt::Result {
+fn load(to: &mut Writer<'_>, sources: &Sources, phases: &[(String, Option<f64>)], taken: u64) -> fmt::Result {
     let Sources { tally, sends, carries, takes, .. } = sources;
     let (now_ns, began) = (tally.now_ns(), tally.start_unix_ns().is_some());
     // Copied under the lock, and written without it.
@@ -290,11 +299,11 @@ fn load(to: &mut Writer<'_>, sources: &Sources, phases: &[String], taken: u64) -
     }
     let help = "Transfers: those who send count offered to accepted, those who carry what became of them";
     to.counters("nearbench_transfers", help, states.into_iter().map(|(state, count)| ([("state", state)], count)))?;
-    if let Some((phase, rate)) = recorder.schedule().under_way(now_ns).filter(|_| began) {
-        let name = phases.get(phase).map_or("", String::as_str);
-        to.gauges("nearbench_phase", "1 for the phase under way", [([("phase", name)], 1.0)])?;
+    let under_way = recorder.schedule().under_way(now_ns).filter(|_| began);
+    if let Some((name, rate)) = under_way.and_then(|phase| phases.get(phase)) {
+        to.gauges("nearbench_phase", "1 for the phase under way", [([("phase", &**name)], 1.0)])?;
         let help = "Transfers a second that the steady phase under way asks for";
-        to.gauges("nearbench_target_tps", help, rate.map(|rate| ([("phase", name)], rate)))?;
+        to.gauges("nearbench_target_tps", help, rate.map(|rate| ([("phase", &**name)], rate)))?;
     }
     if let Some(generators) = sends {
         let behind_ns = if began { recorder.behind_ns(now_ns, *generators) } else { 0 };

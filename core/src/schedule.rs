@@ -230,10 +230,9 @@ impl Schedule {
         slot.first + low
     }
 
-    /// The phase under way at `at_ns` and, where it is steady, its rate; `None` once the load is over.
-    pub fn under_way(&self, at_ns: u64) -> Option<(usize, Option<f64>)> {
-        let phase = self.phase_at(at_ns);
-        (at_ns < self.duration_ns()).then(|| (phase, self.phases.get(phase).and_then(|slot| slot.steady_rate)))
+    /// The index of the phase under way at `at_ns`; `None` once the load is over.
+    pub fn under_way(&self, at_ns: u64) -> Option<usize> {
+        (at_ns < self.duration_ns()).then(|| self.phase_at(at_ns))
     }
 
     /// The index of the longest phase that offers anything, the first of equals: its numbers are the run's.

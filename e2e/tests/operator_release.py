@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from datetime import datetime, timezone
 
 import kube
 
@@ -15,6 +16,8 @@ class Operator:
     def __init__(self, namespace, chart, image, redis_image):
         self.namespace, self.chart = namespace, chart
         repository, _, tag = image.rpartition(":")
+        # From when to when the release was being removed: its pods outlive its rights by a moment.
+        self.removals = []
         self.values = {"image": {"repository": repository, "tag": tag}, "redis": {"image": redis_image}}
 
     @property
@@ -29,7 +32,9 @@ class Operator:
                             "--wait", "--timeout=2m", seconds=120)
 
     def uninstall(self):
+        began = datetime.now(timezone.utc)
         self.namespace.helm("uninstall", self.RELEASE, "--wait", "--timeout=5m", seconds=300)
+        self.removals.append((began, datetime.now(timezone.utc)))
 
     def pods(self):
         """The names of its pods, without those that are on their way out."""

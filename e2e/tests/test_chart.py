@@ -151,10 +151,10 @@ def test_prometheus_finds_the_operator_and_the_pods_of_runs(rendered):
     things = rendered(*monitors)
     runs = of_kind(things, "PodMonitor")
     assert runs["metadata"]["labels"]["release"] == "mine" and runs["spec"]["namespaceSelector"] == {"any": True}
-    [endpoint] = runs["spec"]["podMetricsEndpoints"]
-    assert (endpoint["port"], endpoint["interval"]) == ("metrics", "5s")
+    endpoints = runs["spec"]["podMetricsEndpoints"]
+    assert [(endpoint["port"], endpoint["interval"]) for endpoint in endpoints] == [("api", "5s"), ("standing", "5s")]
     # The label is that of an RPC endpoint.
-    assert {"action": "labeldrop", "regex": "endpoint"} in endpoint["relabelings"]
+    assert all({"action": "labeldrop", "regex": "endpoint"} in endpoint["relabelings"] for endpoint in endpoints)
     there = of_kind(rendered(*monitors, "watchNamespace=there"), "PodMonitor")
     assert there["spec"]["namespaceSelector"] == {"matchNames": ["there"]}
 

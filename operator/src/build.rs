@@ -169,6 +169,14 @@ fn pod_labels(run: &BenchmarkRun, part: Part) -> BTreeMap<String, String> {
     labels
 }
 
+/// By what a Prometheus without an operator finds whom to ask for `/metrics`.
+fn scraped(port: u16) -> impl Iterator<Item = (String, String)> {
+    let port = port.to_string();
+    [("scrape", "true"), ("port", &port), ("path", "/metrics")]
+        .map(|(name, value)| (format!("prometheus.io/{name}"), value.to_owned()))
+        .into_iter()
+}
+
 /// The label selector that finds the pods of `run`, as text.
 pub(crate) fn selector(run: &str) -> String {
     format!("{RUN_LABEL}={run}")
@@ -200,7 +208,7 @@ fn job(run: &BenchmarkRun, plan: &Plan, kit: &Kit, identity: String) -> Job {
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(own_labels.into_iter().chain(pod_labels(run, Part::Run)).collect()),
-                    annotations: some(annotations),
+                    annotations: some(scraped(STANDING_PORT).chain(annotations).collect::<BTreeMap<_, _>>()),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(PodSpec {

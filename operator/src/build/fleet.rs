@@ -348,7 +348,13 @@ impl Pod<'_> {
             volume_mounts: Some(mounts),
             ..Container::default()
         };
-        template(run, *part, pods, container, volumes)
+        let mut template = template(run, *part, pods, container, volumes);
+        if let Some(metadata) = &mut template.metadata {
+            let port = if *part == Part::Worker { API_PORT } else { STANDING_PORT };
+            let users = metadata.annotations.take().unwrap_or_default();
+            metadata.annotations = Some(super::scraped(port).chain(users).collect());
+        }
+        template
     }
 }
 
