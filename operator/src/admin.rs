@@ -1,13 +1,19 @@
 //! The operator's own endpoints: `/livez`, `/readyz` and `/metrics`. They say how the operator is, never a run.
 
 use crate::controller::State;
-use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
+    response::IntoResponse,
+    routing::get,
+};
+use nearbench_core::exposition;
 use std::{net::SocketAddr, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-/// What Prometheus asks for.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Takes the address, so that one that is taken is told at once.
 pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -30,9 +36,10 @@ pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, stop: Cancel
         )
         .route(
             "/metrics",
-            get(move || async move {
-                match metrics.metrics() {
-                    Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+            get(move |headers: HeaderMap| async move {
+                let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+                match metrics.metrics().map(|text| exposition::negotiate(accept, text)) {
+                    Ok((kind, text)) => ([(CONTENT_TYPE, kind)], text).into_response(),
                     Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
                 }
             }),

@@ -96,6 +96,7 @@ pub enum OperatorError {
 /// What all reconciliations share.
 pub(crate) struct State {
     metrics: Metrics,
+    leadership: Arc<Leadership>,
     seen: AtomicBool,
 }
 
@@ -106,7 +107,7 @@ impl State {
     }
 
     pub(crate) fn metrics(&self) -> Result<String, std::fmt::Error> {
-        self.metrics.text()
+        self.metrics.text(self.leadership.is_leader(tokio::time::Instant::now()))
     }
 }
 
@@ -132,14 +133,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Operator
     let client = Client::try_default().await.map_err(|error| OperatorError::Client(Box::new(error)))?;
     let admin_error = |source| OperatorError::Admin { address: config.admin_addr, source };
     let listener = admin::bind(config.admin_addr).await.map_err(admin_error)?;
-    let state = Arc::new(State { metrics: Metrics::new(), seen: AtomicBool::new(false) });
-    let admin = tokio::spawn(admin::serve(listener, state.clone(), stop.clone()));
-
     let of_runs = watcher::Config::default().labels(RUN_LABEL);
     let controller =
         Controller::new(api::<BenchmarkRun>(&client, config.namespace.as_deref()), watcher::Config::default());
     let runs = controller.store();
     let leadership = Arc::new(Leadership::new(client.clone(), &config.own_namespace, LEADER, &config.pod));
+    let metrics = Metrics::new(runs.clone());
+    let state = Arc::new(State { metrics, leadership: leadership.clone(), seen: AtomicBool::new(false) });
+    let admin = tokio::spawn(admin::serve(listener, state.clone(), stop.clone()));
     let over = CancellationToken::new();
     let leading = tokio::spawn({
         let (leadership, over) = (leadership.clone(), over.clone());

@@ -32,8 +32,7 @@ fn assert_finished(folder: &Folder, ended: &Ended) {
     assert_eq!(results["audit"]["matches"], true, "{results:#}");
     assert_eq!(results["accepted"], results["succeeded"], "{results:#}");
     assert!(results["accepted"].as_u64().unwrap() > 0, "{results:#}");
-    let left = fs::read_dir(folder.path().join("out")).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(left.collect::<Vec<_>>(), ["report.json"]);
+    assert_eq!(folder.left(), ["report.html", "report.json"]);
 }
 
 #[test]

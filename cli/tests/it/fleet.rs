@@ -77,9 +77,7 @@ pub(crate) fn examine(folder: &Folder, redis: &RedisServer) -> Value {
     assert_eq!(count("succeeded"), count("accepted"), "{results:#}");
     assert_eq!(results["audit"]["matches"], true, "{results:#}");
     assert_eq!(results["audit"]["transfersFound"], results["succeeded"]);
-    let left: Vec<_> =
-        fs::read_dir(folder.path().join("out")).unwrap().flatten().map(|left| left.file_name()).collect();
-    assert_eq!(left, ["report.json"]);
+    assert_eq!(folder.left(), ["report.html", "report.json"]);
     assert_eq!(redis.keys(), 0, "keys are left in Redis");
     report
 }

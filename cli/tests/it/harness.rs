@@ -53,6 +53,11 @@ impl Folder {
         serde_json::from_str(&fs::read_to_string(self.path().join("out/report.json")).unwrap()).unwrap()
     }
 
+    /// The names of what lies in `out`, in order.
+    pub(crate) fn left(&self) -> Vec<String> {
+        names(&self.path().join("out"))
+    }
+
     /// `nearbench ARGUMENTS` in this folder.
     pub(crate) fn nearbench(&self, arguments: &[&str]) -> Ended {
         let output = self.command(arguments).output().unwrap();
@@ -101,6 +106,14 @@ impl Folder {
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null()).env_clear();
         command
     }
+}
+
+/// The names of what lies in a folder, in order.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = entries.collect();
+    names.sort();
+    names
 }
 
 /// A chain in the test's process, served on loopback, on which `test.near` owns everything.

@@ -5,7 +5,7 @@
 //! alone; without either a few are run. Each leaves a history, which is printed, and on failure its folder too.
 #![allow(clippy::print_stdout)]
 
-use crate::harness::Folder;
+use crate::harness::{Folder, names};
 use nearbench_core::settle::{DeathCertificate, Fate, Proof};
 use nearbench_store::{FileStore, Recall, ResultRow, Store};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -562,9 +562,8 @@ impl Course {
         hold(succeeded == accepted, "not all that was accepted succeeded");
         hold(accepted > 0, "nothing was accepted");
         hold(audit["matches"] == true && audit["transfersFound"] == succeeded, "the audit does not match");
-        let left: Vec<_> = fs::read_dir(self.out()).map_err(|error| error.to_string())?.flatten().collect();
-        let left: Vec<_> = left.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        hold(left == ["report.json"], &format!("in the folder is left {left:?}"));
+        let left = names(&self.out());
+        hold(left == ["report.html", "report.json"], &format!("in the folder is left {left:?}"));
         if !self.scenario.own_chain {
             self.node_up()?;
             self.node.fail(&json!([]))?;

@@ -94,10 +94,7 @@ fn a_run_through_an_endpoint_makes_its_account_and_cleans_its_keys() {
     let again = folder.nearbench(&["run", "run.yaml", "--json"]);
     assert!([0, 1, 3].contains(&again.code), "{again:?}");
     assert_counts(&folder.report(), 175);
-    let left = std::fs::read_dir(folder.path().join("out")).unwrap().map(|entry| entry.unwrap().file_name());
-    let mut left: Vec<_> = left.collect();
-    left.sort();
-    assert_eq!(left, ["report.html", "report.json"], "no key is left behind");
+    assert_eq!(folder.left(), ["report.html", "report.json"], "no key is left behind");
 }
 
 #[test]
