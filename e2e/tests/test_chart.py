@@ -252,7 +252,8 @@ def test_its_endpoints_say_how_the_operator_is(operator):
 
     assert ask("/livez") == "ok\n" and ask("/readyz") == "ok\n"
     metrics = ask("/metrics")
-    assert "nearbench_operator_reconciliations_total" in metrics and metrics.endswith("# EOF\n")
+    assert "# TYPE nearbench_operator_reconciliations_total counter\n" in metrics and "# EOF" not in metrics
+    assert "nearbench_operator_leader " in metrics
 
 
 def test_an_upgrade_that_adds_a_field_reaches_the_cluster(operator, repository, tmp_path):
