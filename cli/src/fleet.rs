@@ -259,7 +259,8 @@ impl Crew {
         shared: &Shared,
         progress: &Progress,
     ) -> Result<Self, Failure> {
-        let Measurement { plan, chain, secrets, provisioned, kept, access, metrics_address, .. } = *measurement;
+        let Measurement { plan, chain, secrets, provisioned, kept, access, metrics_addresses: metrics, .. } =
+            *measurement;
         let store = shared.store.clone();
         seed(&store, plan, provisioned).await?;
         store.order(Order::Work).await.map_err(Failure::run)?;
@@ -282,7 +283,7 @@ impl Crew {
                 secrets: secrets.clone(),
                 url_file: url_file.clone(),
                 listen: doors.addresses.get(number as usize).copied(),
-                metrics: metrics_address.map(|address| following(address, number)).transpose()?,
+                metrics: metrics.get(number as usize + 1).copied(),
                 has_tokens: doors.tokens.is_some(),
             };
             processes.spawn(worker.keep_alive(stop.clone(), restarts.clone(), refused.clone()));
@@ -542,15 +543,6 @@ impl Doors {
         }
         write_private(&folder.join(NAMESPACE_FILE), hex::encode(namespace).as_bytes())
     }
-}
-
-/// Where worker `number` serves its metrics, whose run serves its own on `address`.
-fn following(address: SocketAddr, number: u32) -> Result<SocketAddr, Failure> {
-    let port = u32::from(address.port()).checked_add(number + 1).and_then(|port| u16::try_from(port).ok());
-    let port = port.ok_or_else(|| {
-        Failure::input(anyhow!("--metrics-addr {address}: the workers' ports that follow do not exist"))
-    })?;
-    Ok(SocketAddr::new(address.ip(), port))
 }
 
 /// Ports of this machine that nothing listens on, all at one moment: a worker that is started again takes its own again.

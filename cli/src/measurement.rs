@@ -50,8 +50,8 @@ pub(crate) struct Measurement<'a> {
     /// Where those who send in place of the load reach the API.
     pub(crate) access: Option<&'a Access>,
     pub(crate) metrics: &'a Metrics,
-    /// Where this process serves its metrics, if it does; its workers have the ports that follow.
-    pub(crate) metrics_address: Option<SocketAddr>,
+    /// Where this process serves its metrics, if it does, and then each of its workers.
+    pub(crate) metrics_addresses: &'a [SocketAddr],
 }
 
 /// A load that is over, its transfers still under way.

@@ -5,7 +5,7 @@
 //! sent, rejected and accepted, who carries tells what became of it. Labels are bounded by the plan.
 
 use crate::{environment, exit::Failure};
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use axum::{
     Router,
     http::{HeaderMap, header},
@@ -172,6 +172,23 @@ impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").field("run", &self.0.run).finish_non_exhaustive()
     }
+}
+
+/// Where a run of so many worker processes serves its metrics: its own first, each worker's on the ports that follow.
+/// Nothing is made; that all can be served is checked.
+pub(crate) fn addresses(first: SocketAddr, workers: u32) -> Result<Vec<SocketAddr>, Failure> {
+    let (ip, port) = (first.ip(), u32::from(first.port()));
+    let ports = (port..=port + workers).map(|port| u16::try_from(port).ok());
+    let addresses: Option<Vec<_>> = ports.map(|port| Some(SocketAddr::new(ip, port?))).collect();
+    let addresses = addresses.ok_or_else(|| {
+        Failure::input(anyhow!("--metrics-addr {first}: there are no {workers} ports after it, one for each worker"))
+    })?;
+    for address in &addresses {
+        std::net::TcpListener::bind(address)
+            .with_context(|| format!("--metrics-addr {address}: cannot serve there"))
+            .map_err(Failure::input)?;
+    }
+    Ok(addresses)
 }
 
 /// The labels of a sample beside the run's.

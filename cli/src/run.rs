@@ -13,7 +13,7 @@ use crate::{
     kept::{self, Kept, Opening},
     manifest::{self, Manifest},
     measurement::{Load, Measurement},
-    metrics::Metrics,
+    metrics::{self, Metrics},
     output, page,
     patience::patiently,
     progress::Progress,
@@ -49,6 +49,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     let (mut plan, remarks, mut kept) = what(&args).await?;
     let asked = Asked::of(&args, &plan, kept.fleet()?)?;
     let access = Access::of(&args, &plan, asked.as_ref().map_or(1, Asked::workers))?;
+    let metrics_addresses = metrics_addresses(&args, asked.as_ref())?;
     if let Some(asked) = asked {
         plan.workers = asked.workers();
         if let Err(failure) = kept.share(asked, &plan).await {
@@ -65,8 +66,8 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
         None => None,
     };
     let metrics = Metrics::of(&plan);
-    if let Some(address) = args.metrics_addr {
-        metrics.serve(address).await?;
+    if let Some(address) = metrics_addresses.first() {
+        metrics.serve(*address).await?;
     }
     if let Some(address) = args.listen {
         follower::serve(address, progress.follow(), &metrics).await?;
@@ -86,7 +87,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
         kept: &kept,
         access: access.as_ref(),
         metrics: &metrics,
-        metrics_address: args.metrics_addr,
+        metrics_addresses: &metrics_addresses,
     };
     let report = scene.stages(&mut driver, &mut keys, started).await;
     progress.finish();
@@ -158,11 +159,18 @@ async fn what(args: &args::Run) -> Result<(Plan, Vec<String>, Kept), Failure> {
     // What is wrong with it is told before anything is made.
     let asked = Asked::of(args, &plan, None)?;
     Access::of(args, &plan, asked.as_ref().map_or(1, Asked::workers))?;
+    metrics_addresses(args, asked.as_ref())?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make --out {}", args.out.display()))
         .map_err(Failure::input)?;
     let kept = Kept::begin(&args.out, &plan).await?;
     Ok((plan, remarks, kept))
+}
+
+/// Where metrics are served: by this process and then by each worker; nowhere unless it is asked for.
+fn metrics_addresses(args: &args::Run, asked: Option<&Asked>) -> Result<Vec<SocketAddr>, Failure> {
+    let workers = asked.map_or(0, Asked::workers);
+    Ok(args.metrics_addr.map(|first| metrics::addresses(first, workers)).transpose()?.unwrap_or_default())
 }
 
 /// The plan that the command line names, if it does.
@@ -185,13 +193,13 @@ struct Scene<'a> {
     kept: &'a Kept,
     access: Option<&'a Access>,
     metrics: &'a Metrics,
-    metrics_address: Option<SocketAddr>,
+    metrics_addresses: &'a [SocketAddr],
 }
 
 impl Scene<'_> {
     /// Carries out stage after stage; the report, if it came to one.
     async fn stages(&self, driver: &mut Driver, keys: &mut KeptKeys, started: Timestamp) -> Option<BenchmarkReport> {
-        let Self { plan, chain, secrets, progress, kept, access, metrics, metrics_address } = *self;
+        let Self { plan, chain, secrets, progress, kept, access, metrics, metrics_addresses } = *self;
         let mut provisioned: Option<Provisioned> = None;
         let mut load: Option<Load> = None;
         let mut measured: Option<Outcome> = None;
@@ -211,7 +219,7 @@ impl Scene<'_> {
                 kept,
                 access,
                 metrics,
-                metrics_address,
+                metrics_addresses,
             });
             let findings = provisioned.as_ref().map(|provisioned| Findings {
                 plan,

@@ -5,8 +5,9 @@ use crate::{
     harness::{Folder, free_ports},
 };
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
 };
 
@@ -75,14 +76,65 @@ fn a_run_in_one_process_tells_prometheus_all_of_it() {
     assert!(!text.contains("nearbench_target_tps{"), "{text}");
 }
 
+/// The names of all metrics, and of their labels where there is a sample.
+fn shapes(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let bare = |name: &str| name.trim_end_matches("_total").to_owned();
+    let mut shapes: BTreeMap<_, BTreeSet<String>> = names.map(|name| (bare(name), BTreeSet::new())).collect();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_once('{').unwrap();
+        let part = |suffix: &str| name.strip_suffix(suffix).map(str::to_owned);
+        let family =
+            ["_total", "_bucket", "_sum", "_count"].iter().find_map(|suffix| part(suffix)).unwrap_or(name.to_owned());
+        let labels = rest.split('=').rev().skip(1).filter_map(|before| before.rsplit(['{', ',', '"']).next());
+        shapes.get_mut(&family).unwrap().extend(labels.map(str::to_owned));
+    }
+    shapes
+}
+
+/// The dashboard and the alerts are tested on pages that this is like.
+fn is_as_the_charts_tests_have_it(told: &[String], page: &str) {
+    let told = told.iter().map(|text| shapes(text)).fold(BTreeMap::<_, BTreeSet<_>>::new(), |mut all, of_one| {
+        of_one.into_iter().for_each(|(name, labels)| all.entry(name).or_default().extend(labels));
+        all
+    });
+    for (name, labels) in shapes(page) {
+        // A worker without a spool has none to tell of.
+        if name != "nearbench_spooled_transfers" {
+            let known = told.get(&name).unwrap_or_else(|| panic!("{name} is told by nobody"));
+            assert!(known.is_empty() || *known == labels, "{name}: {known:?} and {labels:?}");
+        }
+    }
+}
+
+#[test]
+fn a_metrics_address_that_cannot_be_is_refused_before_anything_is_made() {
+    let folder = Folder::new();
+    folder.write("run.yaml", RUN);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let fleet = ["--workers", "2", "--redis-url", "redis://127.0.0.1:1"];
+    for (address, more, told) in
+        [(&*taken, &[][..], "cannot serve there"), ("127.0.0.1:65534", &fleet, "2 ports after it")]
+    {
+        let ended = folder.nearbench(&[&["run", "run.yaml", "--metrics-addr", address], more].concat());
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.stderr.contains("--metrics-addr") && ended.stderr.contains(told), "{}", ended.stderr);
+        assert!(!folder.path().join("out").exists());
+    }
+}
+
 #[test]
 fn a_run_and_its_workers_tell_each_what_it_counts() {
     let (folder, redis, ports) = (Folder::new(), redis(), free_ports(3));
     folder.write("run.yaml", RUN);
     let (address, url) = (ports[0].to_string(), redis.address());
-    let mut told = Vec::new();
+    let (mut told, mut under_load) = (Vec::new(), Vec::new());
     let arguments = ["run", "run.yaml", "--workers", "2", "--redis-url", &url, "--metrics-addr", &address];
     let ended = folder.listened(&arguments, |line| {
+        if line.contains("load ends in") {
+            under_load = ports.iter().map(|port| metrics(*port)).collect();
+        }
         if line.contains("Draining") {
             told = ports.iter().map(|port| metrics(*port)).collect();
         }
@@ -99,4 +151,7 @@ fn a_run_and_its_workers_tell_each_what_it_counts() {
     assert_eq!(of_all("nearbench_lanes{run=\"told\",state=\"held\"}"), 4.0);
     assert_eq!(of_all("nearbench_store_up{run=\"told\"}"), 2.0);
     assert!(workers.iter().all(|text| transfers(text, "accepted").is_none()));
+    assert_eq!(sample(&under_load[0], "nearbench_target_tps{run=\"told\",phase=\"steady\"}"), Some(20.0));
+    is_as_the_charts_tests_have_it(&under_load[1..], include_str!("../../../charts/tests/fixtures/worker.prom"));
+    is_as_the_charts_tests_have_it(&under_load[..1], include_str!("../../../charts/tests/fixtures/generator.prom"));
 }
