@@ -1,4 +1,5 @@
-// Draws a report. `page.update(report)` shows one, and may be called again and again with later states of it.
+// Draws a report. `page.update(report)` shows one, and may be called again and again with later states of it. `page.follow()`
+// shows a run under way, as it is told by whoever served the page, and its report once there is one.
 //
 // What is shown is a function of the report: `charts(report)` says which lines there are, and a `…Section(report)` makes
 // the nodes of each section. Whatever comes from the report is set as text, never as markup.
@@ -128,6 +129,9 @@ const page = (() => {
     const column = (field) => series.map((point) => point[field]);
     // Every three seconds hold as many blocks where there is one every 600 ms: such windows all have the same number.
     const window = Math.max(1, Math.min(12, Math.floor(series.length / 30) * 3));
+    // A point may stand for more than a second.
+    const step = x.length > 1 ? (x[x.length - 1] - x[0]) / (x.length - 1) : 1;
+    const windowText = `${count(window * step)} s`;
     const succeeded = column("succeeded");
     const some = (line) => sum(line.values) > 0 ? [line] : [];
     const marks = phases.map(({ name, startMs, durationMs }) => ({ name, from: startMs / 1000, to: (startMs + durationMs) / 1000 }));
@@ -137,7 +141,7 @@ const page = (() => {
       {
         ...time, id: "throughput", title: "Transfers", unit: "a second", height: 300, format: plain,
         note: window > 1
-          ? `Succeeded counts a transfer in the second of the block that executed it. Blocks do not end with seconds, so the strong line is the mean over ${window} s; the faint one is each second.`
+          ? `Succeeded counts a transfer in the second of the block that executed it. Blocks do not end with seconds, so the strong line is the mean over ${windowText}; the faint one is each second.`
           : "Succeeded counts a transfer in the second of the block that executed it.",
         lines: [
           { id: "offered", label: "Offered", values: column("offered"), fold: mean, area: true, width: 1, stepped: true },
@@ -166,7 +170,7 @@ const page = (() => {
         ...time, id: "transactions-a-second", title: "Transactions", unit: "a second", height: 190, narrow: true, format: plain,
         note: "Executed, by the blocks’ times.",
         lines: [{
-          id: "transactions", label: window > 1 ? `Mean of ${window} s` : "Executed", fold: mean, area: true, width: 1.75,
+          id: "transactions", label: window > 1 ? `Mean of ${windowText}` : "Executed", fold: mean, area: true, width: 1.75,
           values: window > 1 ? smooth(column("transactions"), window) : column("transactions"),
         }],
       },
@@ -478,13 +482,16 @@ const page = (() => {
       /** Shows a later state of the same chart. */
       show(next) {
         const same = u && shape(next) === shape(shown);
+        const zoomed = this.isZoomed();
         shown = next;
         unit.textContent = shown.unit;
         note.textContent = shown.note;
         plot.setAttribute("aria-valuemax", Math.max(shown.x.length - 1, 0));
         data.replaceChildren(tableOf(shown));
         if (same) {
-          u.setData(columns());
+          // Whoever looks closer at a stretch of a run under way goes on looking at it.
+          u.setData(columns(), !zoomed);
+          if (zoomed) u.redraw();
         } else {
           u?.destroy();
           drawLegend();
@@ -716,6 +723,82 @@ const page = (() => {
     ].filter(Boolean);
   };
 
+  // ── A run under way ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** What a run does now, where a report has its verdict. */
+  const progressSection = ({ stage, phase, percent, remainingMs, message, workers }) => {
+    const left = known(remainingMs) ? `; the load ends in ${length(remainingMs)}` : "";
+    const bar = make("progress", { max: "100", value: String(percent), "aria-label": "How much of the load’s time is over" });
+    return [make("div", { class: "verdict under-way" },
+      make("div", { class: "badge", "aria-hidden": "true" }, "●"),
+      make("div", { class: "grows" },
+        make("p", { class: "word" }, stage),
+        phase ? make("p", {}, `${phase}: ${percent} % of the load${left}.`) : null,
+        phase ? bar : null,
+        message ? make("p", {}, message) : null,
+        workers ? make("p", {}, `Workers: ${count(workers.ready)} of ${count(workers.replicas)} ready, ${plural(workers.restarts, "restart")}.`) : null))];
+  };
+
+  const liveFiguresSection = ({ tps, target, offered, succeeded, failed, rejected, inFlight, queueDepth, settle }) => {
+    const figure = (title, value, line) => make("div", {}, make("dt", {}, title), make("dd", { class: "value" }, value), make("dd", {}, line));
+    const [p95, unit] = settle ? milliseconds(settle.p95).split(" ") : [NONE, null];
+    const lost = [[failed, "failed"], [rejected, "rejected"]].filter(([n]) => n).map(([n, word]) => `, ${count(n)} ${word}`).join("");
+    return [make("dl", { class: "figures" },
+      figure("Transfers a second (TPS)", rate(tps), `over the last ten seconds${known(target) ? `; target ${plain(target)}` : ""}`),
+      figure("Succeeded", count(succeeded), `of ${count(offered)} offered${lost}`),
+      figure("Settle latency, p95", unit ? [p95, make("small", {}, unit)] : NONE, settle ? `median ${milliseconds(settle.p50)}, p99 ${milliseconds(settle.p99)}` : "nothing has settled yet"),
+      figure("Under way", count(inFlight), `${count(queueDepth)} of them wait in the queue`))];
+  };
+
+  const LIVE_NOTES = {
+    throughput: "As counted from look to look; the report will count a transfer in the second of the block that executed it.",
+    "latency-over-time": "Of what became final in the ten seconds before.",
+    "latency-distribution": "Of all that became final so far.",
+    "queue-depth": "The queue at each look.",
+    "transactions-a-second": "As counted from look to look.",
+    "batch-size": "Succeeded transfers by executed transactions, from look to look.",
+  };
+
+  /** What the charts are made of, from what is seen of a run under way. */
+  const reportSoFar = ({ phases, series, settle }) => {
+    let startMs = 0;
+    const stretches = phases.map(({ name, durationMs }) => {
+      startMs += durationMs;
+      return { name, durationMs, startMs: startMs - durationMs };
+    });
+    return { results: { series, phases: stretches, latencyDistribution: [], latencyMs: { settle } }, ensure: [] };
+  };
+
+  const underWay = (view) => {
+    const { name, place, stage, series } = view;
+    document.title = `${oneLine(name)}: ${stage} · nearbench`;
+    document.querySelector(".kicker").textContent = "nearbench, live";
+    document.getElementById("name").textContent = name;
+    document.getElementById("meta").textContent = place;
+    for (const [id, section, shown] of [["verdict", progressSection, true], ["figures", liveFiguresSection, view.phase]]) {
+      const element = document.getElementById(id);
+      element.hidden = !shown;
+      element.replaceChildren(...section(view));
+    }
+    document.getElementById("charts").hidden = !series.length;
+    if (series.length) draw(charts(reportSoFar(view)).map((chart) => ({ ...chart, note: LIVE_NOTES[chart.id] ?? chart.note })));
+  };
+
+  /** Shows what whoever served the page tells of a run: each event holds all there is to be seen. */
+  const follow = () => {
+    const notice = document.getElementById("link");
+    const say = (text) => { notice.hidden = !text; notice.textContent = text; };
+    for (const section of document.querySelectorAll("main > section")) section.hidden = true;
+    say("Waiting for the run.");
+    const events = new EventSource("events");
+    const told = (show) => ({ data }) => { say(""); show(JSON.parse(data)); };
+    const last = (show) => told((what) => { events.close(); show(what); });
+    events.addEventListener("view", told(underWay));
+    events.addEventListener("report", last(update));
+    events.addEventListener("ended", last((why) => say(`The run ended without a report: ${why}`)));
+    events.addEventListener("error", () => say("Nothing is heard of the run any more; this is what was last known. It is asked for again and again."));
+  };
+
   // ── The page ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
   const SECTIONS = {
@@ -749,8 +832,10 @@ const page = (() => {
     document.getElementById("name").textContent = run.name;
     document.getElementById("meta").textContent = [day(run.loadStartTime ?? run.startTime), `${length(loadMs(report))} of load`, environment.chain.software].join(" · ");
     document.getElementById("footer").textContent = `Made by nearbench ${environment.nearbenchVersion}.${run.loadStartTime ? ` All times count from the load’s start, ${day(run.loadStartTime)}.` : ""}`;
+    document.querySelector(".kicker").textContent = "nearbench report";
     for (const [id, section] of Object.entries(SECTIONS)) {
       const element = document.getElementById(id);
+      element.hidden = false;
       (element.querySelector(":scope > .content") ?? element).replaceChildren(...section(report));
     }
     const content = document.querySelector("#charts > .content");
@@ -760,6 +845,12 @@ const page = (() => {
       now.splice(0, now.length, ...now.filter(({ kind, x }) => kind !== "time" && x.length));
       if (!content.querySelector(".soft")) content.prepend(make("p", { class: "soft" }, "This report has no series by the second."));
     }
+    document.getElementById("charts").hidden = false;
+    draw(now);
+  };
+
+  const draw = (now) => {
+    const content = document.querySelector("#charts > .content");
     if (!content.querySelector(".grid")) content.append(make("div", { class: "grid" }));
     for (const chart of now) {
       if (!placed.has(chart.id)) {
@@ -785,7 +876,10 @@ const page = (() => {
   addEventListener("beforeprint", () => each((chart) => { chart.fit(PAPER); chart.redraw(); }));
   addEventListener("afterprint", repaint);
 
-  return { update };
+  return { update, follow };
 })();
 
-page.update(JSON.parse(document.getElementById("report").textContent));
+{
+  const report = JSON.parse(document.getElementById("report").textContent);
+  report ? page.update(report) : page.follow();
+}

@@ -58,6 +58,10 @@ pub(crate) enum Command {
     Step(Step),
     /// Wait for a BenchmarkRun of the cluster, and end with the exit code that `run` would have.
     Wait(Wait),
+    /// Show a BenchmarkRun of the cluster in a browser, live, until Ctrl-C: on this machine, with your own rights.
+    Ui(Ui),
+    /// Show a BenchmarkRun of the cluster in this terminal, live, and end with the exit code that `run` would have.
+    Top(Top),
     /// End the load of runs in the cluster now: what is under way is finished, audited and reported. Waits for that.
     #[command(
         after_help = "Exit codes: of run/NAME those of `run`; with --all 0 once nothing keeps a run from being deleted."
@@ -126,6 +130,9 @@ pub(crate) struct Run {
     /// follow.
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics_addr: Option<SocketAddr>,
+    /// Show the run in a browser while it goes on: on http://127.0.0.1:PORT, a free port where none is named.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub(crate) ui: Option<u16>,
     /// With `load.via: external`: where those who send reach the transfer API, as 127.0.0.1:3001. Of several workers it is
     /// the first one's; the others have the ports that follow.
     #[arg(long, value_name = "ADDR")]
@@ -391,6 +398,29 @@ pub(crate) struct Wait {
     /// How long.
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ui {
+    /// run/NAME.
+    #[arg(value_name = "run/NAME")]
+    pub(crate) run: String,
+    /// Its namespace; the kubeconfig's if it is not given.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// The port of 127.0.0.1 that the page is on; a free one if it is 0.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) port: u16,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// run/NAME.
+    #[arg(value_name = "run/NAME")]
+    pub(crate) run: String,
+    /// Its namespace; the kubeconfig's if it is not given.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
 }
 
 #[derive(Args, Debug)]

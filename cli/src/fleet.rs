@@ -14,7 +14,8 @@ use crate::{
 use anyhow::{Context, anyhow};
 use nearbench_core::{
     Height, Plan,
-    measure::Live,
+    histogram::Histogram,
+    measure::{Lately, Live},
     plan::{ChainLimits, Store as StorePlan, Via},
 };
 use nearbench_load::Target;
@@ -216,18 +217,19 @@ pub(crate) struct Sight {
     /// Lanes that stopped for good.
     pub(crate) faults: Vec<String>,
     pub(crate) depth: Depth,
-    pub(crate) tps: f64,
+    pub(crate) lately: Lately,
 }
 
 impl Sight {
-    /// What of a load's standing the workers know, and not whoever offers it.
-    pub(crate) fn complete(&self, live: &mut Live) {
+    /// What of a load's standing the workers know, and not whoever offers it. `depth` is that of its queue.
+    pub(crate) fn complete(&self, live: &mut Live, depth: &Depth) {
         live.succeeded = self.all.succeeded;
         live.failed = self.all.failed;
-        live.in_flight = self.depth.unsettled();
-        live.p95_settle_ms = self.all.p95_settle_ms;
-        live.tps_last_10s = self.tps;
-        live.queue_depth = self.depth.queued;
+        live.in_flight = depth.unsettled();
+        live.transactions = self.all.transactions;
+        live.settle = self.all.settle.summary();
+        live.lately = self.lately;
+        live.queue_depth = depth.queued;
     }
 
     /// What stopped every lane of so many for good, if something did.
@@ -604,17 +606,28 @@ async fn look(store: Arc<RedisStore>, sender: watch::Sender<Sight>) {
     let mut ended = VecDeque::new();
     loop {
         if let Ok(mut sight) = sight(&store).await {
-            ended.push_back((Instant::now(), sight.all.succeeded));
+            ended.push_back((Instant::now(), sight.all.settle.clone()));
             if ended.len() > RATE_LOOKS {
                 ended.pop_front();
             }
             if let (Some((from, before)), Some((to, after))) = (ended.front(), ended.back()) {
-                let seconds = (*to - *from).as_secs_f64();
-                sight.tps = if seconds > 0.0 { after.saturating_sub(*before) as f64 / seconds } else { 0.0 };
+                sight.lately = lately(before, after, *to - *from);
             }
             sender.send_replace(sight);
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What became final between two looks.
+fn lately(before: &Histogram, after: &Histogram, between: Duration) -> Lately {
+    let settled = after.since(before);
+    let seconds = between.as_secs_f64();
+    let summary = settled.summary();
+    Lately {
+        tps: if seconds > 0.0 { settled.count() as f64 / seconds } else { 0.0 },
+        settle_mean_ms: summary.map(|summary| summary.mean),
+        settle_max_ms: summary.map(|summary| summary.max),
     }
 }
 

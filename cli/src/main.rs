@@ -16,6 +16,7 @@ mod format;
 mod heal;
 mod interrupt;
 mod kept;
+mod live;
 mod manifest;
 mod measurement;
 mod metrics;
@@ -34,6 +35,8 @@ mod step;
 mod stop;
 mod summary;
 mod token;
+mod top;
+mod ui;
 mod validate;
 mod wait;
 mod way;
@@ -68,6 +71,8 @@ fn main() -> ExitCode {
             Command::Worker(args) => worker::run(args).await,
             Command::Step(args) => step::run(args).await,
             Command::Wait(args) => wait::run(args).await,
+            Command::Ui(args) => ui::run(args).await,
+            Command::Top(args) => top::run(args).await,
             Command::Stop(args) => stop::run(args).await,
             Command::RemoveKeys(args) => remove_keys::run(args).await,
             Command::Operator(args) => operator::run(args).await,

@@ -93,7 +93,7 @@ impl Carriers {
             },
             Self::Crew(crew) => {
                 let sight = crew.sight();
-                sight.complete(&mut live);
+                sight.complete(&mut live, &sight.depth);
                 tally.recorder().queue_depth(tally.now_ns(), sight.depth.queued);
                 // How full the lanes were, the workers tell.
                 Look { live, full: false, halted: crew.halted(), workers: Some((sight.ready, crew.workers())) }
@@ -376,15 +376,9 @@ impl Measurement<'_> {
     ) -> Result<(), Failure> {
         let tally = &outcome.tally;
         let tell = |depth: &Depth| {
-            let sight = crew.sight();
-            let live = tally.recorder().live(tally.now_ns());
-            progress.drain(&Live {
-                succeeded: sight.all.succeeded,
-                failed: sight.all.failed,
-                in_flight: depth.unsettled(),
-                queue_depth: depth.queued,
-                ..live
-            });
+            let mut live = tally.recorder().live(tally.now_ns());
+            crew.sight().complete(&mut live, depth);
+            progress.drain(&live);
         };
         crew.drain(patience, tell).await.map_err(Failure::run)?;
         if let Some(shared) = &self.kept.shared {

@@ -342,7 +342,7 @@ fn load(to: &mut Writer<'_>, sources: &Sources, phases: &[(String, Option<f64>)]
     let help = "From the intended arrival to the execution";
     to.latencies("nearbench_execution_latency_seconds", help, [([], &latencies.execution)])?;
     let help = "Transfers that became final a second, over the last ten seconds";
-    to.gauge("nearbench_tps", help, live.tps_last_10s)?;
+    to.gauge("nearbench_tps", help, live.lately.tps)?;
     let batches = recorder.batches();
     let mut metric = to.0.encode_descriptor(
         "nearbench_batch_size",

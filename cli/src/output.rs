@@ -83,8 +83,14 @@ pub(crate) fn note(text: &str) {
     line("INFO", text.trim_start_matches(['=', '>', ' ']), text);
 }
 
-/// Prints an error and what caused it, once each.
+/// Prints an error and what caused it.
 pub(crate) fn error(error: &anyhow::Error) {
+    let text = in_a_line(error);
+    line("ERROR", &text, &format!("error: {text}"));
+}
+
+/// An error and what caused it, once each.
+pub(crate) fn in_a_line(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
@@ -92,7 +98,7 @@ pub(crate) fn error(error: &anyhow::Error) {
             text = format!("{text}: {cause}");
         }
     }
-    line("ERROR", &text, &format!("error: {text}"));
+    text
 }
 
 fn line(level: &str, message: &str, for_people: &str) {

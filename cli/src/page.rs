@@ -35,6 +35,12 @@ pub(crate) fn write(file: &Path, report: &BenchmarkReport) -> Result<(), Failure
     output::write_whole(folder, name, &text).map(drop)
 }
 
+/// The page of a run under way: what it shows, it asks whoever serves it for.
+pub(crate) fn live() -> String {
+    // Nothing but the events of the place that it comes from.
+    html("null").replacen("default-src 'none'", "default-src 'none'; connect-src 'self'", 1)
+}
+
 /// The page of a report, which is JSON.
 fn html(report: &str) -> String {
     let mut page = String::with_capacity(FRAME.len() + SCRIPT.len() + CHARTS_SCRIPT.len() + STYLE.len() + report.len());

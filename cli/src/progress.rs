@@ -76,8 +76,8 @@ impl Progress {
             live.succeeded,
             live.failed,
             live.in_flight,
-            live.tps_last_10s,
-            live.p95_settle_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.2} s", ms / 1000.0)),
+            live.lately.tps,
+            live.settle.map_or_else(|| "-".to_owned(), |settle| format!("{:.2} s", settle.p95 / 1000.0)),
             live.queue_depth,
         );
         let workers = workers.map_or_else(String::new, |(ready, all)| format!("  workers {ready}/{all}"));
@@ -95,7 +95,7 @@ impl Progress {
     /// How the transfers that are still under way after the load stand.
     pub(crate) fn drain(&self, live: &Live) {
         let Live { succeeded, failed, in_flight, queue_depth, .. } = live;
-        self.standing.send_modify(|standing| standing.succeeded = live.succeeded);
+        self.standing.send_modify(|standing| standing.working_off(live));
         self.status("Draining", || {
             format!("succeeded {succeeded}  failed {failed}  in flight {in_flight}  queue {queue_depth}")
         });

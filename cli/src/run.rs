@@ -11,6 +11,7 @@ use crate::{
     follower::{self, Delivery},
     interrupt,
     kept::{self, Kept, Opening},
+    live::{Watched, server::Server},
     manifest::{self, Manifest},
     measurement::{Load, Measurement},
     metrics::{self, Metrics},
@@ -45,6 +46,17 @@ const KEYS_WAY_OUT: &str = "run again with the same --out, and they are used, an
                             with --resume";
 
 pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
+    let Some(port) = args.ui else { return carry_out(args, None).await };
+    let server = Server::start(port, "--ui").await?;
+    let ended = carry_out(args, Some(&server)).await;
+    if let Err(failure) = &ended {
+        server.screen().ended(&output::in_a_line(&failure.error));
+    }
+    server.end().await;
+    ended
+}
+
+async fn carry_out(args: args::Run, server: Option<&Server>) -> Result<u8, Failure> {
     output::is_folder("--out", &args.out)?;
     let (mut plan, remarks, mut kept) = what(&args).await?;
     let asked = Asked::of(&args, &plan, kept.fleet()?)?;
@@ -74,6 +86,12 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     }
     progress.stage(&format!("{}: {}", plan.name, validate::describe(&plan)));
     remarks.iter().for_each(|remark| progress.step(remark));
+    if let Some(server) = server {
+        let mut watched = Watched::new(&plan.name, "this machine");
+        watched.load(plan.load.phases.clone());
+        tokio::spawn(server.screen().clone().follow(watched, progress.follow()));
+        progress.step(&format!("it is shown at {}", server.url()));
+    }
     let mut chain = Chain::open(&plan, &args.references.secrets, &kept).await?;
     let mut keys = KeptKeys::keep(&mut chain, &plan, &args.out, Some(&kept)).await?;
 
@@ -115,6 +133,9 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     let text = serde_json::to_string_pretty(&report).map_err(Failure::run)? + "\n";
     output::write_whole(&args.out, output::REPORT_FILE, &text)?;
     page::write(&args.out.join(page::FILE), &report)?;
+    if let Some(server) = server {
+        server.screen().report(&report);
+    }
     let without_proof = kept.without_proof().await?;
     if !without_proof.is_empty() {
         let text = serde_json::to_string_pretty(&without_proof).map_err(Failure::run)? + "\n";

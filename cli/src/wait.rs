@@ -71,9 +71,25 @@ pub(crate) fn name(run: &str) -> Result<&str, Failure> {
 
 /// Follows a run to its end; `tell` hears how it stands, whenever that is another.
 pub(crate) async fn follow(runs: Api<BenchmarkRun>, name: &str, tell: impl Fn(&str)) -> Result<End, Failure> {
+    let mut told = String::new();
+    each(runs, name, async |status| {
+        let line = line(status);
+        if line != told {
+            tell(&line);
+            told = line;
+        }
+    })
+    .await
+}
+
+/// Follows a run to its end; `see` is shown its status whenever that changed.
+pub(crate) async fn each(
+    runs: Api<BenchmarkRun>,
+    name: &str,
+    mut see: impl AsyncFnMut(&BenchmarkRunStatus),
+) -> Result<End, Failure> {
     let changes = watch_object(runs, name);
     pin_mut!(changes);
-    let mut told = String::new();
     while let Some(change) = changes.next().await {
         let Ok(change) = change else {
             // The watch is begun anew, with patience of its own.
@@ -81,11 +97,7 @@ pub(crate) async fn follow(runs: Api<BenchmarkRun>, name: &str, tell: impl Fn(&s
         };
         let Some(run) = change else { return Ok(End::Gone) };
         let status = run.status.unwrap_or_default();
-        let line = line(&status);
-        if line != told {
-            tell(&line);
-            told = line;
-        }
+        see(&status).await;
         if status.reason.as_deref() == Some(reasons::INVALID_SPEC) {
             return Ok(End::Refused(status.message.unwrap_or_default()));
         }
@@ -108,13 +120,18 @@ pub(crate) fn exit_code(end: End, name: &str) -> Result<u8, Failure> {
     }
 }
 
-/// How the run stands, in a line.
-fn line(status: &BenchmarkRunStatus) -> String {
-    let stands = match (status.verdict, status.phase) {
+/// How the run stands, in a word or two.
+pub(crate) fn word(status: &BenchmarkRunStatus) -> String {
+    match (status.verdict, status.phase) {
         (Some(verdict), _) => format!("{verdict:?}"),
         (None, Some(phase)) => format!("{phase:?}"),
         (None, None) => "waiting for the operator".to_owned(),
-    };
+    }
+}
+
+/// How the run stands, in a line.
+fn line(status: &BenchmarkRunStatus) -> String {
+    let stands = word(status);
     match &status.message {
         Some(message) => format!("{stands}: {message}"),
         None => stands,

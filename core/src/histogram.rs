@@ -83,6 +83,16 @@ impl Histogram {
         self.0.add(&other.0).expect("all histograms have the same bounds");
     }
 
+    /// What was recorded since it was `before`; nothing where it is not a later state of that.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut since = self.clone();
+        match since.0.subtract(&before.0) {
+            Ok(()) => since,
+            Err(_) => Self::default(),
+        }
+    }
+
     /// How many latencies it holds.
     pub fn count(&self) -> u64 {
         self.0.len()
@@ -216,6 +226,17 @@ mod tests {
             let mut merged = of(&one);
             merged.merge(&of(&two));
             prop_assert_eq!(merged, of(&[one, two].concat()));
+        }
+
+        #[test]
+        fn what_was_recorded_since_is_what_came_after(
+            one in prop::collection::vec(0u64..10_000_000_000, 0..200),
+            two in prop::collection::vec(0u64..10_000_000_000, 0..200),
+        ) {
+            let (before, after) = (of(&one), of(&[one, two.clone()].concat()));
+            let since = after.since(&before);
+            prop_assert_eq!(&since, &of(&two));
+            prop_assert_eq!(since.summary(), of(&two).summary());
         }
 
         #[test]

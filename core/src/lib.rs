@@ -17,6 +17,7 @@ pub mod exposition;
 pub mod fleet;
 pub mod hash;
 pub mod histogram;
+pub mod history;
 pub mod lane;
 pub mod ledger;
 pub mod lifecycle;

@@ -3,7 +3,11 @@
 //! A [`Recorder`] is of fixed size: recording does not allocate, format or take longer as a run grows. It reads
 //! no clock: every time is in nanoseconds since the load's start. What it holds becomes numbers in `report`.
 
-use crate::{counts::Counts, histogram::Histogram, schedule::Schedule};
+use crate::{
+    counts::Counts,
+    histogram::{Histogram, Latency},
+    schedule::Schedule,
+};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -123,9 +127,11 @@ pub(crate) struct Second {
     pub(crate) queue_depth: u64,
 }
 
-/// Where a run stands, for a line of progress.
+/// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Live {
+    /// Since the load's start, in milliseconds.
+    pub elapsed_ms: u64,
     /// The index of the phase under way; the last one after the load's end.
     pub phase: usize,
     /// How much of the load's time is over, 0 to 100.
@@ -136,18 +142,33 @@ pub struct Live {
     pub sent: u64,
     /// Accepted.
     pub accepted: u64,
+    /// Rejected.
+    pub rejected: u64,
     /// Succeeded.
     pub succeeded: u64,
     /// Failed.
     pub failed: u64,
     /// Accepted and without an end.
     pub in_flight: u64,
-    /// 95th percentile of the settle latency so far, in milliseconds.
-    pub p95_settle_ms: Option<f64>,
-    /// Transfers settled as succeeded a second, over the last ten whole seconds.
-    pub tps_last_10s: f64,
+    /// Transactions that were executed.
+    pub transactions: u64,
+    /// The settle latency so far.
+    pub settle: Option<Latency>,
+    /// The same of late.
+    pub lately: Lately,
     /// The depth of the queue when it was last told.
     pub queue_depth: u64,
+}
+
+/// What became final over the last ten whole seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lately {
+    /// Transfers a second.
+    pub tps: f64,
+    /// Their mean settle latency in milliseconds.
+    pub settle_mean_ms: Option<f64>,
+    /// Their longest.
+    pub settle_max_ms: Option<f64>,
 }
 
 impl Recorder {
@@ -383,17 +404,28 @@ impl Recorder {
         let now_s = (now_ns / NS_PER_S) as usize;
         let window = self.seconds.get(now_s.saturating_sub(PEAK_WINDOW_S)..now_s).unwrap_or_default();
         let settled: u64 = window.iter().map(|second| u64::from(second.settled)).sum();
+        let sum_us: u64 = window.iter().map(|second| second.settle_sum_us).sum();
+        let max_us = window.iter().map(|second| second.settle_max_us).max();
+        let mut settle = Histogram::default();
+        self.phases.iter().for_each(|phase| settle.merge(&phase.latencies.settle));
         Live {
+            elapsed_ms: now_ns / 1_000_000,
             phase: self.schedule.phase_at(now_ns),
             percent: if duration_ns == 0 { 100.0 } else { (now_ns as f64 * 100.0 / duration_ns as f64).min(100.0) },
             offered: if self.others_send { counts.sent } else { self.schedule.offered_before(now_ns) },
             sent: counts.sent,
             accepted: counts.accepted,
+            rejected: counts.rejected,
             succeeded: counts.succeeded,
             failed: counts.failed,
             in_flight: counts.accepted.saturating_sub(counts.ended()),
-            p95_settle_ms: self.latencies().settle.percentile_ms(95.0),
-            tps_last_10s: settled as f64 / window.len().max(1) as f64,
+            transactions: self.phases.iter().map(|phase| phase.batches.transactions).sum(),
+            settle: settle.summary(),
+            lately: Lately {
+                tps: settled as f64 / window.len().max(1) as f64,
+                settle_mean_ms: (settled > 0).then(|| sum_us as f64 / settled as f64 / 1_000.0),
+                settle_max_ms: (settled > 0).then_some(max_us).flatten().map(|us| us as f64 / 1_000.0),
+            },
             queue_depth: self.queue_depth,
         }
     }

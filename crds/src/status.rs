@@ -1,7 +1,12 @@
 //! What a run says of itself: the status of a `BenchmarkRun`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use nearbench_core::{ensure::Check, lifecycle::Lifecycle, report::Results};
+use nearbench_core::{
+    ensure::Check,
+    lifecycle::Lifecycle,
+    report::Results,
+    standing::{Figures, Standing},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +137,7 @@ pub struct WorkersStatus {
 }
 
 /// How far the load has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Progress {
     /// The load's phase.
@@ -145,6 +150,17 @@ pub struct Progress {
     pub offered: u64,
     /// Transfers that succeeded.
     pub succeeded: u64,
+    /// The rest of it.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+impl Progress {
+    /// How far a load has come; `None` before it.
+    pub fn of(standing: &Standing) -> Option<Self> {
+        let Standing { phase, percent, offered, succeeded, figures, .. } = standing.clone();
+        (!phase.is_empty()).then_some(Self { phase, percent, offered, succeeded, figures })
+    }
 }
 
 /// What `kubectl get` shows, as texts.

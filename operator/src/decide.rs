@@ -463,11 +463,10 @@ fn workers(observed: &Observed, job: &Job, status: &mut BenchmarkRunStatus, now:
 }
 
 fn progress(standing: &Standing, status: &mut BenchmarkRunStatus, now: Timestamp) {
-    let Standing { stage, phase, percent, offered, succeeded, trouble: _ } = standing;
+    let Standing { stage, phase, percent, offered, succeeded, .. } = standing;
     status.phase = Some(status::phase(*stage));
-    if !phase.is_empty() {
-        status.progress =
-            Some(Progress { phase: phase.clone(), percent: *percent, offered: *offered, succeeded: *succeeded });
+    if let Some(progress) = Progress::of(standing) {
+        status.progress = Some(progress);
     }
     // A run that is cleaned up may not have come that far; what it did come to, its report says.
     if (Stage::Running..=Stage::Reporting).contains(stage) {

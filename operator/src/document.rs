@@ -153,9 +153,25 @@ fn damaged(config_map: &ConfigMap, name: &str, reason: impl std::fmt::Display) -
 /// # Errors
 /// [`DocumentError::Api`], also when there is no such run; [`DocumentError::Damaged`].
 pub async fn stored_report(client: Client, namespace: &str, run: &str) -> Result<Option<String>, DocumentError> {
-    let config_map = crate::names::report(run);
-    let found = Api::<ConfigMap>::namespaced(client, namespace).get(&config_map).await;
-    unpack(&found.map_err(api_error(&config_map, namespace))?, REPORT)
+    stored(client, namespace, &crate::names::report(run), REPORT).await
+}
+
+/// The plan in the ConfigMap that a run's status names, or `None` where that holds none.
+///
+/// # Errors
+/// [`DocumentError::Damaged`], [`DocumentError::Api`].
+pub async fn stored_plan(client: Client, namespace: &str, config_map: &str) -> Result<Option<String>, DocumentError> {
+    stored(client, namespace, config_map, PLAN).await
+}
+
+async fn stored(
+    client: Client,
+    namespace: &str,
+    config_map: &str,
+    document: &str,
+) -> Result<Option<String>, DocumentError> {
+    let found = Api::<ConfigMap>::namespaced(client, namespace).get(config_map).await;
+    unpack(&found.map_err(api_error(config_map, namespace))?, document)
 }
 
 /// Puts a report into a ConfigMap that is there: what a run's own pod may do, and nothing else.

@@ -26,7 +26,7 @@ mod validate;
 
 pub use build::{Kit, Volumes};
 pub use controller::{Config, OperatorError, run};
-pub use document::{DocumentError, PLAN, REPORT, deliver, inflate, pack, stored_report, unpack};
+pub use document::{DocumentError, PLAN, REPORT, deliver, inflate, pack, stored_plan, stored_report, unpack};
 pub use names::FINALIZER;
 
 /// What is decided and built, for those who test it as values.

@@ -8,9 +8,10 @@ use nearbench_core::{
     lifecycle::Stage,
     report::{BenchmarkReport, Results},
     schedule::target_rate,
+    standing::Figures,
     verdict::Verdict,
 };
-use nearbench_crds::{BenchmarkRunStatus, Progress, RunPhase, RunVerdict, Summary};
+use nearbench_crds::{BenchmarkRunStatus, RunPhase, RunVerdict, Summary};
 
 /// A condition's value.
 pub(crate) enum Is {
@@ -121,7 +122,18 @@ pub(crate) fn finish_with(status: &mut BenchmarkRunStatus, report: BenchmarkRepo
         reasons.join("; ")
     };
     if let Some(progress) = &mut status.progress {
-        *progress = Progress { offered: counts.offered, succeeded: counts.succeeded, ..progress.clone() };
+        progress.offered = counts.offered;
+        progress.succeeded = counts.succeeded;
+        // Nothing is on its way any more, and what was of late is long ago.
+        progress.figures = Figures {
+            elapsed_ms: progress.figures.elapsed_ms,
+            accepted: counts.accepted,
+            rejected: counts.rejected,
+            failed: counts.failed,
+            transactions: progress.figures.transactions,
+            settle: results.measures.latency_ms.settle,
+            ..Figures::default()
+        };
     }
     status.summary = Some(summary(&plan, &results));
     status.results = Some(Results { series: Vec::new(), latency_distribution: Vec::new(), ..results });

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use nearbench_core::{
     Height,
     fleet::{self, Moves, View},
+    histogram::Histogram,
     outcome::FailureKind,
 };
 use nearbench_near::{Client, Signer, chain::At, rpc::RpcError};
@@ -101,8 +102,10 @@ pub struct Measured {
     pub succeeded: u64,
     /// Transfers that it saw fail.
     pub failed: u64,
-    /// Of its settle latencies, the 95th percentile in milliseconds.
-    pub p95_settle_ms: Option<f64>,
+    /// Transactions that it saw executed.
+    pub transactions: u64,
+    /// Its settle latencies.
+    pub settle: Histogram,
     /// The most memory that the process held, in bytes.
     pub peak_rss_bytes: Option<u64>,
 }
@@ -136,11 +139,8 @@ impl Measured {
         self.turned_away.iter_mut().zip(&other.turned_away).for_each(|(mine, theirs)| *mine += theirs);
         self.succeeded += other.succeeded;
         self.failed += other.failed;
-        // A latency at most, where several would have to be merged.
-        self.p95_settle_ms = match (self.p95_settle_ms, other.p95_settle_ms) {
-            (Some(mine), Some(theirs)) => Some(mine.max(theirs)),
-            (mine, theirs) => mine.or(theirs),
-        };
+        self.transactions += other.transactions;
+        self.settle.merge(&other.settle);
         self.peak_rss_bytes = self.peak_rss_bytes.max(other.peak_rss_bytes);
     }
 }
@@ -302,7 +302,10 @@ impl<S: Fleet> Member<S> {
     }
 
     fn measured(&mut self, machine: &impl Fn(&mut Measured)) -> Measured {
-        let live = self.tally.recorder().live(self.tally.now_ns());
+        let (live, settle) = {
+            let recorder = self.tally.recorder();
+            (recorder.live(self.tally.now_ns()), recorder.latencies().settle)
+        };
         self.looks.all += 1;
         self.looks.full += u64::from(self.engine.lanes_full() && live.queue_depth > 0);
         let (mishaps, traffic) = (self.tally.mishaps(), self.client.traffic());
@@ -325,7 +328,8 @@ impl<S: Fleet> Member<S> {
             turned_away: self.tally.recorder().turned_away().collect(),
             succeeded: live.succeeded,
             failed: live.failed,
-            p95_settle_ms: live.p95_settle_ms,
+            transactions: live.transactions,
+            settle,
             peak_rss_bytes: None,
         };
         machine(&mut measured);

@@ -12,12 +12,7 @@ use crate::{
 };
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
-use nearbench_core::{
-    lifecycle::Stage,
-    measure::{Live, Recorder},
-    plan::Via,
-    schedule::Schedule,
-};
+use nearbench_core::{lifecycle::Stage, measure::Recorder, plan::Via, schedule::Schedule};
 use nearbench_near::provision::{Lane, Provisioned};
 use nearbench_store::{Depth, Fleet, Order, RedisStore};
 use nearbench_worker::{Finality, Tally};
@@ -133,15 +128,8 @@ async fn drain(scene: &Scene, store: &Arc<RedisStore>, tally: &Tally, lanes: u64
     let Scene { plan, progress, .. } = scene;
     let (sight, _look) = fleet::follow(store.clone());
     let tell = |depth: &Depth| {
-        let sight = sight.borrow();
-        let live = tally.recorder().live(tally.now_ns());
-        let live = Live {
-            succeeded: sight.all.succeeded,
-            failed: sight.all.failed,
-            in_flight: depth.unsettled(),
-            queue_depth: depth.queued,
-            ..live
-        };
+        let mut live = tally.recorder().live(tally.now_ns());
+        sight.borrow().complete(&mut live, depth);
         progress.drain(&live);
         progress.trouble(trouble(store));
     };

@@ -159,7 +159,7 @@ fn tell(
 ) -> bool {
     let Scene { plan, progress, .. } = scene;
     let mut live = tally.recorder().live(tally.now_ns());
-    sight.complete(&mut live);
+    sight.complete(&mut live, &sight.depth);
     tally.recorder().queue_depth(tally.now_ns(), sight.depth.queued);
     if plan.load.via == Via::External {
         live.accepted = live.succeeded + live.failed + live.in_flight;

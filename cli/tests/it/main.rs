@@ -11,6 +11,7 @@ mod fleet;
 mod harness;
 mod http;
 mod kills;
+mod live;
 mod metrics;
 mod page;
 mod remove_keys;

@@ -2,7 +2,7 @@
 
 use crate::{MS, S, ideal, ideal_results, observed, phases, results};
 use nearbench_core::{
-    measure::{OTHER, Recorder, TIMEOUT},
+    measure::{Lately, OTHER, Recorder, TIMEOUT},
     report::{Limit, Observed, Results, Signals},
     schedule::Schedule,
 };
@@ -135,8 +135,12 @@ fn a_line_of_progress_says_where_the_run_stands() {
     assert_eq!((live.phase, live.percent, live.offered, live.queue_depth), (1, 50.0, 600, 42));
     assert_eq!((live.succeeded, live.in_flight), (2_100, 0));
     // What settles in seconds 5 to 14 was due in seconds 2 to 11: 8 s at 10/s and 2 s at 100/s.
-    assert_eq!(live.tps_last_10s, 28.0);
-    assert_eq!(record.live(0).tps_last_10s, 0.0);
+    assert_eq!(live.lately.tps, 28.0);
+    assert_eq!(record.live(0).lately, Lately::default());
+    assert_eq!((live.elapsed_ms, live.transactions, live.rejected), (15_000, 420, 0));
+    // Each took three seconds.
+    assert_eq!(live.lately.settle_mean_ms, Some(3_000.0));
+    assert_eq!(live.lately.settle_max_ms, Some(3_000.0));
     assert_eq!(record.live(10_000 * S).percent, 100.0);
 }
 

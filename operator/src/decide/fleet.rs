@@ -18,7 +18,6 @@ use nearbench_core::{
     Plan,
     lifecycle::{Deadlines, Event, Failure, Lifecycle, Stage},
     plan::{Cleanup, Keys, Store},
-    standing::Standing,
     verdict::Verdict,
 };
 use nearbench_crds::{BenchmarkRunStatus, Frozen, Progress, RunPhase, RunVerdict, WorkersStatus};
@@ -352,17 +351,14 @@ impl Way<'_> {
     }
 
     fn progress(&self, status: &mut BenchmarkRunStatus) {
-        let Some(Standing { phase, percent, offered, succeeded, .. }) = &self.observed.standing else { return };
-        if phase.is_empty() {
-            return;
-        }
-        let (phase, percent, offered, succeeded) = (phase.clone(), *percent, *offered, *succeeded);
+        let Some(progress) = self.observed.standing.as_ref().and_then(Progress::of) else { return };
+        let Progress { phase, percent, offered, succeeded, .. } = &progress;
         say(
             status,
             "Running",
             format!("{phase}, {percent} % of the load, {succeeded} of {offered} transfers succeeded"),
         );
-        status.progress = Some(Progress { phase, percent, offered, succeeded });
+        status.progress = Some(progress);
     }
 
     fn conclude(&mut self, status: &mut BenchmarkRunStatus) {
@@ -382,8 +378,11 @@ impl Way<'_> {
             _ => {}
         }
         if let Some(standing) = &observed.standing {
-            if let Some(progress) = &mut status.progress {
+            // Who concludes tells nothing of it before it has looked.
+            let later = |progress: &&mut Progress| standing.figures.elapsed_ms > progress.figures.elapsed_ms;
+            if let Some(progress) = status.progress.as_mut().filter(later) {
                 progress.succeeded = progress.succeeded.max(standing.succeeded);
+                progress.figures = standing.figures.clone();
             }
             for stage in [Stage::Draining, Stage::Auditing] {
                 if standing.stage > stage && standing.stage <= Stage::Reporting {

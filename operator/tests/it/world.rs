@@ -63,7 +63,7 @@ impl World {
 
     pub(crate) fn stands(&mut self, stage: Stage, phase: &str, percent: u32) {
         self.observed.standing =
-            Some(Standing { stage, phase: phase.into(), percent, offered: 200, succeeded: 150, trouble: None });
+            Some(Standing { phase: phase.into(), percent, offered: 200, succeeded: 150, ..Standing::at(stage) });
     }
 
     pub(crate) fn condition(&self, type_: &str) -> Option<(String, String, String)> {

@@ -409,7 +409,7 @@ impl Cluster {
 
     pub(crate) fn stands(&mut self, stage: Stage, phase: &str, percent: u32) -> &mut Self {
         self.standing =
-            Some(Standing { stage, phase: phase.into(), percent, offered: 200, succeeded: 150, trouble: None });
+            Some(Standing { phase: phase.into(), percent, offered: 200, succeeded: 150, ..Standing::at(stage) });
         self
     }
 
