@@ -1,5 +1,6 @@
-// Draws a report. `page.update(report)` shows one, and may be called again and again with later states of it. `page.follow()`
-// shows a run under way, as it is told by whoever served the page, and its report once there is one.
+// Draws a report, or runs beside each other. `page.update(report)` shows one, and may be called again and again with later
+// states of it; `page.compare(comparison)` shows several, laid over each other; `page.follow()` shows a run under way, as it is
+// told by whoever served the page, and its report once there is one.
 //
 // What is shown is a function of the report: `charts(report)` says which lines there are, and a `…Section(report)` makes
 // the nodes of each section. Whatever comes from the report is set as text, never as markup.
@@ -118,30 +119,47 @@ const page = (() => {
   };
   const highest = (values) => values.filter(known).reduce((top, value) => top === null || value > top ? value : top, null);
 
+  /** What charts that are laid over each other have in common: windows of means, in seconds, and the distribution's scales. */
+  const scalesOf = (reports) => {
+    const seconds = highest(reports.map(({ results: { series = [] } }) => series.length));
+    const points = reports.flatMap(distributionPoints);
+    const [places, ms] = [points.filter(({ percentile }) => percentile < 100).map(({ percentile }) => nines(percentile)), points.map(({ ms }) => ms)];
+    // Every three seconds hold as many blocks where there is one every 600 ms: such windows all have the same number.
+    const window = Math.max(1, Math.min(12, Math.floor(seconds / 30) * 3));
+    return {
+      window,
+      // Where there are several runs, lines that are too restless would hide each other.
+      batchWindow: reports.length > 1 ? window : 1,
+      // The longest has no place on the scale: it is drawn a step after the last.
+      last: places.length ? Math.max(...places) + 0.15 : 1,
+      log: ms.length > 0 && Math.max(...ms) > 20 * Math.max(Math.min(...ms), 0.001),
+    };
+  };
+
   /**
    * Every chart of a report, as values:
-   * {id, title, unit, note, wide, x, lines: [{id, label, values, fold, area, width, dash, stepped, quiet}], format, …}.
-   * `fold` makes one value of the many that a row of the table stands for. A line's colour is the custom property of its id.
+   * {id, title, unit, note, x, lines: [{id, label, values, fold, area, width, dash, colour, stepped, untold}], format, …}.
+   * `fold` makes one value of the many that a row of the table stands for. A line's colour is the custom property of that
+   * name, or of its id.
    */
-  const charts = ({ results, ensure }) => {
-    const { series = [], phases, latencyDistribution: distribution = [], latencyMs } = results;
+  const charts = (report, { window, batchWindow, ...scales } = scalesOf([report])) => {
+    const { results: { series = [], phases } } = report;
     const x = series.map(({ second }) => second);
     const column = (field) => series.map((point) => point[field]);
-    // Every three seconds hold as many blocks where there is one every 600 ms: such windows all have the same number.
-    const window = Math.max(1, Math.min(12, Math.floor(series.length / 30) * 3));
     // A point may stand for more than a second.
     const step = x.length > 1 ? (x[x.length - 1] - x[0]) / (x.length - 1) : 1;
-    const windowText = `${count(window * step)} s`;
+    const meanOf = (points) => `${count(points * step)} s`;
     const succeeded = column("succeeded");
     const some = (line) => sum(line.values) > 0 ? [line] : [];
     const marks = phases.map(({ name, startMs, durationMs }) => ({ name, from: startMs / 1000, to: (startMs + durationMs) / 1000 }));
     const time = { kind: "time", x, marks };
-    const batch = series.map(({ succeeded, transactions }) => transactions ? succeeded / transactions : null);
+    const [moved, executed] = [succeeded, column("transactions")].map((values) => smooth(values, batchWindow));
+    const batch = moved.map((value, n) => executed[n] ? value / executed[n] : null);
     return [
       {
         ...time, id: "throughput", title: "Transfers", unit: "a second", height: 300, format: plain,
         note: window > 1
-          ? `Succeeded counts a transfer in the second of the block that executed it. Blocks do not end with seconds, so the strong line is the mean over ${windowText}; the faint one is each second.`
+          ? `Succeeded counts a transfer in the second of the block that executed it. Blocks do not end with seconds, so its line is the mean over ${meanOf(window)}.`
           : "Succeeded counts a transfer in the second of the block that executed it.",
         lines: [
           { id: "offered", label: "Offered", values: column("offered"), fold: mean, area: true, width: 1, stepped: true },
@@ -160,7 +178,7 @@ const page = (() => {
           { id: "mean", label: "Mean", values: column("settleMeanMs"), fold: mean, width: 2.25 },
         ],
       },
-      distributionOf(distribution, latencyMs.settle, ensure),
+      distributionOf(report, scales),
       {
         ...time, id: "queue-depth", title: "Queue depth", unit: "transfers waiting", height: 190, narrow: true, format: plain,
         note: "The queue at its deepest in each second.",
@@ -170,13 +188,13 @@ const page = (() => {
         ...time, id: "transactions-a-second", title: "Transactions", unit: "a second", height: 190, narrow: true, format: plain,
         note: "Executed, by the blocks’ times.",
         lines: [{
-          id: "transactions", label: window > 1 ? `Mean of ${windowText}` : "Executed", fold: mean, area: true, width: 1.75,
+          id: "transactions", label: window > 1 ? `Mean of ${meanOf(window)}` : "Executed", fold: mean, area: true, width: 1.75,
           values: window > 1 ? smooth(column("transactions"), window) : column("transactions"),
         }],
       },
       {
         ...time, id: "batch-size", title: "Batch size", unit: "transfers in a transaction", height: 190, narrow: true, format: plain,
-        note: "Succeeded transfers by executed transactions of each second.",
+        note: `Succeeded transfers by executed transactions of each ${batchWindow > 1 ? meanOf(batchWindow) : "second"}.`,
         lines: [{ id: "batch", label: "Transfers", values: batch, fold: mean, width: 1.75 }],
       },
     ];
@@ -187,29 +205,67 @@ const page = (() => {
   const nines = (percentile) => -Math.log10(1 - percentile / 100);
   const percentileText = (percentile) => `${new Intl.NumberFormat("en", { maximumFractionDigits: 6 }).format(percentile)} %`;
 
-  const distributionOf = (distribution, settle, ensure) => {
+  const distributionPoints = ({ results: { latencyDistribution: distribution = [], latencyMs: { settle } } }) => {
+    if (distribution.length || !settle) return distribution;
     // A report of an earlier version has the summary alone.
-    const summary = settle ? [[50, "p50"], [90, "p90"], [95, "p95"], [99, "p99"], [99.9, "p999"]].map(([percentile, name]) => ({ percentile, ms: settle[name] })) : [];
-    const points = distribution.length ? distribution : summary;
+    return [[50, "p50"], [90, "p90"], [95, "p95"], [99, "p99"], [99.9, "p999"]].map(([percentile, name]) => ({ percentile, ms: settle[name] }));
+  };
+
+  const distributionOf = (report, { last, log }) => {
+    const points = distributionPoints(report);
     const below = points.filter(({ percentile }) => percentile < 100);
-    // The longest has no place on the scale: it is drawn a step after the last.
-    const last = below.length ? nines(below[below.length - 1].percentile) + 0.15 : 1;
     const longest = points.filter(({ percentile }) => percentile >= 100);
     const x = [...below.map(({ percentile }) => nines(percentile)), ...longest.map(() => last)];
     const values = [...below, ...longest].map(({ ms }) => ms);
-    const bounds = ensure.filter(({ metric, phase, bound }) => /^latencyMs\.settle\.p\d+$/.test(metric) && !phase && /^<= /.test(bound))
+    const bounds = report.ensure.filter(({ metric, phase, bound }) => /^latencyMs\.settle\.p\d+$/.test(metric) && !phase && /^<= /.test(bound))
       .map(({ metric, bound }) => ({ percentile: Number(metric.match(/\.p(\d\d)(\d*)$/).slice(1).join(".")), ms: Number(bound.slice(3)) }))
       .filter(({ ms }) => Number.isFinite(ms));
-    const spread = values.length ? Math.max(...values) / Math.max(values[0], 0.001) : 1;
     return {
       kind: "percentile", id: "latency-distribution", title: "Settle latency, distribution", unit: "by percentile", height: 240,
-      format: milliseconds, x, marks: [], log: spread > 20,
+      format: milliseconds, x, marks: [], log,
       labels: [...below.map(({ percentile }) => percentileText(percentile)), ...longest.map(() => "longest")],
       bounds: bounds.map(({ percentile, ms }) => ({ x: nines(percentile), ms, text: `p${percentile} ≤ ${milliseconds(ms)}` })),
       note: "So many percent of the transfers were final within that time. Each nine has the same width"
-        + `${spread > 20 ? ", and the latency is on a logarithmic scale too" : ""}.${bounds.length ? " Flags are thresholds." : ""}`,
-      lines: [{ id: "mean", label: "Settle", values, fold: highest, area: !(spread > 20), width: 2.25 }],
+        + `${log ? ", and the latency is on a logarithmic scale too" : ""}.${bounds.length ? " Flags are thresholds." : ""}`,
+      lines: [{ id: "mean", label: "Settle", values, fold: highest, area: !log, width: 2.25 }],
     };
+  };
+
+  /** How the runs of a comparison are called: A is the base. */
+  const letter = (run) => (run >= 26 ? letter(Math.floor(run / 26) - 1) : "") + String.fromCharCode(65 + run % 26);
+  const COLOURS = 6;
+  /** Lines and gaps in pixels: with the colours, thirty runs of which none looks like another; five of them need no colours. */
+  const DASHES = [[], [9, 4], [2.5, 3], [12, 4, 2.5, 4], [18, 5]];
+  const looksOf = (run) => ({ colour: `run-${run % COLOURS}`, dash: DASHES[run % DASHES.length] });
+  /** Lines that are shown of a run that stands alone. */
+  const ALONE = new Set(["each-second", "accepted", "failed", "rejected"]);
+
+  /** The charts of several runs, laid over each other: what matters most of each. */
+  const overlay = (runs) => {
+    const scales = scalesOf(runs);
+    const each = runs.map((run) => charts(run, scales));
+    return each[0].map((_, n) => laidOver(each.map((all) => all[n])));
+  };
+
+  /** The same chart of several runs as one. */
+  const laidOver = (each) => {
+    const [base] = each;
+    const shown = each.map(({ lines }) => lines.filter(({ id }) => !ALONE.has(id)));
+    const [x, ...columns] = uPlot.join(each.map((chart, run) => [chart.x, ...shown[run].map(({ values }) => values)]));
+    const time = base.kind === "time";
+    // Where a run has no second its line ends. A curve goes on between its percentiles: those of another are no gap in it.
+    const valuesOf = (run, n) => time ? columns[run * shown[0].length + n].map((value) => value ?? null) : columns[run * shown[0].length + n];
+    const lines = shown[0].flatMap((line, n) => {
+      const values = each.map((_, run) => valuesOf(run, n));
+      const same = values.every((those) => those.every((value, at) => (value ?? 0) === (values[0][at] ?? 0)));
+      if (line.id === "offered" && same) return [{ ...line, values: values[0] }];
+      return each.map((_, run) => ({
+        ...shown[run][n], ...looksOf(run), id: `${line.id}-${run}`, label: `${letter(run)} ${shown[run][n].label.toLowerCase()}`, values: values[run], area: false,
+      }));
+    });
+    const labels = new Map(each.flatMap(({ x, labels = [] }) => labels.map((label, n) => [x[n], label])));
+    const otherPhases = each.some(({ marks }) => JSON.stringify(marks) !== JSON.stringify(base.marks));
+    return { ...base, x, lines, labels: x.map((at) => labels.get(at)), note: `${base.note}${otherPhases ? " The phases are those of A." : ""}` };
   };
 
   // ── Charts ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -218,8 +274,9 @@ const page = (() => {
   const MOST_ROWS = 60;
 
   const colour = (id) => getComputedStyle(document.documentElement).getPropertyValue(`--${id}`).trim();
+  const colourOf = (line) => colour(line.colour ?? line.id);
   /** The same, mostly transparent: colours are written with six hexadecimal digits. */
-  const faint = (id) => `${colour(id)}24`;
+  const faint = (line) => `${colourOf(line)}24`;
   const FONT = "11.5px Inter, system-ui, -apple-system, \"Segoe UI\", Roboto, \"Helvetica Neue\", Arial, sans-serif";
 
   /** The phase that a time is in. */
@@ -323,7 +380,7 @@ const page = (() => {
       width, height, padding: [22, time ? 10 : 18, 0, 0], legend: { show: false },
       cursor: {
         y: false, sync: time ? { key: "time" } : undefined, drag: { x: time, y: false, dist: 8 },
-        points: { size: 7, width: 0, fill: (u, n) => colour(lines[n - 1].id), stroke: (u, n) => colour(lines[n - 1].id) },
+        points: { size: 7, width: 0, fill: (u, n) => colourOf(lines[n - 1]), stroke: (u, n) => colourOf(lines[n - 1]) },
       },
       scales: {
         x: { time: false, range: (u, min, max) => min === null ? [0, 1] : [min, max > min ? max : min + 1] },
@@ -361,11 +418,12 @@ const page = (() => {
             : splits.map(axisValue(format)),
         },
       ],
-      series: [{}, ...lines.map(({ id, label, width, area, stepped: steps }) => ({
-        label, width, show: !hidden.has(id), stroke: () => colour(id),
-        fill: area ? () => faint(id) : undefined,
-        paths: steps ? stepped : straight,
-        points: { show: few, size: 5, fill: () => colour(id), stroke: () => colour(id) },
+      series: [{}, ...lines.map((line) => ({
+        label: line.label, width: line.width, show: !hidden.has(line.id), stroke: () => colourOf(line),
+        dash: line.dash?.map((part) => part * devicePixelRatio),
+        fill: line.area ? () => faint(line) : undefined,
+        paths: line.stepped ? stepped : straight,
+        points: { show: few, size: 5, fill: () => colourOf(line), stroke: () => colourOf(line) },
       }))],
       hooks,
     };
@@ -381,6 +439,20 @@ const page = (() => {
   const axisValue = (format) => (value) => format === milliseconds
     ? value === 0 ? "0" : value >= 1000 ? `${upToTwo.format(value / 1000)} s` : `${plain(value)} ms`
     : value >= 10_000 ? `${upToTwo.format(value / 1000)}k` : plain(value);
+
+  /** A piece of a line. */
+  const swatchOf = ({ id, colour: name = id, area, dash, width }) => {
+    const swatch = make("span", { class: area ? "swatch area" : "swatch" });
+    swatch.style[area ? "background" : "borderColor"] = `var(--${name})`;
+    if (dash) {
+      swatch.classList.add("run");
+      swatch.style.borderTopWidth = `${Math.max(1.5, width * 1.3)}px`;
+      let [at, stops] = [0, []];
+      dash.forEach((part, n) => { stops.push(`${n % 2 ? "transparent" : "#000"} ${at}px ${at += part}px`); });
+      if (stops.length) swatch.style.maskImage = `repeating-linear-gradient(to right, ${stops.join(", ")})`;
+    }
+    return swatch;
+  };
 
   /** One chart on the page: its figure, which stays, and what is drawn in it. */
   const place = (chart, onZoom) => {
@@ -459,10 +531,9 @@ const page = (() => {
 
     const drawLegend = () => {
       values = shown.lines.map(() => make("span", { class: "value" }));
-      legend.replaceChildren(...shown.lines.map(({ id, label, area }, k) => {
-        const swatch = make("span", { class: area ? "swatch area" : "swatch" });
-        swatch.style[area ? "background" : "borderColor"] = `var(--${id})`;
-        const button = make("button", { type: "button", "aria-pressed": String(!hidden.has(id)), "data-line": id }, swatch, label, values[k]);
+      legend.replaceChildren(...shown.lines.map((line, k) => {
+        const { id, label } = line;
+        const button = make("button", { type: "button", "aria-pressed": String(!hidden.has(id)), "data-line": id }, swatchOf(line), label, values[k]);
         button.addEventListener("click", () => {
           hidden.has(id) ? hidden.delete(id) : hidden.add(id);
           button.setAttribute("aria-pressed", String(!hidden.has(id)));
@@ -522,6 +593,7 @@ const page = (() => {
 
   // ── Sections ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  const ON_DEVNET = "measured on nearbench’s own devnet, which is not NEAR: it shows what this machine and nearbench can do, not what a public network does.";
   const badges = { Passed: "✓", Failed: "✕", Inconclusive: "?" };
 
   const verdictSection = (report) => {
@@ -535,7 +607,7 @@ const page = (() => {
         make("div", { class: "badge", "aria-hidden": "true" }, badges[verdict] ?? "?"),
         make("div", {}, make("p", { class: "word" }, verdict), lead && reasons.length ? make("p", {}, lead) : null, why)),
       isDevnet(report)
-        ? make("p", { class: "notice" }, "Measured on nearbench’s own devnet, which is not NEAR: it shows what this machine and nearbench can do, not what a public network does.")
+        ? make("p", { class: "notice" }, `It was ${ON_DEVNET}`)
         : null,
     ].filter(Boolean);
   };
@@ -799,11 +871,116 @@ const page = (() => {
     events.addEventListener("error", () => say("Nothing is heard of the run any more; this is what was last known. It is asked for again and again."));
   };
 
+  // ── Sections of a comparison ─────────────────────────────────────────────────────────────────────────────────────
+
+  const listed = new Intl.ListFormat("en");
+  const signed = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1, signDisplay: "exceptZero" });
+  const change = or((percent) => `${signed.format(percent)}\u00a0%`);
+  const newRuns = (comparisons) => comparisons.map((comparison, n) => ({ ...comparison, name: letter(n + 1) }));
+
+  const runsSection = ({ runs }) => {
+    const devnet = runs.flatMap(({ environment }, n) => /devnet/i.test(environment.chain.software) ? [letter(n)] : []);
+    return [
+      make("ul", { class: "runs" }, runs.map((run, n) => make("li", {}, swatchOf({ ...looksOf(n), width: 2.5 }), make("strong", {}, letter(n)), make("div", {},
+        make("div", {}, make("span", { class: "name" }, run.run.name), n ? null : " is the base"),
+        make("div", { class: "soft" }, make("span", { class: `mark ${TONES[run.verdict] ?? ""}` }, `${badges[run.verdict] ?? "?"} ${run.verdict}`),
+          ` · ${run.source} · ${day(run.run.loadStartTime ?? run.run.startTime)} · ${length(loadMs(run))} of load`))))),
+      devnet.length ? make("p", { class: "notice" }, `${listed.format(devnet)} ${devnet.length === 1 ? "was" : "were"} ${ON_DEVNET}`) : null,
+    ].filter(Boolean);
+  };
+  const TONES = { Passed: "good", Failed: "bad", Inconclusive: "doubt" };
+
+  /** A path that may go on in the next line after each of its dots. */
+  const path = (field) => field.split(".").flatMap((part, n) => n ? [".", make("wbr"), part] : [part]);
+
+  /** What differs: a row for each field and a column for each run. */
+  const differing = (comparisons, key, agree) => {
+    const news = newRuns(comparisons);
+    const those = news.filter((comparison) => comparison[key]);
+    if (!those.length) return [make("p", { class: "agrees" }, agree)];
+    const rows = new Map();
+    for (const { name, [key]: { fields } } of those) {
+      for (const { field, base, new: value } of fields) rows.set(field, { field, base, ...rows.get(field), [name]: value });
+    }
+    const { what } = those[0][key];
+    return [
+      make("p", { class: "differs" }, make("strong", { "aria-hidden": "true" }, "≠"), what),
+      table(what, [
+        { title: "Field", header: true, kind: "field", cell: ({ field }) => path(field) }, text("A", ({ base }) => base),
+        ...news.map(({ name }) => text(name, (row) => row[name] ?? make("span", { class: "soft" }, "as A"))),
+      ], [...rows.values()]),
+      ...those.filter((comparison) => comparison[key].more).map(({ name, [key]: { more } }) => make("p", { class: "soft" }, `Of ${name}: ${more}`)),
+    ];
+  };
+  const differencesSection = ({ comparisons }) => [
+    ...differing(comparisons, "plan", "The plans agree: the same was asked for."),
+    ...differing(comparisons, "environment", "The environments agree in version, chain and machine."),
+  ];
+
+  const OUTCOMES = {
+    noRegression: { tone: "passed", badge: "✓", word: "No regression" }, regression: { tone: "failed", badge: "✕", word: "Regression" },
+    noResult: { tone: "inconclusive", badge: "?", word: "No result" },
+  };
+  const FINDINGS = { held: ["good", "✓"], chance: ["doubt", "?"], regression: ["bad", "✕"], untestedRegression: ["bad", "✕"], notJudged: ["", ""] };
+
+  const outcomeSection = ({ runs, comparisons, tolerancePercent }) => newRuns(comparisons).map(({ name, outcome, remarks, changes }, n) => {
+    const { tone, badge, word } = OUTCOMES[outcome];
+    const found = (...kinds) => changes.filter(({ finding }) => kinds.includes(finding))
+      .map(({ measure, base, new: value, percent, told }) => `${measure}: ${rate(base)} → ${rate(value)}, ${change(percent)}: ${told}`);
+    const chance = found("chance");
+    const why = [...remarks, ...found("regression", "untestedRegression"), ...chance];
+    const good = `Nothing that is judged is worse by more than ${plain(tolerancePercent)} %${chance.length ? " but what may be chance:" : "."}`;
+    return make("div", { class: `verdict ${tone}` },
+      make("div", { class: "badge", "aria-hidden": "true" }, badge),
+      make("div", {}, make("p", { class: "word" }, word), make("p", {}, `${name}, ${oneLine(runs[n + 1].run.name)}, beside A, ${oneLine(runs[0].run.name)}`),
+        outcome === "noRegression" ? make("p", {}, good) : null, why.length ? make("ul", {}, why.map((line) => make("li", {}, line))) : null));
+  });
+
+  const changesSection = ({ comparisons }) => {
+    const news = newRuns(comparisons);
+    const mark = ({ finding, told }) => {
+      const [tone, sign] = FINDINGS[finding];
+      return make("span", { class: `mark ${tone}` }, `${sign} ${told}`.trim());
+    };
+    // Of several, all that is said of one is in one column: side by side it would not fit.
+    const one = ({ name, changes }) => [
+      number(name, (n) => rate(changes[n].new)), number("Change", (n) => change(changes[n].percent)),
+      { title: "Finding", kind: "finding", cell: (n) => mark(changes[n]) },
+    ];
+    const several = ({ name, changes }) => ({
+      title: name, kind: "number stacked",
+      cell: (n) => [
+        rate(changes[n].new), make("span", { class: "soft" }, change(changes[n].percent)),
+        changes[n].finding === "held" ? mark(changes[n]) : [make("span", { class: "mark" }), make("div", {}, mark(changes[n]))],
+      ].flat(),
+    });
+    return [table("What changed", [
+      { title: "Measure", kind: "field", header: true, cell: (n) => path(news[0].changes[n].measure) },
+      number("A", (n) => rate(news[0].changes[n].base)), ...(news.length > 1 ? news.map(several) : one(news[0])),
+    ], news[0].changes.map((_, n) => n))];
+  };
+
+  const testsSection = ({ comparisons, explanation }) => {
+    const news = newRuns(comparisons);
+    const rows = news.flatMap(({ name, tests }) => tests.map((test) => ({ ...test, name })));
+    const [which, other] = news.length > 1 ? [[{ title: "Runs", kind: "word-of-ours", cell: ({ name }) => `${name} beside A` }], "the other"] : [[], news[0].name];
+    return [make("p", {}, explanation), table("Statistical tests", [
+      { title: "Series", kind: "word-of-ours", header: true, cell: ({ title }) => title }, ...which,
+      text("Phase", ({ phase }) => phase),
+      number("Blocks of A", ({ base }) => count(base.blocks)), number(`of ${other}`, (test) => count(test.new.blocks)),
+      number("Mean of A", ({ base }) => rate(base.mean)), number(`of ${other}`, (test) => rate(test.new.mean)),
+      text("Chance", ({ chance }) => chance),
+    ], rows)];
+  };
+
   // ── The page ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
   const SECTIONS = {
     verdict: verdictSection, figures: figuresSection, thresholds: thresholdsSection, latency: latencySection, errors: errorsSection,
     phases: phasesSection, endpoints: endpointsSection, audit: auditSection, limit: limitSection, environment: environmentSection, again: againSection,
+  };
+  const COMPARED = {
+    runs: runsSection, differences: differencesSection, verdict: outcomeSection, changes: changesSection, tests: testsSection,
   };
   /** The width of a chart on paper: what A4 leaves between its margins. */
   const PAPER = 680;
@@ -833,24 +1010,41 @@ const page = (() => {
     document.getElementById("meta").textContent = [day(run.loadStartTime ?? run.startTime), `${length(loadMs(report))} of load`, environment.chain.software].join(" · ");
     document.getElementById("footer").textContent = `Made by nearbench ${environment.nearbenchVersion}.${run.loadStartTime ? ` All times count from the load’s start, ${day(run.loadStartTime)}.` : ""}`;
     document.querySelector(".kicker").textContent = "nearbench report";
-    for (const [id, section] of Object.entries(SECTIONS)) {
-      const element = document.getElementById(id);
-      element.hidden = false;
-      (element.querySelector(":scope > .content") ?? element).replaceChildren(...section(report));
-    }
-    const content = document.querySelector("#charts > .content");
-    const now = charts(report);
-    document.getElementById("zoom-hint").hidden = !report.results.series?.length;
-    if (!report.results.series?.length) {
-      now.splice(0, now.length, ...now.filter(({ kind, x }) => kind !== "time" && x.length));
-      if (!content.querySelector(".soft")) content.prepend(make("p", { class: "soft" }, "This report has no series by the second."));
-    }
-    document.getElementById("charts").hidden = false;
-    draw(now);
+    fill(SECTIONS, report);
+    draw(charts(report), "This report has no series by the second.");
   };
 
-  const draw = (now) => {
+  const compare = (comparison) => {
+    const { runs, comparisons, nearbenchVersion } = comparison;
+    const base = runs[0].run.name;
+    const others = new Set(runs.map(({ run }) => run.name).filter((name) => name !== base));
+    const title = !others.size ? base : `${others.size > 3 ? `${count(runs.length - 1)} runs` : listed.format(others)} beside ${base}`;
+    document.title = `${oneLine(title)}: ${listed.format(new Set(comparisons.map(({ outcome }) => OUTCOMES[outcome].word.toLowerCase())))} · nearbench`;
+    document.getElementById("name").textContent = title;
+    document.getElementById("meta").textContent = `${count(runs.length)} runs, measured by A`;
+    document.getElementById("footer").textContent = `Made by nearbench ${nearbenchVersion}. All times count from each load’s start.`;
+    fill(COMPARED, comparison);
+    draw(overlay(runs), "None of these reports has a series by the second.");
+  };
+
+  const fill = (sections, shown) => {
+    for (const [id, section] of Object.entries(sections)) {
+      const element = document.getElementById(id);
+      element.hidden = false;
+      (element.querySelector(":scope > .content") ?? element).replaceChildren(...section(shown));
+    }
+  };
+
+  /** Shows these charts, each where it was. `without` is said where nothing is by the second. */
+  const draw = (now, without) => {
     const content = document.querySelector("#charts > .content");
+    const series = now.some(({ kind, x }) => kind === "time" && x.length);
+    document.getElementById("charts").hidden = false;
+    document.getElementById("zoom-hint").hidden = !series;
+    if (!series) {
+      now.splice(0, now.length, ...now.filter(({ kind, x }) => kind !== "time" && x.length));
+      if (!content.querySelector(".soft")) content.prepend(make("p", { class: "soft" }, without));
+    }
     if (!content.querySelector(".grid")) content.append(make("div", { class: "grid" }));
     for (const chart of now) {
       if (!placed.has(chart.id)) {
@@ -876,10 +1070,11 @@ const page = (() => {
   addEventListener("beforeprint", () => each((chart) => { chart.fit(PAPER); chart.redraw(); }));
   addEventListener("afterprint", repaint);
 
-  return { update, follow };
+  return { update, compare, follow };
 })();
 
 {
-  const report = JSON.parse(document.getElementById("report").textContent);
-  report ? page.update(report) : page.follow();
+  const held = document.querySelector("script[type='application/json']");
+  const show = { report: page.update, comparison: page.compare, live: page.follow }[held.id];
+  show(JSON.parse(held.textContent));
 }

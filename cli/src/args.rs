@@ -370,6 +370,10 @@ pub(crate) struct Compare {
     /// What it looks like.
     #[arg(long, value_enum, default_value_t = CompareFormat::Table)]
     pub(crate) format: CompareFormat,
+    /// Write it as a page for a browser into this file instead, the runs laid over each other in its charts: one file that
+    /// needs no other and no network.
+    #[arg(long, value_name = "FILE", conflicts_with = "format")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,6 @@
 #!/bin/sh
-# check.sh [BINARY]: the report's page in a real browser, made by BINARY, by default that of the dev build. .ci/setup clients
-# installs what it needs.
+# check.sh [BINARY]: the pages of a report, a comparison and a run under way in a real browser, made by BINARY, by default that of the dev build.
+# .ci/setup clients installs what it needs.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../../.."

@@ -129,6 +129,28 @@ export const report = ({ seconds = 780, name = "ft-200tps", losses = {}, errors 
   };
 };
 
+/** The same run on a slower day: every settle latency is `factor` times as long. */
+export const slower = (made, factor) => {
+  const times = (values, keys) => ({ ...values, ...Object.fromEntries(keys.map((key) => [key, values[key] === null ? null : values[key] * factor])) });
+  const settle = ({ latencyMs, ...of }) => ({ ...of, latencyMs: { ...latencyMs, settle: times(latencyMs.settle, Object.keys(latencyMs.settle)) } });
+  const { phases, series, latencyDistribution: distribution, ...results } = made.results;
+  return {
+    ...made,
+    results: {
+      ...settle(results), phases: phases.map(settle), latencyDistribution: distribution.map((point) => times(point, ["ms"])),
+      series: series.map((point) => times(point, ["settleMeanMs", "settleMaxMs"])),
+    },
+  };
+};
+
+/** A shorter run of something else, elsewhere. */
+export const other = (name = "ft-200tps, 3 keys") => {
+  const made = report({ seconds: 420, name });
+  made.plan.account.keys.generate.count = 3;
+  made.environment.machine.cpus = 4;
+  return made;
+};
+
 /** What a page must show as the text that it is. */
 export const HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">\nsecond\u2028line {{script}} <!--";
 

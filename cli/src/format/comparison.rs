@@ -1,5 +1,5 @@
-//! Runs beside the one that they are measured by, as tables for people and as JSON. What differs in what was asked for
-//! comes before any number.
+//! Runs beside the one that they are measured by: as tables for people, as JSON, and as what the page of a comparison shows.
+//! What differs in what was asked for comes before any number.
 
 use super::{
     markdown::{self, text},
@@ -10,12 +10,16 @@ use nearbench_core::{
     compare::{
         BLOCK_SECONDS, Change, Comparison, Difference, Finding, LEAST_BLOCKS, Outcome, SIGNIFICANT, Series, SeriesTest,
     },
-    report::BenchmarkReport,
+    ensure::Check,
+    report::{BenchmarkReport, Environment, Results, Run},
     verdict::Verdict,
 };
 use serde::Serialize;
 use serde_json::Value;
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    iter,
+};
 
 /// Of what differs in two plans, so many fields are printed; as JSON it is all.
 const MOST_FIELDS: usize = 20;
@@ -59,6 +63,80 @@ pub(crate) fn json(base: &Side, compared: &[Compared], tolerance: f64) -> impl S
         "tolerancePercent": tolerance,
         "test": {"name": TEST, "blockSeconds": BLOCK_SECONDS, "significantBelow": SIGNIFICANT},
         "comparisons": compared,
+    })
+}
+
+/// A comparison as its page has it: every word on what was found, and what the charts are made of.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Page<'a> {
+    /// The base, then the new ones.
+    runs: Vec<PageRun<'a>>,
+    /// Of each new run its `outcome` and `remarks`; `plan` and `environment`, each `{what, fields: [{field, base, new}], more}`,
+    /// or `null` where nothing differs; `changes`: `{measure, base, new, percent, finding, told}`; `tests`: `{title, phase,
+    /// base, new, chance}`, where a side is `{phase, blocks, mean}`.
+    comparisons: Vec<Value>,
+    /// What a regression is.
+    explanation: String,
+    tolerance_percent: f64,
+    nearbench_version: &'static str,
+}
+
+/// A run without its plan, which may name many receivers.
+#[derive(Serialize)]
+struct PageRun<'a> {
+    source: &'a str,
+    verdict: Verdict,
+    run: &'a Run,
+    environment: &'a Environment,
+    results: &'a Results,
+    ensure: &'a [Check],
+}
+
+/// All of it, for the page. `reports` are those of the base and of the new runs.
+pub(crate) fn page<'a>(
+    base: &'a Side,
+    compared: &'a [Compared],
+    tolerance: f64,
+    reports: &'a [BenchmarkReport],
+) -> Page<'a> {
+    let run = |(side, report): (&'a Side, &'a BenchmarkReport)| {
+        let BenchmarkReport { verdict, run, environment, results, ensure, .. } = report;
+        PageRun { source: &side.source, verdict: *verdict, run, environment, results, ensure }
+    };
+    Page {
+        runs: iter::once(base).chain(compared.iter().map(|compared| &compared.new)).zip(reports).map(run).collect(),
+        comparisons: compared.iter().map(|compared| for_page(&compared.comparison)).collect(),
+        explanation: explanation(tolerance).replace('\n', " "),
+        tolerance_percent: tolerance,
+        nearbench_version: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+fn for_page(comparison: &Comparison) -> Value {
+    let field = |Difference { field, base, new }: &Difference| serde_json::json!({"field": field, "base": value(base), "new": value(new)});
+    let differing = |differences: &[Difference], what| {
+        let fields: Vec<_> = differences.iter().take(MOST_FIELDS).map(field).collect();
+        (!fields.is_empty()).then(|| serde_json::json!({"what": what, "fields": fields, "more": more(differences)}))
+    };
+    let change = |change: &Change| {
+        let Change { measure, base, new, percent, finding: kind, .. } = change;
+        let told = finding(change, comparison);
+        serde_json::json!({
+            "measure": measure, "base": base, "new": new, "percent": percent, "finding": kind, "told": told,
+        })
+    };
+    let test = |test: &SeriesTest| {
+        let (title, phase) = (title(test.series), phases(test));
+        serde_json::json!({"title": title, "phase": phase, "base": test.base, "new": test.new, "chance": chance(test)})
+    };
+    serde_json::json!({
+        "outcome": comparison.outcome,
+        "plan": differing(&comparison.plan, OTHER_PLANS),
+        "environment": differing(&comparison.environment, OTHER_ENVIRONMENTS),
+        "remarks": remarks(comparison),
+        "changes": comparison.changes.iter().map(change).collect::<Vec<_>>(),
+        "tests": comparison.tests.iter().map(test).collect::<Vec<_>>(),
     })
 }
 
@@ -164,11 +242,13 @@ fn remarks(comparison: &Comparison) -> Vec<String> {
 
 fn listed(differences: &[Difference]) -> Vec<String> {
     let line = |Difference { field, base, new }: &Difference| format!("{field}: {} -> {}", value(base), value(new));
-    let mut lines: Vec<_> = differences.iter().take(MOST_FIELDS).map(line).collect();
-    if let Some(more @ 1..) = differences.len().checked_sub(MOST_FIELDS) {
-        lines.push(format!("and {more} more: --format json has them all"));
-    }
-    lines
+    differences.iter().take(MOST_FIELDS).map(line).chain(more(differences)).collect()
+}
+
+/// What is told of those that are not listed.
+fn more(differences: &[Difference]) -> Option<String> {
+    let more = differences.len().saturating_sub(MOST_FIELDS);
+    (more > 0).then(|| format!("and {more} more: --format json has them all"))
 }
 
 fn value(value: &Value) -> String {
@@ -234,20 +314,22 @@ fn title(series: Series) -> &'static str {
 
 fn told(test: &SeriesTest) -> String {
     let SeriesTest { base, new, p, .. } = test;
+    let n = format!("n = {} and {}", base.blocks, new.blocks);
+    let means = format!("mean {} and {}", number(base.mean), number(new.mean));
+    let then = if p.is_some() { "," } else { ";" };
+    format!("{}: {n}, {means}{then} {}", phases(test), chance(test))
+}
+
+fn phases(SeriesTest { base, new, .. }: &SeriesTest) -> String {
     let phase = |phase: &Option<String>| phase.clone().unwrap_or_else(|| "no steady phase".to_owned());
-    let phases = match (&base.phase, &new.phase) {
+    match (&base.phase, &new.phase) {
         (one, other) if one == other => phase(one),
         (one, other) => format!("{} and {}", phase(one), phase(other)),
-    };
-    let what = format!(
-        "{phases}: n = {} and {}, mean {} and {}",
-        base.blocks,
-        new.blocks,
-        number(base.mean),
-        number(new.mean)
-    );
-    match p {
-        Some(p) => format!("{what}, {}", probability(*p)),
-        None => format!("{what}; a test needs {LEAST_BLOCKS} blocks of each, so the tolerance alone decides"),
     }
+}
+
+/// What chance makes of the difference.
+fn chance(test: &SeriesTest) -> String {
+    let needs = || format!("a test needs {LEAST_BLOCKS} blocks of each, so the tolerance alone decides");
+    test.p.map_or_else(needs, probability)
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     harness::Folder,
+    page,
     reports::{self, Story},
 };
 use expect_test::{Expect, expect};
@@ -248,6 +249,58 @@ fn as_json_it_is_one_document_with_every_comparison() {
         slower["changes"].as_array().unwrap().iter().find(|change| change["measure"] == "latencyMs.settle.p50");
     assert_eq!(settle.unwrap()["finding"], "regression", "{settle:?}");
     assert!(slower["tests"][1]["p"].as_f64().unwrap() < 0.05, "{slower:#}");
+}
+
+#[test]
+fn as_a_page_it_holds_the_words_of_the_table_and_the_series_of_every_run() {
+    let folder = folder();
+    let hostile = "</script><script>alert(1)</script><!-- {{script}}";
+    let replaced = &[("count: 5", "count: 9")];
+    let mut other = Story { replaced, ..SLOWER }.report();
+    other.run.name = hostile.to_owned();
+    reports::write(&folder, "other.json", &other);
+    let ended = folder.nearbench(&["compare", "base", "other.json", "stopped.json", "--html", "page.html"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "the exit code stays: {ended:?}");
+    assert!(ended.stderr.contains("page.html is written"), "{ended:?}");
+
+    let html = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert!(!html.contains("<script>alert"), "what a report says ends nothing");
+    let held = page::held_as("comparison", &html);
+    let runs = held["runs"].as_array().unwrap();
+    let names: Vec<_> = runs.iter().map(|run| (run["run"]["name"].as_str(), run["source"].as_str())).collect();
+    let sources = [(Some("shop"), Some("base/report.json")), (Some(hostile), Some("other.json"))];
+    assert_eq!(names, [&sources[..], &[(Some("shop"), Some("stopped.json"))]].concat());
+    assert_eq!(runs[1]["results"], serde_json::to_value(&other.results).unwrap());
+    assert!(runs.iter().all(|run| run.get("plan").is_none()), "receivers are no part of the page");
+
+    let [other, stopped] = held["comparisons"].as_array().unwrap().as_slice() else { panic!("{held:#}") };
+    assert_eq!((&other["outcome"], &stopped["outcome"]), (&"regression".into(), &"noResult".into()));
+    let plan = &other["plan"];
+    assert!(plan["what"].as_str().unwrap().starts_with("The plans differ") && plan["more"].is_null(), "{plan}");
+    assert_eq!(plan["fields"][0]["field"], "receivers", "{plan}");
+    assert!(plan["fields"][0]["new"].as_str().unwrap().ends_with("… (9)"), "cut as in the table: {plan}");
+    assert!(stopped["plan"].is_null() && stopped["environment"].is_null(), "{stopped:#}");
+    assert!(stopped["remarks"][0].as_str().unwrap().contains("stopped before its load was over"), "{stopped:#}");
+    let settle = other["changes"].as_array().unwrap().iter().find(|change| change["measure"] == "latencyMs.settle.p50");
+    assert_eq!(settle.unwrap()["told"], "REGRESSION (p < 0.0001)");
+    assert_eq!((&other["tests"][1]["phase"], &other["tests"][1]["chance"]), (&"hold".into(), &"p < 0.0001".into()));
+}
+
+#[test]
+fn a_page_that_cannot_be_written_so_is_refused() {
+    let folder = folder();
+    folder.write("pages/other.txt", "");
+    for (arguments, told) in [
+        (&["--html", "pages"][..], "pages is a folder: name a file, such as pages/comparison.html"),
+        (&["--html", ".."], ".. is no name of a file: name one, such as comparison.html"),
+        (&["--html", "page.html", "--format", "json"], "cannot be used with"),
+    ] {
+        let ended = folder.nearbench(&[&["compare", "base", "slower.json"], arguments].concat());
+        assert!(ended.code == 2 && ended.stdout.is_empty() && ended.stderr.contains(told), "{told}: {ended:?}");
+    }
+    let ended = folder.nearbench(&["compare", "base", "nowhere.json", "--html", "page.html"]);
+    assert!(ended.code == 2 && ended.stderr.contains("nowhere.json"), "{ended:?}");
+    assert!(!folder.path().join("page.html").exists());
 }
 
 #[test]

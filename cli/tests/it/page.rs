@@ -18,7 +18,12 @@ fn page_of(report: &str) -> String {
 
 /// The report that a page holds.
 pub(crate) fn held(page: &str) -> Value {
-    let (_, data) = page.split_once("<script type=\"application/json\" id=\"report\">").unwrap();
+    held_as("report", page)
+}
+
+/// What a page of this kind holds.
+pub(crate) fn held_as(kind: &str, page: &str) -> Value {
+    let (_, data) = page.split_once(&format!("<script type=\"application/json\" id=\"{kind}\">")).unwrap();
     serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap()
 }
 
