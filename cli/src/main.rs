@@ -16,6 +16,7 @@ mod format;
 mod heal;
 mod interrupt;
 mod kept;
+mod log;
 mod manifest;
 mod measurement;
 mod metrics;
@@ -103,7 +104,7 @@ fn log_to_stderr(cli: &Cli) -> Result<(), Failure> {
         .with_ansi(std::io::stderr().is_terminal());
     match cli.log_format {
         LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Json => builder.event_format(log::JsonLines).init(),
     }
     Ok(())
 }

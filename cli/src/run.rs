@@ -11,6 +11,7 @@ use crate::{
     follower::{self, Delivery},
     interrupt,
     kept::{self, Kept, Opening},
+    log,
     manifest::{self, Manifest},
     measurement::{Load, Measurement},
     metrics::{self, Metrics},
@@ -147,6 +148,7 @@ async fn what(args: &args::Run) -> Result<(Plan, Vec<String>, Kept), Failure> {
     let named = named(args)?;
     if args.resume {
         let (kept, plan) = Kept::resume(&args.out).await?;
+        log::of_run(&plan);
         if named.is_some_and(|(named, _)| named != plan) {
             return Err(Failure::input(anyhow!(
                 "--resume: {} holds a run of another plan: leave the manifest out, and it is finished as it began",
@@ -156,6 +158,7 @@ async fn what(args: &args::Run) -> Result<(Plan, Vec<String>, Kept), Failure> {
         return Ok((plan, Vec::new(), kept));
     }
     let (plan, remarks) = named.ok_or_else(|| Failure::input(anyhow!("name a manifest")))?;
+    log::of_run(&plan);
     // What is wrong with it is told before anything is made.
     let asked = Asked::of(args, &plan, None)?;
     Access::of(args, &plan, asked.as_ref().map_or(1, Asked::workers))?;

@@ -203,8 +203,17 @@ impl Chain {
         serde_json::from_slice::<String>(&bytes).unwrap().parse().unwrap()
     }
 
+    /// A transaction that `sender` signed, and what became of it.
+    pub(crate) fn transaction(&self, hash: &str, sender: &str) -> serde_json::Value {
+        self.ask("tx", serde_json::json!({"tx_hash": hash, "sender_account_id": sender, "wait_until": "FINAL"}))
+    }
+
     fn query(&self, params: serde_json::Value) -> serde_json::Value {
-        let request = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "query", "params": params});
+        self.ask("query", params)
+    }
+
+    fn ask(&self, method: &str, params: serde_json::Value) -> serde_json::Value {
+        let request = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         let answer = self._runtime.block_on(self.devnet.handle(request.to_string().into()));
         serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["result"].clone()
     }

@@ -12,6 +12,7 @@ mod fleet;
 mod harness;
 mod http;
 mod kills;
+mod logs;
 mod metrics;
 mod page;
 mod remove_keys;
