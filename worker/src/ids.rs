@@ -3,7 +3,7 @@
 use nearbench_core::{Transfer, TransferId};
 use std::fmt;
 
-/// Of a batch, a line that is no debug line names so many.
+/// Of a batch, a line that is not there to follow each transfer names so many.
 const FEW: usize = 5;
 
 /// Transfers' ids, a space between two. They are written where a line is, and not before.
