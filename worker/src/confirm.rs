@@ -327,7 +327,7 @@ fn tell(open: &Open, settled: &Settled) {
     for (fate, outcome) in [
         (Fate::Finalized, "succeeded"),
         (Fate::Failed, "failed"),
-        (Fate::Requeue, "back in the queue"),
+        (Fate::Requeue, "requeued"),
         (Fate::NeedsReview, "needs_review"),
     ] {
         let such = open.transfers.iter().enumerate().filter(|(index, _)| settled.settlement.fate(*index) == fate);
