@@ -17,6 +17,7 @@ mod heal;
 mod interrupt;
 mod kept;
 mod live;
+mod log;
 mod manifest;
 mod measurement;
 mod metrics;
@@ -108,7 +109,7 @@ fn log_to_stderr(cli: &Cli) -> Result<(), Failure> {
         .with_ansi(std::io::stderr().is_terminal());
     match cli.log_format {
         LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Json => builder.event_format(log::JsonLines).init(),
     }
     Ok(())
 }

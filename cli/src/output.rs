@@ -1,6 +1,6 @@
 //! Standard output and standard error: results here, errors there.
 
-use crate::exit::Failure;
+use crate::{exit::Failure, log};
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 use std::{
@@ -102,14 +102,7 @@ pub(crate) fn in_a_line(error: &anyhow::Error) -> String {
 }
 
 fn line(level: &str, message: &str, for_people: &str) {
-    let mut err = std::io::stderr().lock();
-    // Nothing depends on it, and nobody may be reading any more.
-    drop(if is_json() {
-        let fields = serde_json::json!({ "message": message });
-        let timestamp = jiff::Timestamp::now().to_string();
-        let line = serde_json::json!({"timestamp": timestamp, "level": level, "fields": fields, "target": "nearbench"});
-        writeln!(err, "{line}")
-    } else {
-        writeln!(err, "{for_people}")
-    });
+    let line = if is_json() { log::remark(level, message) } else { for_people.to_owned() } + "\n";
+    // At once: workers write there too. Nothing depends on it, and nobody may be reading any more.
+    drop(std::io::stderr().write_all(line.as_bytes()));
 }

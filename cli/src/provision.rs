@@ -7,6 +7,7 @@ use crate::{
     exit::{self, Failure},
     fleet, interrupt,
     kept::Kept,
+    log,
     manifest::Manifest,
     output,
     progress::Progress,
@@ -163,6 +164,7 @@ impl KeptKeys {
 /// `nearbench provision`.
 pub(crate) async fn run(args: args::Provision) -> Result<u8, Failure> {
     let plan = Manifest::load(&args.file, &args.references, None)?.plan;
+    log::of_run(&plan);
     if plan.network.endpoints.is_empty() {
         return Err(Failure::input(anyhow!(
             "spec.network.endpoints: there is no chain to provision; a devnet of a run's own is provisioned by the run. \

@@ -12,6 +12,7 @@ use crate::{
     interrupt,
     kept::{self, Kept, Opening},
     live::{Watched, server::Server},
+    log,
     manifest::{self, Manifest},
     measurement::{Load, Measurement},
     metrics::{self, Metrics},
@@ -168,6 +169,7 @@ async fn what(args: &args::Run) -> Result<(Plan, Vec<String>, Kept), Failure> {
     let named = named(args)?;
     if args.resume {
         let (kept, plan) = Kept::resume(&args.out).await?;
+        log::of_run(&plan);
         if named.is_some_and(|(named, _)| named != plan) {
             return Err(Failure::input(anyhow!(
                 "--resume: {} holds a run of another plan: leave the manifest out, and it is finished as it began",
@@ -177,6 +179,7 @@ async fn what(args: &args::Run) -> Result<(Plan, Vec<String>, Kept), Failure> {
         return Ok((plan, Vec::new(), kept));
     }
     let (plan, remarks) = named.ok_or_else(|| Failure::input(anyhow!("name a manifest")))?;
+    log::of_run(&plan);
     // What is wrong with it is told before anything is made.
     let asked = Asked::of(args, &plan, None)?;
     Access::of(args, &plan, asked.as_ref().map_or(1, Asked::workers))?;

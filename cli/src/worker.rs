@@ -6,7 +6,7 @@ use crate::{
     exit::{self, Failure},
     fleet::{self, Brief},
     heal::Healer,
-    manifest,
+    log, manifest,
     metrics::{Metrics, Sources},
     signal::Ended,
 };
@@ -64,6 +64,7 @@ async fn work(
     readiness: &watch::Sender<Readiness>,
 ) -> Result<(), Failure> {
     let plan = manifest::load_plan(&args.plan)?;
+    log::of_run(&plan);
     let signers = keyfile::read_keys(&args.keys.join(KEYS_FILE), &plan.account.account_id).map_err(Failure::input)?;
     let door = args.listen.map(|address| Door::find(address, &args)).transpose()?;
     let client = chain::client(&plan, &args.secrets)?;

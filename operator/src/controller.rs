@@ -405,10 +405,10 @@ async fn carry_out(context: &Context, run: &BenchmarkRun, decision: &Decision) -
 
 /// Says which keys are left, with the run, and where that is going too, with the operator.
 async fn tell_keys(context: &Context, run: &BenchmarkRun, note: &str) {
-    tracing::warn!(run = key(run), "{note}");
+    tracing::warn!(run = run.name_any(), namespace = run.namespace(), "{note}");
     let told = event(EventType::Warning, reasons::KEYS_LEFT, "CleanUp", note.to_owned());
     let Err(error) = context.recorder.publish(&told, &run.object_ref(&())).await else { return };
-    tracing::debug!(run = key(run), %error, "the run's namespace takes no Event");
+    tracing::debug!(run = run.name_any(), namespace = run.namespace(), %error, "the run's namespace takes no Event");
     let operator = ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Pod".to_owned()),
@@ -416,12 +416,12 @@ async fn tell_keys(context: &Context, run: &BenchmarkRun, note: &str) {
         namespace: Some(context.own_namespace.clone()),
         ..ObjectReference::default()
     };
-    let note = format!("run {}: {note}", key(run));
+    let note = format!("run {}/{}: {note}", run.namespace().unwrap_or_default(), run.name_any());
     // Events that are alike but for their note count as one: each is of its own run.
     let secondary = Some(run.object_ref(&()));
     let told = Event { secondary, ..event(EventType::Warning, reasons::KEYS_LEFT, "CleanUp", note) };
     if let Err(error) = context.recorder.publish(&told, &operator).await {
-        tracing::warn!(run = key(run), %error, "cannot publish an Event");
+        tracing::warn!(run = run.name_any(), namespace = run.namespace(), %error, "cannot publish an Event");
     }
 }
 
@@ -432,7 +432,9 @@ async fn tell_failure(context: &Context, run: &BenchmarkRun, act: &Act, error: &
         Ok(true) => publish_all(context, run, &status).await,
         Ok(false) => {}
         Err(error) if apply::is_conflict(&error) => {}
-        Err(error) => tracing::warn!(run = key(run), %error, "cannot write the status"),
+        Err(error) => {
+            tracing::warn!(run = run.name_any(), namespace = run.namespace(), %error, "cannot write the status")
+        }
     }
 }
 
@@ -463,16 +465,12 @@ fn failed(run: &BenchmarkRun, act: &Act, error: &ApplyError, now: Timestamp) -> 
     status
 }
 
-fn key(run: &BenchmarkRun) -> String {
-    format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any())
-}
-
 fn on_error(run: Arc<BenchmarkRun>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let in_a_row = failures.entry(run.uid().unwrap_or_default()).or_default();
     let wait = BACKOFF.0.saturating_mul(1 << (*in_a_row).min(16)).min(BACKOFF.1);
     *in_a_row = in_a_row.saturating_add(1);
-    tracing::warn!(run = key(&run), reason = error.reason(), error = chain(error), retry_in = ?wait, "reconciliation failed");
+    tracing::warn!(run = run.name_any(), namespace = run.namespace(), reason = error.reason(), error = chain(error), retry_in = ?wait, "reconciliation failed");
     Action::requeue(wait)
 }
 
@@ -525,6 +523,6 @@ async fn publish_all(context: &Context, run: &BenchmarkRun, status: &BenchmarkRu
 
 async fn publish(context: &Context, run: &BenchmarkRun, event: Event) {
     if let Err(error) = context.recorder.publish(&event, &run.object_ref(&())).await {
-        tracing::warn!(run = key(run), %error, "cannot publish an Event");
+        tracing::warn!(run = run.name_any(), namespace = run.namespace(), %error, "cannot publish an Event");
     }
 }

@@ -2,4 +2,5 @@
 //! the test. No room but their tests may depend on this one.
 #![allow(clippy::unwrap_used)]
 
+pub mod prometheus;
 pub mod redis;

@@ -2,6 +2,7 @@
 
 use crate::{
     engine::Shared,
+    ids::{self, Ids},
     judge::{self, Judgement},
     lane::{Lane, Place},
 };
@@ -34,6 +35,18 @@ pub(crate) struct Open {
     pub(crate) resend_first: bool,
 }
 
+/// A line of the log about an attempt: what it is, then what there is to say.
+macro_rules! log {
+    ($level:ident, $open:expr, $($more:tt)*) => {
+        tracing::$level!(
+            tx_hash = %$open.attempt.hash,
+            transfers = $open.transfers.len(),
+            transfer_ids = %ids::few(&$open.transfers),
+            $($more)*
+        )
+    };
+}
+
 /// What was proven of an attempt.
 enum Evidence {
     /// It was executed in a final block.
@@ -54,14 +67,17 @@ pub(crate) fn spawn<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, open: Ope
         match evidence {
             Some(Evidence::Landed(landed, executed)) => settle_landed(&shared, &lane, &open, &landed, executed).await,
             Some(Evidence::Dead(certificate)) => {
-                tracing::info!(hash = %open.attempt.hash, ?certificate, "never included; its transfers go back to the queue");
+                log!(info, open, ?certificate, "never included; its transfers go back to the queue");
                 settle(&shared, &open, Settlement::All(Fate::Requeue), Proof::Dead(certificate), None).await;
                 if matches!(certificate, DeathCertificate::KeyGone { .. }) {
                     lane.halt(&shared, FailureKind::KeyGone);
                 }
             }
             // The run ends without proof: a person decides.
-            None => settle(&shared, &open, Settlement::All(Fate::NeedsReview), Proof::None, None).await,
+            None => {
+                log!(info, open, "there is no proof of its end: its transfers need a review");
+                settle(&shared, &open, Settlement::All(Fate::NeedsReview), Proof::None, None).await;
+            }
         }
         shared.progress.notify_one();
     });
@@ -93,7 +109,7 @@ async fn gather<S: Store>(shared: &Shared<S>, lane: &Lane, open: &Open, mut plac
                 Executed { receipt, block: hash, block_unix_ns: block.timestamp_ns, at_ns },
             );
         }
-        tracing::warn!(hash = %open.attempt.hash, block = %landed.block, "its block did not become final; asking again");
+        log!(warn, open, block = %landed.block, "its block did not become final; asking again");
         resend = false;
     }
 }
@@ -224,7 +240,7 @@ impl Doubt {
 
     fn tell(&mut self, open: &Open, why: &str) {
         if !std::mem::replace(&mut self.told, true) {
-            tracing::warn!(hash = %open.attempt.hash, "{why}: an archival endpoint would tell; asking again");
+            log!(warn, open, "{why}: an archival endpoint would tell; asking again");
         }
     }
 }
@@ -255,7 +271,7 @@ fn unanswered<S: Store>(shared: &Shared<S>, open: &Open, error: &RpcError) {
     if !error.fault.is_endpoints() {
         shared.tally.mishap(error.fault.label());
     }
-    tracing::debug!(hash = %open.attempt.hash, %error, "no answer; trying again");
+    log!(debug, open, %error, "no answer; trying again");
 }
 
 fn note<S: Store>(shared: &Shared<S>, refusal: &Refusal) {
@@ -293,9 +309,40 @@ async fn settle<S: Store>(
 ) {
     let settled = Settled { settlement, proof, failure, at_ns: shared.tally.now_ns() };
     match shared.store.settle(open.id, &settled).await {
-        Ok(()) => shared.tally.settled(&open.transfers, &settled),
+        Ok(()) => {
+            shared.tally.settled(&open.transfers, &settled);
+            tell(open, &settled);
+        }
         // The whole run hears of it, and says so once.
-        Err(error @ StoreError::File { .. }) => tracing::debug!(hash = %open.attempt.hash, %error, "not settled here"),
-        Err(error) => tracing::warn!(hash = %open.attempt.hash, %error, "not settled here"),
+        Err(error @ StoreError::File { .. }) => log!(debug, open, %error, "not settled here"),
+        Err(error) => log!(warn, open, %error, "not settled here"),
+    }
+}
+
+/// Tells who follows a transfer what became of it, by the transaction that carried it.
+fn tell(open: &Open, settled: &Settled) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    for (fate, outcome) in [
+        (Fate::Finalized, "succeeded"),
+        (Fate::Failed, "failed"),
+        (Fate::Requeue, "requeued"),
+        (Fate::NeedsReview, "needs_review"),
+    ] {
+        let such = open.transfers.iter().enumerate().filter(|(index, _)| settled.settlement.fate(*index) == fate);
+        let such = such.map(|(_, transfer)| transfer.id);
+        let transfers = such.clone().count();
+        if transfers > 0 {
+            let reason = settled.failure.as_ref().map(FailureKind::label);
+            tracing::debug!(
+                tx_hash = %open.attempt.hash,
+                transfers,
+                transfer_ids = %Ids(such),
+                outcome,
+                reason,
+                "settled"
+            );
+        }
     }
 }

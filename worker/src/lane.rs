@@ -3,6 +3,7 @@
 use crate::{
     confirm::{self, BACKOFF},
     engine::Shared,
+    ids,
 };
 use nearbench_core::{
     Height, Nonce, Transfer,
@@ -159,6 +160,14 @@ async fn adopt<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>, stored: Stor
     }
     for (id, attempt, transfers) in stored.open {
         let place = place(shared, &lane.in_flight).await?;
+        tracing::debug!(
+            tx_hash = %attempt.hash,
+            lane = %lane.key.public_key,
+            nonce = attempt.nonce,
+            transfers = transfers.len(),
+            transfer_ids = %ids::all(&transfers),
+            "adopted from an earlier holder, and sent again"
+        );
         let resend_first = !send(shared, id, &SignedTx { hash: attempt.hash, bytes: attempt.bytes.clone() }).await;
         confirm::spawn(
             shared.clone(),
@@ -224,8 +233,9 @@ async fn attempt<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>, place: Pla
 async fn fence<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>) -> Result<(), StoreError> {
     let nonce = shared.store.reserve(&lane.key, lane.lease, 1).await?;
     let base = shared.finality.head();
-    tracing::info!(lane = %lane.key.public_key, nonce, "a fence, past an attempt that nobody knows");
     let signed = sign_fence(&lane.signer, nonce, &base);
+    let (lane_key, hash) = (&lane.key.public_key, signed.hash);
+    tracing::info!(lane = %lane_key, nonce, tx_hash = %hash, "a fence, past an attempt that nobody knows");
     store_and_send(shared, lane, signed, nonce, base.height, (None, Arc::default()), None).await
 }
 
@@ -254,6 +264,14 @@ async fn store_and_send<S: Store>(
             return Err(error);
         }
     };
+    tracing::debug!(
+        tx_hash = %attempt.hash,
+        lane = %lane.key.public_key,
+        nonce,
+        transfers = transfers.len(),
+        transfer_ids = %ids::all(&transfers),
+        "stored, and sent from now on"
+    );
     let resend_first = !send(shared, id, &signed).await;
     confirm::spawn(shared.clone(), lane.clone(), confirm::Open { id, attempt, transfers, resend_first }, place);
     Ok(())
@@ -276,7 +294,7 @@ async fn send<S: Store>(shared: &Shared<S>, id: AttemptId, signed: &SignedTx) ->
             // A hint. What it means is found out by the confirmation.
             return false;
         }
-        tracing::debug!(hash = %signed.hash, %error, "not taken; trying again");
+        tracing::debug!(tx_hash = %signed.hash, %error, "not taken; trying again");
         let pause = tokio::time::sleep(backoff.step(shared.jitter()));
         if shared.abandon.run_until_cancelled(pause).await.is_none() {
             return false;

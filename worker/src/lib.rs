@@ -10,6 +10,7 @@ mod confirm;
 mod engine;
 mod finality;
 pub mod fleet;
+mod ids;
 mod judge;
 mod lane;
 mod pacer;

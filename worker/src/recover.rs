@@ -11,7 +11,7 @@
 //!
 //! One worker does this, under a lease of its own; the others wait for it. It may be begun again at any point.
 
-use crate::{engine::key_of, finality::Finality, lane::expiry};
+use crate::{engine::key_of, finality::Finality, ids::Ids, lane::expiry};
 use futures_util::future::try_join_all;
 use nearbench_core::{
     Account, Height, Nonce,
@@ -131,6 +131,10 @@ async fn heal(store: &RedisStore, ground: &Ground<'_>, healer: LeaseId) -> Resul
         })
         .collect();
     store.import(healer, &found).await?;
+    for Found { hash, transfers, .. } in &found {
+        let ids = Ids(transfers.iter().copied());
+        tracing::debug!(tx_hash = %hash, transfers = transfers.len(), transfer_ids = %ids, "found on chain");
+    }
     let ended = |one: &Found| {
         let fates = (0..one.transfers.len()).map(|index| one.settled.settlement.fate(index));
         fates.filter(|fate| *fate != Fate::Requeue).count() as u64
@@ -165,7 +169,7 @@ async fn fence_off(
         let last = expiry(base.height, limits.transaction_validity_period);
         while !passed(client, signer, nonce).await? && finality.head().height <= last {
             if let Err(error) = client.send(&fence).await {
-                tracing::debug!(hash = %fence.hash, %error, "a fence was not taken; trying again");
+                tracing::debug!(tx_hash = %fence.hash, %error, "a fence was not taken; trying again");
             }
             wait(client, finality, signer, nonce).await?;
         }

@@ -188,7 +188,7 @@ impl<S: Records> Spool<S> {
             .filter_map(|((id, digest), answer)| Some((*id, *digest, moved(answer)?)))
             .collect();
         for (id, _, moved) in ends.iter().filter(|(.., moved)| *moved != Moved::Over) {
-            tracing::warn!(%id, ?moved, "a transfer that was spooled is refused by the store, and has failed");
+            tracing::warn!(transfer_id = %id, ?moved, "a transfer that was spooled is refused by the store, and has failed");
         }
         self.file.end(&ends).await?;
         Ok(ends.len())

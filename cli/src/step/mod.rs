@@ -11,7 +11,7 @@ mod provision;
 use crate::{
     args::{self, StepName},
     exit::{self, Failure},
-    fleet, follower, manifest,
+    fleet, follower, log, manifest,
     metrics::Metrics,
     progress::Progress,
     signal::Ended,
@@ -89,6 +89,7 @@ struct Scene {
 
 pub(crate) async fn run(args: args::Step) -> Result<u8, Failure> {
     let plan = manifest::load_plan(&args.plan)?;
+    log::of_run(&plan);
     let progress = Progress::new();
     let stage = match args.step {
         StepName::Provision => Stage::Provisioning,

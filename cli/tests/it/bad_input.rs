@@ -212,7 +212,7 @@ fn validate_prints_one_json_value_and_errors_are_json_where_logs_are() {
     assert_eq!((ended.code, json(&ended.stdout).as_array().unwrap().len()), (2, 2));
     let error = json(&ended.stderr);
     assert_eq!(error["level"], "ERROR");
-    assert!(error["fields"]["message"].as_str().unwrap().contains("spec.account.keys.count"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("spec.account.keys.count"), "{error}");
 }
 
 #[test]

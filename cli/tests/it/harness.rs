@@ -186,6 +186,13 @@ impl Chain {
         assert_eq!(status, 200, "{answer}");
     }
 
+    /// It fails no more.
+    pub(crate) fn heal(&self) {
+        let address = self.url.trim_start_matches("http://").parse().unwrap();
+        let (status, answer) = Client::new(address, "").ask("DELETE", "/faults", "", "").unwrap();
+        assert_eq!(status, 200, "{answer}");
+    }
+
     /// The tokens of `account` at the token `contract`.
     pub(crate) fn tokens(&self, contract: &str, account: &str) -> u128 {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -196,8 +203,17 @@ impl Chain {
         serde_json::from_slice::<String>(&bytes).unwrap().parse().unwrap()
     }
 
+    /// A transaction that `sender` signed, and what became of it.
+    pub(crate) fn transaction(&self, hash: &str, sender: &str) -> serde_json::Value {
+        self.ask("tx", serde_json::json!({"tx_hash": hash, "sender_account_id": sender, "wait_until": "FINAL"}))
+    }
+
     fn query(&self, params: serde_json::Value) -> serde_json::Value {
-        let request = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "query", "params": params});
+        self.ask("query", params)
+    }
+
+    fn ask(&self, method: &str, params: serde_json::Value) -> serde_json::Value {
+        let request = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         let answer = self._runtime.block_on(self.devnet.handle(request.to_string().into()));
         serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["result"].clone()
     }

@@ -1,6 +1,7 @@
 //! nearbench as a person meets it: the binary, its files, its messages and its exit codes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod alerts;
 mod artillery;
 mod bad_input;
 mod bounds;
@@ -12,6 +13,7 @@ mod harness;
 mod http;
 mod kills;
 mod live;
+mod logs;
 mod metrics;
 mod page;
 mod remove_keys;

@@ -112,7 +112,7 @@ fn error(error: RpcTransactionError) -> RpcError {
 fn submit_unheard(node: &Site<'_>, transaction: SignedTransaction) {
     let hash = transaction.get_hash();
     if let Err(error) = node.submit(transaction) {
-        tracing::debug!(%hash, %error, "a transaction whose sender does not listen was refused");
+        tracing::debug!(tx_hash = %hash, %error, "a transaction whose sender does not listen was refused");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a transaction costs at the least: written as borsh, hashed, signed with a key expanded once, written as base64
 //! and posted over one connection kept open, one after the other in one thread. Nothing is kept or looked at.
 
-use crate::{Rate, chain::Chain, work};
+use crate::{chain::Chain, rate::Rate, work};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer as _, SigningKey};
 use nearbench_core::Transfer;

@@ -1,7 +1,11 @@
 //! Worker processes that share a Redis: whether more of them make a transfer dearer, and what one holds in memory. A worker
 //! is this binary again, with an argument; it ends with its standard input.
 
-use crate::{chain::Chain, cpu_seconds_of, spread, work};
+use crate::{
+    chain::Chain,
+    rate::{cpu_seconds_of, spread},
+    work,
+};
 use nearbench_near::Signer;
 use nearbench_store::{Durability, Fleet, RedisOptions, RedisStore, RedisUrl, Store};
 use nearbench_testing::redis::RedisServer;

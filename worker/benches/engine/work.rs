@@ -1,6 +1,6 @@
 //! The engine at work: its queue is full from the start, and it is done when all is settled and counted.
 
-use crate::{Rate, chain::Chain};
+use crate::{chain::Chain, rate::Rate};
 use nearbench_core::{
     Account, Amount, Gas, TGAS, Transfer, TransferId,
     measure::Recorder,
@@ -9,7 +9,7 @@ use nearbench_core::{
 };
 use nearbench_near::{Client, Endpoint, Signer, http::HttpTransport};
 use nearbench_store::Store;
-use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally};
+use nearbench_worker::{Engine, Finality, Keys, LEASE, Setup, Tally};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -86,8 +86,15 @@ pub(crate) fn transfers(count: u64) -> impl Iterator<Item = Transfer> {
     (0..count).map(move |n| Transfer { receiver: named[n as usize % 100].receiver.clone(), ..transfer(n) })
 }
 
-/// Works off so many transfers in batches of `batch`, from the first claim to the last count.
-pub(crate) fn run<S: Store>(chain: &Chain, store: S, batch: u32, transfers: u64) -> Rate {
+/// Works off so many transfers in batches of `batch`, from the first claim to the last count. `begun` is told what there is to
+/// look at meanwhile.
+pub(crate) fn run<S: Store>(
+    chain: &Chain,
+    store: S,
+    batch: u32,
+    transfers: u64,
+    begun: impl FnOnce(Arc<Tally>, Client, Arc<dyn Fn() -> Keys + Send + Sync>),
+) -> Rate {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = client(chain.port);
@@ -99,7 +106,7 @@ pub(crate) fn run<S: Store>(chain: &Chain, store: S, batch: u32, transfers: u64)
         let lanes = (0..LANES).map(|_| (Signer::generate(ACCOUNT.parse().unwrap(), &mut rand::rng()), 0)).collect();
         let setup = Setup {
             store,
-            client,
+            client: client.clone(),
             finality,
             tally: tally.clone(),
             lease: LEASE,
@@ -109,7 +116,9 @@ pub(crate) fn run<S: Store>(chain: &Chain, store: S, batch: u32, transfers: u64)
             limits: LIMITS,
         };
         let rate = Rate::of_async(transfers, async {
-            let drained = Engine::start(setup).await.unwrap().drain(Duration::from_secs(120)).await.unwrap();
+            let engine = Engine::start(setup).await.unwrap();
+            begun(tally.clone(), client, engine.keys());
+            let drained = engine.drain(Duration::from_secs(120)).await.unwrap();
             assert!(drained.complete, "{drained:?}");
         })
         .await;
