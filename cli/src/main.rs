@@ -99,6 +99,11 @@ fn ended(result: Result<u8, Failure>) -> ExitCode {
     }
 }
 
+/// Whether colours are not wanted: NO_COLOR is set, to anything.
+fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 fn log_to_stderr(cli: &Cli) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).map_err(|error| {
         Failure::input(anyhow::anyhow!("--log {:?}: {error}; write a level such as info, or target=level", cli.log))
@@ -106,7 +111,7 @@ fn log_to_stderr(cli: &Cli) -> Result<(), Failure> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal() && !no_color());
     match cli.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.event_format(log::JsonLines).init(),
