@@ -546,7 +546,9 @@ const page = (() => {
 
     const columns = () => [shown.x, ...shown.lines.map(({ values }) => values)];
     const width = () => Math.max(Math.floor(plot.clientWidth), 120);
-    const shape = ({ lines, x, log, bounds = [] }) => JSON.stringify([lines.map(({ id, label }) => [id, label]), x.length <= 40, log, bounds]);
+    // What a drawn chart cannot change any more: of one over time its stretch can, of a distribution nothing but its heights.
+    const shape = ({ kind, lines, x, log, bounds = [] }) => JSON.stringify(
+      [lines.map(({ id, label }) => [id, label]), x.length <= 40, log, bounds, kind === "time" ? null : [x[0], x[x.length - 1]]]);
 
     return {
       figure, kind: chart.kind,
@@ -838,7 +840,9 @@ const page = (() => {
       startMs += durationMs;
       return { name, durationMs, startMs: startMs - durationMs };
     });
-    return { results: { series, phases: stretches, latencyDistribution: [], latencyMs: { settle } }, ensure: [] };
+    const latencyDistribution = !settle ? [] : [[50, "p50"], [90, "p90"], [95, "p95"], [99, "p99"], [99.9, "p999"], [100, "max"]]
+      .map(([percentile, name]) => ({ percentile, ms: settle[name] }));
+    return { results: { series, phases: stretches, latencyDistribution, latencyMs: { settle } }, ensure: [] };
   };
 
   const underWay = (view) => {
