@@ -851,6 +851,7 @@ const page = (() => {
     document.querySelector(".kicker").textContent = "nearbench, live";
     document.getElementById("name").textContent = name;
     document.getElementById("meta").textContent = place;
+    document.getElementById("footer").textContent = "The report takes the place of this once there is one. All times count from the load’s start.";
     for (const [id, section, shown] of [["verdict", progressSection, true], ["figures", liveFiguresSection, view.phase]]) {
       const element = document.getElementById(id);
       element.hidden = !shown;
