@@ -624,17 +624,37 @@ const page = (() => {
       facts(counts.map(([name, key]) => [name, count(results[key])]))];
   };
 
-  const endpointsSection = ({ plan, environment }) => {
+  const endpointsSection = ({ plan, environment, results }) => {
     const { endpoints } = plan.network;
     const { chain } = environment;
+    const served = new Map((results.endpoints ?? []).map((endpoint) => [endpoint.url, endpoint]));
+    const did = (title, of) => number(title, ({ url }) => served.has(url) ? of(served.get(url)) : NONE);
+    const quantile = (key) => did(key, ({ latencyMs }) => milliseconds(latencyMs?.[key]));
+    const columns = served.size ? [
+      did("Requests", ({ requests }) => count(requests)),
+      did("Said no", ({ endings }) => count(endings.error)),
+      did("Refused (429)", ({ endings }) => count(endings.refused)),
+      did("Timed out", ({ endings }) => count(endings.timeout)),
+      did("Failed", ({ endings }) => count(endings.failed)),
+      quantile("p50"), quantile("p95"), quantile("p99"),
+      did("Breaker open", ({ breakerOpenMs, breakerOpen }) => breakerOpenMs ? `${milliseconds(breakerOpenMs)}, ${percent(breakerOpen)}` : NONE),
+      did("Opened", ({ timesOpened }) => count(timesOpened)),
+    ] : [];
+    const during = served.size
+      ? make("p", { class: "soft" }, "What it did is of the load’s time, told by those who carried transfers to the chain and added up over their processes; latencies are right to 3 %, and hold what requests for an outcome let the node wait. A node that says no is no fault of the endpoint.")
+      : null;
     const known = facts([["Chain", chain.chainId], ["Software", chain.software], ["Version", chain.version], ["Protocol", String(chain.protocolVersion)], ["Between blocks", milliseconds(chain.blockTimeMs)]]);
-    if (!endpoints.length) return [make("p", {}, "None is named: the run brought up a devnet of its own and spoke to it directly."), known];
+    if (!endpoints.length) {
+      const own = served.size ? [table("Endpoints", [{ ...text("Endpoint", ({ url }) => url), header: true }, ...columns], [...served.values()]), during] : [];
+      return [make("p", {}, "None is named: the run brought up a devnet of its own."), ...own, known];
+    }
     return [table("Endpoints", [
       { ...text("URL", ({ url }) => url), header: true },
       number("Priority", ({ priority }) => count(priority)),
       number("Requests/s, at most", ({ maxRequestsPerSecond }) => maxRequestsPerSecond === null ? "no limit" : count(maxRequestsPerSecond)),
       text("Credentials", ({ authSecret }) => authSecret ? `Secret ${authSecret}` : "none"),
-    ], endpoints), make("p", { class: "soft" }, "The one with the lowest priority is asked, and the next while it is set aside."), known];
+      ...columns,
+    ], endpoints), make("p", { class: "soft" }, "The one with the lowest priority is asked, and the next while it is set aside."), during, known].filter(Boolean);
   };
 
   const auditSection = ({ results: { audit } }) => {
@@ -651,13 +671,25 @@ const page = (() => {
   };
 
   const limitSection = ({ results, environment }) => {
-    const { limitedBy } = results;
+    const { limitedBy, signals, restartsByPart } = results;
     const name = { nothing: "Nothing", generator: "The load generator", keys: "Too few access keys", store: "The store", endpoint: "The RPC endpoints", chain: "The chain" }[limitedBy.what] ?? limitedBy.what;
     return [make("p", { class: "lead" }, make("strong", {}, `${name}. `), limitedBy.evidence), facts([
+      ...(signals ? [
+        ["Of the lanes’ time: nothing to sign", percent(signals.lanesIdle)],
+        ["Of the lanes’ time: waiting for the store", percent(signals.storeWait)],
+        ["Transfers waited, every lane full", percent(signals.lanesFull)],
+        ["Steps of the store, mean", milliseconds(signals.storeLatencyMs?.mean)],
+        ["Steps of the store, p99", milliseconds(signals.storeLatencyMs?.p99)],
+        ["Requests that endpoints failed", percent(signals.endpointTrouble)],
+        ["A breaker was open", signals.breakerOpenMs ? `${percent(signals.breakerOpen)}, ${milliseconds(signals.breakerOpenMs)}` : percent(signals.breakerOpen)],
+      ] : []),
       ["Chunks’ gas used, longest phase", percent(results.chunkFill)],
       ["Send lag, p99", milliseconds(results.latencyMs.sendLag?.p99)],
       ["Nonce conflicts", percent(results.nonceConflictRate)],
-      ["Workers started again", count(results.restarts)],
+      ...(restartsByPart
+        ? [["The run, resumed", restartsByPart.run], ["Workers started again", restartsByPart.workers], ["Generators started again", restartsByPart.generators]]
+          .filter(([, times]) => known(times)).map(([part, times]) => [part, count(times)])
+        : [["Processes started again", count(results.restarts)]]),
       ["Kept from the CPUs by a quota", milliseconds(environment.throttledMs)],
       ["CPU time taken by other guests", percent(environment.stealPercent)],
       ["Largest batch", count(results.batchSize?.max)],

@@ -221,13 +221,8 @@ impl Scene<'_> {
                 metrics,
                 metrics_addresses,
             });
-            let findings = provisioned.as_ref().map(|provisioned| Findings {
-                plan,
-                chain,
-                provisioned,
-                books: kept.books(),
-                resumes: kept.resumes,
-            });
+            let findings =
+                provisioned.as_ref().map(|provisioned| Findings { plan, chain, provisioned, books: kept.books() });
             match action {
                 Action::Provision if kept.opening.is_some() => {
                     progress.stage("Resuming");

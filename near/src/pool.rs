@@ -71,11 +71,6 @@ impl Traffic {
             errors: errors.filter(|(_, count)| *count > 0).collect(),
         }
     }
-
-    /// Of the requests, the failed ones in percent; `None` without requests.
-    pub fn trouble_percent(&self) -> Option<f64> {
-        (self.requests > 0).then(|| self.errors.values().sum::<u64>() as f64 * 100.0 / self.requests as f64)
-    }
 }
 
 /// How one endpoint does, for whoever watches.

@@ -292,7 +292,7 @@ async fn settle<S: Store>(
     failure: Option<FailureKind>,
 ) {
     let settled = Settled { settlement, proof, failure, at_ns: shared.tally.now_ns() };
-    match shared.store.settle(open.id, &settled).await {
+    match shared.step(shared.store.settle(open.id, &settled)).await {
         Ok(()) => shared.tally.settled(&open.transfers, &settled),
         // The whole run hears of it, and says so once.
         Err(error @ StoreError::File { .. }) => tracing::debug!(hash = %open.attempt.hash, %error, "not settled here"),
