@@ -110,6 +110,11 @@ const page = (() => {
     });
   };
 
+  /** A point that stands for several seconds, with what was counted in it as so many a second. */
+  const perSecond = (point, step) => ({
+    ...point, ...Object.fromEntries(["offered", "sent", "accepted", "rejected", "succeeded", "failed", "transactions"].map((count) => [count, point[count] / step])),
+  });
+
   const sum = (values) => values.reduce((total, value) => total + (value ?? 0), 0);
   const mean = (values) => {
     const there = values.filter(known);
@@ -123,22 +128,23 @@ const page = (() => {
    * `fold` makes one value of the many that a row of the table stands for. A line's colour is the custom property of its id.
    */
   const charts = ({ results, ensure }) => {
-    const { series = [], phases, latencyDistribution: distribution = [], latencyMs } = results;
+    const { series: points = [], seriesStepSeconds: step = 1, phases, latencyDistribution: distribution = [], latencyMs } = results;
+    const series = step > 1 ? points.map((point) => perSecond(point, step)) : points;
     const x = series.map(({ second }) => second);
     const column = (field) => series.map((point) => point[field]);
     // Every three seconds hold as many blocks where there is one every 600 ms: such windows all have the same number.
-    const window = Math.max(1, Math.min(12, Math.floor(series.length / 30) * 3));
+    const window = step > 1 ? 1 : Math.max(1, Math.min(12, Math.floor(series.length / 30) * 3));
     const succeeded = column("succeeded");
     const some = (line) => sum(line.values) > 0 ? [line] : [];
     const marks = phases.map(({ name, startMs, durationMs }) => ({ name, from: startMs / 1000, to: (startMs + durationMs) / 1000 }));
-    const time = { kind: "time", x, marks };
+    const time = { kind: "time", x, marks, step };
     const batch = series.map(({ succeeded, transactions }) => transactions ? succeeded / transactions : null);
     return [
       {
         ...time, id: "throughput", title: "Transfers", unit: "a second", height: 300, format: plain,
         note: window > 1
           ? `Succeeded counts a transfer in the second of the block that executed it. Blocks do not end with seconds, so the strong line is the mean over ${window} s; the faint one is each second.`
-          : "Succeeded counts a transfer in the second of the block that executed it.",
+          : `Succeeded counts a transfer in the second of the block that executed it.${step > 1 ? ` Each point is the mean of ${step} s, in all charts; the longest and the deepest are the most of them.` : ""}`,
         lines: [
           { id: "offered", label: "Offered", values: column("offered"), fold: mean, area: true, width: 1, stepped: true },
           ...(window > 1 ? [{ id: "each-second", label: "Succeeded, each second", values: succeeded, fold: mean, width: 1, untold: true }] : []),
@@ -236,7 +242,8 @@ const page = (() => {
   const tableOf = (chart) => {
     const rows = rowsOf(chart);
     const time = chart.kind === "time";
-    const folded = rows.step > 1 ? `, each row ${length(rows.step * 1000)}` : "";
+    const rowSeconds = (rows.step ?? 1) * (chart.step ?? 1);
+    const folded = rowSeconds > 1 ? `, each row ${length(rowSeconds * 1000)}` : "";
     const columns = [
       { title: time ? "From" : "Percentile", header: true, kind: "number", cell: ({ label }) => label },
       ...chart.lines.map(({ label, fold }, n) => number(

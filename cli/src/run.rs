@@ -128,7 +128,7 @@ pub(crate) async fn run(args: args::Run) -> Result<u8, Failure> {
     }
     kept.forget().await;
     if let Some(delivery) = delivery {
-        delivery.deliver(&text).await?;
+        delivery.deliver(report.clone()).await?;
     }
     if args.json {
         output::print_json(&report)?

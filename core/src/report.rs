@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod limits;
+mod thin;
 pub(crate) use limits::SENT_PERCENT;
 pub use limits::{Limit, LimitedBy, Signals};
+pub use thin::{MOST_POINTS, folded};
 
 /// The report's `apiVersion`.
 pub const API_VERSION: &str = "nearbench.dev/v1alpha1";
@@ -150,9 +152,13 @@ pub struct Results {
     /// What each endpoint did during the load, for those who carried it, the plan's order kept; empty where nobody measured it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointResults>,
-    /// The same by the second.
+    /// The same by the second, or by `seriesStepSeconds`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<SeriesPoint>,
+    /// How many seconds a point of the series stands for. It is 1 in the report of a run's folder; what goes into a ConfigMap
+    /// has at most 1,000 points.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub series_step_seconds: u32,
     /// What the audit found; `null` where there was none.
     pub audit: Option<Audit>,
 }
@@ -298,11 +304,20 @@ impl EndpointResults {
     }
 }
 
-/// One second of a run.
+fn one() -> u32 {
+    1
+}
+
+fn is_one(seconds: &u32) -> bool {
+    *seconds == 1
+}
+
+/// One second of a run, or so many as `seriesStepSeconds` says: what is counted is then added up, and what is longest or
+/// deepest is the most of them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SeriesPoint {
-    /// Which, from 0 at the load's start.
+    /// Which, from 0 at the load's start; of several, the first.
     pub second: u32,
     /// Transfers meant to arrive in it.
     pub offered: u64,
@@ -318,6 +333,9 @@ pub struct SeriesPoint {
     pub failed: u32,
     /// Transactions executed in it, by the blocks' times.
     pub transactions: u32,
+    /// Became final in it.
+    #[serde(default)]
+    pub settled: u32,
     /// Mean settle latency of what became final in it, in milliseconds.
     pub settle_mean_ms: Option<f64>,
     /// Longest settle latency of what became final in it, in milliseconds.
@@ -413,6 +431,7 @@ impl Results {
             phases,
             endpoints: observed.endpoints.clone(),
             series: series(record),
+            series_step_seconds: 1,
             audit: observed.audit,
         })
     }
@@ -449,6 +468,7 @@ fn series(record: &Recorder) -> Vec<SeriesPoint> {
             succeeded: second.executed.transfers,
             failed: second.failed,
             transactions: second.executed.transactions,
+            settled: second.settled,
             settle_mean_ms: known.then(|| (second.settle_sum_us as f64 / settled).round() / 1_000.0),
             settle_max_ms: known.then_some(second.settle_max_us as f64 / 1_000.0),
             queue_depth: second.queue_depth,

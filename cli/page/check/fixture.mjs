@@ -142,6 +142,23 @@ export const report = ({ seconds = 780, name = "ft-200tps", losses = {}, errors 
 /** What a page must show as the text that it is. */
 export const HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">\nsecond\u2028line {{script}} <!--";
 
+/** The same, of which `step` seconds are one point, as in a ConfigMap. */
+export const thinned = (step, over) => {
+  const made = report(over);
+  const points = new Map();
+  for (const { second, ...point } of made.results.series) {
+    const first = second - second % step;
+    const known = points.get(first);
+    points.set(first, known ? {
+      ...known, ...Object.fromEntries(["offered", "sent", "accepted", "rejected", "succeeded", "failed", "transactions"].map((name) => [name, known[name] + point[name]])),
+      settleMaxMs: Math.max(known.settleMaxMs, point.settleMaxMs), queueDepth: Math.max(known.queueDepth, point.queueDepth),
+    } : { second: first, ...point });
+  }
+  made.results.series = [...points.values()];
+  made.results.seriesStepSeconds = step;
+  return made;
+};
+
 /** A report whose every free text is hostile; and one of an earlier version, without its distribution. */
 export const hostile = () => {
   const made = report({

@@ -110,7 +110,7 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
         page::write(&folder.join(page::FILE), &report)?;
     }
     if let Some(delivery) = delivery {
-        delivery.deliver(&text).await?;
+        delivery.deliver(report.clone()).await?;
     }
     output::print(summary::table(&report))
 }

@@ -6,6 +6,7 @@ mod judging;
 mod lifecycle;
 mod recording;
 mod schema;
+mod thinning;
 
 use nearbench_core::{
     audit::Audit,
