@@ -112,6 +112,11 @@ const page = (() => {
     });
   };
 
+  /** A point that stands for several seconds, with what was counted in it as so many a second. */
+  const perSecond = (point, step) => ({
+    ...point, ...Object.fromEntries(["offered", "sent", "accepted", "rejected", "succeeded", "failed", "transactions"].map((count) => [count, point[count] / step])),
+  });
+
   const sum = (values) => values.reduce((total, value) => total + (value ?? 0), 0);
   const mean = (values) => {
     const there = values.filter(known);
@@ -122,10 +127,11 @@ const page = (() => {
   /** What charts that are laid over each other have in common: windows of means, in seconds, and the distribution's scales. */
   const scalesOf = (reports) => {
     const seconds = highest(reports.map(({ results: { series = [] } }) => series.length));
+    const folded = reports.some(({ results: { seriesStepSeconds = 1 } }) => seriesStepSeconds > 1);
     const points = reports.flatMap(distributionPoints);
     const [places, ms] = [points.filter(({ percentile }) => percentile < 100).map(({ percentile }) => nines(percentile)), points.map(({ ms }) => ms)];
     // Every three seconds hold as many blocks where there is one every 600 ms: such windows all have the same number.
-    const window = Math.max(1, Math.min(12, Math.floor(seconds / 30) * 3));
+    const window = folded ? 1 : Math.max(1, Math.min(12, Math.floor(seconds / 30) * 3));
     return {
       window,
       // Where there are several runs, lines that are too restless would hide each other.
@@ -143,16 +149,17 @@ const page = (() => {
    * name, or of its id.
    */
   const charts = (report, { window, batchWindow, ...scales } = scalesOf([report])) => {
-    const { results: { series = [], phases } } = report;
+    const { results: { series: points = [], seriesStepSeconds: step = 1, phases } } = report;
+    const series = step > 1 ? points.map((point) => perSecond(point, step)) : points;
     const x = series.map(({ second }) => second);
     const column = (field) => series.map((point) => point[field]);
-    // A point may stand for more than a second.
-    const step = x.length > 1 ? (x[x.length - 1] - x[0]) / (x.length - 1) : 1;
-    const meanOf = (points) => `${count(points * step)} s`;
+    // The points of a run under way are as far apart as it was looked at.
+    const apart = x.length > 1 ? (x[x.length - 1] - x[0]) / (x.length - 1) : 1;
+    const meanOf = (points) => `${count(points * apart)} s`;
     const succeeded = column("succeeded");
     const some = (line) => sum(line.values) > 0 ? [line] : [];
     const marks = phases.map(({ name, startMs, durationMs }) => ({ name, from: startMs / 1000, to: (startMs + durationMs) / 1000 }));
-    const time = { kind: "time", x, marks };
+    const time = { kind: "time", x, marks, step };
     const [moved, executed] = [succeeded, column("transactions")].map((values) => smooth(values, batchWindow));
     const batch = moved.map((value, n) => executed[n] ? value / executed[n] : null);
     return [
@@ -160,7 +167,7 @@ const page = (() => {
         ...time, id: "throughput", title: "Transfers", unit: "a second", height: 300, format: plain,
         note: window > 1
           ? `Succeeded counts a transfer in the second of the block that executed it. Blocks do not end with seconds, so its line is the mean over ${meanOf(window)}.`
-          : "Succeeded counts a transfer in the second of the block that executed it.",
+          : `Succeeded counts a transfer in the second of the block that executed it.${step > 1 ? ` Each point is the mean of ${step} s, in all charts; the longest and the deepest are the most of them.` : ""}`,
         lines: [
           { id: "offered", label: "Offered", values: column("offered"), fold: mean, area: true, width: 1, stepped: true },
           ...(window > 1 ? [{ id: "each-second", label: "Succeeded, each second", values: succeeded, fold: mean, width: 1, untold: true }] : []),
@@ -253,8 +260,9 @@ const page = (() => {
     const shown = each.map(({ lines }) => lines.filter(({ id }) => !ALONE.has(id)));
     const [x, ...columns] = uPlot.join(each.map((chart, run) => [chart.x, ...shown[run].map(({ values }) => values)]));
     const time = base.kind === "time";
-    // Where a run has no second its line ends. A curve goes on between its percentiles: those of another are no gap in it.
-    const valuesOf = (run, n) => time ? columns[run * shown[0].length + n].map((value) => value ?? null) : columns[run * shown[0].length + n];
+    // Where a run has no second its line ends. A curve goes on between its percentiles, and a folded series between its points:
+    // those of another are no gap in it.
+    const valuesOf = (run, n) => time && each[run].step === 1 ? columns[run * shown[0].length + n].map((value) => value ?? null) : columns[run * shown[0].length + n];
     const lines = shown[0].flatMap((line, n) => {
       const values = each.map((_, run) => valuesOf(run, n));
       const same = values.every((those) => those.every((value, at) => (value ?? 0) === (values[0][at] ?? 0)));
@@ -297,7 +305,8 @@ const page = (() => {
   const tableOf = (chart) => {
     const rows = rowsOf(chart);
     const time = chart.kind === "time";
-    const folded = rows.step > 1 ? `, each row ${length(rows.step * 1000)}` : "";
+    const rowSeconds = (rows.step ?? 1) * (chart.step ?? 1);
+    const folded = rowSeconds > 1 ? `, each row ${length(rowSeconds * 1000)}` : "";
     const columns = [
       { title: time ? "From" : "Percentile", header: true, kind: "number", cell: ({ label }) => label },
       ...chart.lines.map(({ label, fold }, n) => number(
@@ -705,17 +714,37 @@ const page = (() => {
       facts(counts.map(([name, key]) => [name, count(results[key])]))];
   };
 
-  const endpointsSection = ({ plan, environment }) => {
+  const endpointsSection = ({ plan, environment, results }) => {
     const { endpoints } = plan.network;
     const { chain } = environment;
+    const served = new Map((results.endpoints ?? []).map((endpoint) => [endpoint.url, endpoint]));
+    const did = (title, of) => number(title, ({ url }) => served.has(url) ? of(served.get(url)) : NONE);
+    const quantile = (key) => did(key, ({ latencyMs }) => milliseconds(latencyMs?.[key]));
+    const columns = served.size ? [
+      did("Requests", ({ requests }) => count(requests)),
+      did("Said no", ({ endings }) => count(endings.error)),
+      did("Refused (429)", ({ endings }) => count(endings.refused)),
+      did("Timed out", ({ endings }) => count(endings.timeout)),
+      did("Failed", ({ endings }) => count(endings.failed)),
+      quantile("p50"), quantile("p95"), quantile("p99"),
+      did("Breaker open", ({ breakerOpenMs, breakerOpen }) => breakerOpenMs ? `${milliseconds(breakerOpenMs)}, ${percent(breakerOpen)}` : NONE),
+      did("Opened", ({ timesOpened }) => count(timesOpened)),
+    ] : [];
+    const during = served.size
+      ? make("p", { class: "soft" }, "What it did is of the load’s time, told by those who carried transfers to the chain and added up over their processes; latencies are right to 3 %, and hold what requests for an outcome let the node wait. A node that says no is no fault of the endpoint.")
+      : null;
     const known = facts([["Chain", chain.chainId], ["Software", chain.software], ["Version", chain.version], ["Protocol", String(chain.protocolVersion)], ["Between blocks", milliseconds(chain.blockTimeMs)]]);
-    if (!endpoints.length) return [make("p", {}, "None is named: the run brought up a devnet of its own and spoke to it directly."), known];
+    if (!endpoints.length) {
+      const own = served.size ? [table("Endpoints", [{ ...text("Endpoint", ({ url }) => url), header: true }, ...columns], [...served.values()]), during] : [];
+      return [make("p", {}, "None is named: the run brought up a devnet of its own."), ...own, known];
+    }
     return [table("Endpoints", [
       { ...text("URL", ({ url }) => url), header: true },
       number("Priority", ({ priority }) => count(priority)),
       number("Requests/s, at most", ({ maxRequestsPerSecond }) => maxRequestsPerSecond === null ? "no limit" : count(maxRequestsPerSecond)),
       text("Credentials", ({ authSecret }) => authSecret ? `Secret ${authSecret}` : "none"),
-    ], endpoints), make("p", { class: "soft" }, "The one with the lowest priority is asked, and the next while it is set aside."), known];
+      ...columns,
+    ], endpoints), make("p", { class: "soft" }, "The one with the lowest priority is asked, and the next while it is set aside."), during, known].filter(Boolean);
   };
 
   const auditSection = ({ results: { audit } }) => {
@@ -732,13 +761,25 @@ const page = (() => {
   };
 
   const limitSection = ({ results, environment }) => {
-    const { limitedBy } = results;
+    const { limitedBy, signals, restartsByPart } = results;
     const name = { nothing: "Nothing", generator: "The load generator", keys: "Too few access keys", store: "The store", endpoint: "The RPC endpoints", chain: "The chain" }[limitedBy.what] ?? limitedBy.what;
     return [make("p", { class: "lead" }, make("strong", {}, `${name}. `), limitedBy.evidence), facts([
+      ...(signals ? [
+        ["Of the lanes’ time: nothing to sign", percent(signals.lanesIdle)],
+        ["Of the lanes’ time: waiting for the store", percent(signals.storeWait)],
+        ["Transfers waited, every lane full", percent(signals.lanesFull)],
+        ["Steps of the store, mean", milliseconds(signals.storeLatencyMs?.mean)],
+        ["Steps of the store, p99", milliseconds(signals.storeLatencyMs?.p99)],
+        ["Requests that endpoints failed", percent(signals.endpointTrouble)],
+        ["A breaker was open", signals.breakerOpenMs ? `${percent(signals.breakerOpen)}, ${milliseconds(signals.breakerOpenMs)}` : percent(signals.breakerOpen)],
+      ] : []),
       ["Chunks’ gas used, longest phase", percent(results.chunkFill)],
       ["Send lag, p99", milliseconds(results.latencyMs.sendLag?.p99)],
       ["Nonce conflicts", percent(results.nonceConflictRate)],
-      ["Workers started again", count(results.restarts)],
+      ...(restartsByPart
+        ? [["The run, resumed", restartsByPart.run], ["Workers started again", restartsByPart.workers], ["Generators started again", restartsByPart.generators]]
+          .filter(([, times]) => known(times)).map(([part, times]) => [part, count(times)])
+        : [["Processes started again", count(results.restarts)]]),
       ["Kept from the CPUs by a quota", milliseconds(environment.throttledMs)],
       ["CPU time taken by other guests", percent(environment.stealPercent)],
       ["Largest batch", count(results.batchSize?.max)],

@@ -7,9 +7,10 @@ use nearbench_core::{
     Height, Plan, TransferId,
     audit::{Audit, Expected},
     ensure,
+    evidence::Evidence,
     ledger::{Final, Ledger},
     plan::Via,
-    report::{self, BenchmarkReport, Observed, Results, Signals},
+    report::{self, BenchmarkReport, EndpointResults, Observed, Restarts, Results, Signals},
     schedule::{Arrival, Schedule},
     settle::Fate,
     transfer::TransferState,
@@ -39,15 +40,14 @@ pub(crate) struct Outcome {
     pub(crate) started: Timestamp,
     pub(crate) block_time: Duration,
     pub(crate) polling_error: Duration,
-    pub(crate) lanes_full: Option<f64>,
-    /// Of the requests during the load: those that an endpoint failed, in percent.
-    pub(crate) endpoint_trouble: Option<f64>,
+    /// Where the time of those went who carried the load, while it lasted.
+    pub(crate) evidence: Evidence,
     pub(crate) throttled_ms: Option<u64>,
     pub(crate) steal_percent: Option<f64>,
     /// The highest block seen final.
     pub(crate) until: Height,
-    /// Worker processes that were started again.
-    pub(crate) restarts: u64,
+    /// Processes that were started again.
+    pub(crate) restarts: Restarts,
     /// How far apart the clocks of several generators were.
     pub(crate) clocks_apart_ms: u64,
     /// Sent over HTTP, and nobody said whether they were accepted.
@@ -87,8 +87,6 @@ pub(crate) struct Findings<'a> {
     pub(crate) chain: &'a Chain,
     pub(crate) provisioned: &'a Provisioned,
     pub(crate) books: Books<'a>,
-    /// How often the run's own process was started again.
-    pub(crate) resumes: u64,
 }
 
 /// What the walk over the run's blocks brought.
@@ -180,19 +178,16 @@ impl Findings<'_> {
         stopped_early: bool,
         run_started: &str,
     ) -> Result<BenchmarkReport, Failure> {
-        let Self { plan, chain, provisioned, resumes, .. } = self;
+        let Self { plan, chain, provisioned, .. } = self;
         let node = chain.client.status().await.map_err(Failure::run)?;
         let block_time_ms = measured.block_time.as_secs_f64() * 1000.0;
         let observed = Observed {
             block_time_ms,
-            restarts: resumes + measured.restarts,
+            restarts: measured.restarts,
             max_send_lag_ms: plan.load.max_send_lag_ms,
-            signals: Signals {
-                lanes_full: measured.lanes_full,
-                endpoint_trouble: measured.endpoint_trouble,
-                chunk_fill: audited.and_then(|audited| audited.chunk_fill),
-                ..Signals::default()
-            },
+            signals: Signals::from(&measured.evidence),
+            chunk_fill: audited.and_then(|audited| audited.chunk_fill),
+            endpoints: EndpointResults::of(plan, &measured.evidence),
             audit: audited.map(|audited| audited.audit),
         };
         let names = plan.load.phases.iter().map(|phase| phase.name.as_str());

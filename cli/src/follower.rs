@@ -4,7 +4,7 @@ use crate::{exit::Failure, metrics::Metrics};
 use anyhow::{Context, anyhow};
 use axum::{Json, routing::get};
 use kube::Api;
-use nearbench_core::standing::Standing;
+use nearbench_core::{report::BenchmarkReport, standing::Standing};
 use nearbench_crds::BenchmarkRun;
 use std::net::SocketAddr;
 use tokio::{net::TcpListener, sync::watch};
@@ -49,10 +49,11 @@ impl Delivery {
         Ok(Self { client, config_map })
     }
 
-    /// Delivers `text`, a report.
-    pub(crate) async fn deliver(&self, text: &str) -> Result<(), Failure> {
+    /// Delivers a report, its series thinned: an object is small.
+    pub(crate) async fn deliver(&self, report: BenchmarkReport) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(&report.thinned()).map_err(Failure::run)? + "\n";
         let namespace = self.client.default_namespace();
-        nearbench_operator::deliver(self.client.clone(), namespace, &self.config_map, text)
+        nearbench_operator::deliver(self.client.clone(), namespace, &self.config_map, &text)
             .await
             .context("the report was not delivered")
             .map_err(Failure::run)

@@ -16,14 +16,16 @@ use anyhow::anyhow;
 use jiff::Timestamp;
 use nearbench_core::{
     Plan,
+    evidence::Evidence,
     measure::{Live, Recorder},
     plan::Via,
+    report::Restarts,
     schedule::{self, Schedule},
 };
 use nearbench_load::Offer;
 use nearbench_near::{Traffic, provision::Provisioned};
 use nearbench_store::{Depth, FileStore, Store};
-use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally, Tokens, fleet::Measured};
+use nearbench_worker::{Engine, Finality, LEASE, Setup, Tally, Tokens};
 use rand::Rng;
 use std::{
     net::SocketAddr,
@@ -75,8 +77,6 @@ enum Carriers {
 /// How those stand.
 struct Look {
     live: Live,
-    /// Nothing more can be sent now, though something waits.
-    full: bool,
     halted: Option<String>,
     workers: Option<(usize, usize)>,
 }
@@ -85,27 +85,24 @@ impl Carriers {
     fn look(&self, tally: &Tally) -> Look {
         let mut live = tally.recorder().live(tally.now_ns());
         match self {
-            Self::Engine(engine) => Look {
-                live,
-                full: engine.lanes_full() && live.queue_depth > 0,
-                halted: engine.halted().map(|fault| format!("{fault:?}")),
-                workers: None,
-            },
+            Self::Engine(engine) => {
+                engine.look();
+                Look { live, halted: engine.halted().map(|fault| format!("{fault:?}")), workers: None }
+            }
             Self::Crew(crew) => {
                 let sight = crew.sight();
                 sight.complete(&mut live, &sight.depth);
                 tally.recorder().queue_depth(tally.now_ns(), sight.depth.queued);
-                // How full the lanes were, the workers tell.
-                Look { live, full: false, halted: crew.halted(), workers: Some((sight.ready, crew.workers())) }
+                Look { live, halted: crew.halted(), workers: Some((sight.ready, crew.workers())) }
             }
         }
     }
 
-    /// All that the workers measured.
-    fn measured(&self) -> Option<Measured> {
+    /// Where the time of this process went so far. Workers leave theirs.
+    fn evidence(&self) -> Evidence {
         match self {
-            Self::Engine(_) => None,
-            Self::Crew(crew) => Some(crew.sight().all),
+            Self::Engine(engine) => engine.evidence(),
+            Self::Crew(_) => Evidence::default(),
         }
     }
 }
@@ -192,7 +189,7 @@ impl Measurement<'_> {
             max_under_way: plan.load.phases.iter().map(|phase| phase.max_vusers).collect(),
         };
 
-        let (traffic_before, measured_before) = (chain.client.traffic(), carriers.measured());
+        let (traffic_before, evidence_before) = (chain.client.traffic(), carriers.evidence());
         let before = CpuPressure::now();
         let started = Timestamp::from_nanosecond(i128::from(opening.start_unix_ns)).map_err(Failure::run)?;
         let shutdown = CancellationToken::new();
@@ -232,7 +229,6 @@ impl Measurement<'_> {
             }
         });
         let mut unanswered = Vec::new();
-        let (mut ticks, mut full) = (0u64, 0u64);
         let mut tick = tokio::time::interval_at(start.max(Instant::now()), TICK);
         let duration = Duration::from_nanos(schedule.duration_ns());
         // The last arrival lies before the end of its phase, and the load lasts as long as its phases.
@@ -244,7 +240,7 @@ impl Measurement<'_> {
                 unanswered = (&mut driver).await.map_err(Failure::run)?.map_err(Failure::run)?;
                 all_sent = true;
             }
-            let Look { mut live, full: is_full, halted, workers } = carriers.look(&tally);
+            let Look { mut live, halted, workers } = carriers.look(&tally);
             if others_send {
                 // Workers tell it themselves, whether Redis answers now or not.
                 if let Carriers::Engine(_) = &carriers {
@@ -254,8 +250,6 @@ impl Measurement<'_> {
                 live.sent += live.accepted;
                 live.offered = live.sent;
             }
-            ticks += 1;
-            full += u64::from(is_full);
             let phase = plan.load.phases.get(live.phase).map_or("", |phase| &phase.name);
             progress.load(&live, phase, duration.saturating_sub(start.elapsed()), workers);
             if let Some(fault) = halted
@@ -270,29 +264,17 @@ impl Measurement<'_> {
             crew.close().await.map_err(Failure::run)?;
         }
         let after = CpuPressure::now();
-        let percent = |part: u64, all: u64| (all > 0).then(|| part as f64 * 100.0 / all as f64);
-        let (lanes_full, endpoint_trouble) = match (measured_before, carriers.measured()) {
-            (Some(before), Some(after)) => (
-                percent(after.full.saturating_sub(before.full), after.looks.saturating_sub(before.looks)),
-                percent(
-                    after.failed_requests.saturating_sub(before.failed_requests),
-                    after.requests.saturating_sub(before.requests),
-                ),
-            ),
-            _ => (percent(full, ticks), chain.client.traffic().since(&traffic_before).trouble_percent()),
-        };
         let outcome = Outcome {
             tally,
             offer,
             started,
             block_time: finality.block_interval(),
             polling_error: finality.polling_error(),
-            endpoint_trouble,
-            lanes_full,
+            evidence: carriers.evidence().since(&evidence_before),
             throttled_ms: after.throttled_ms_since(before),
             steal_percent: after.steal_percent_since(before),
             until: finality.head().height,
-            restarts: 0,
+            restarts: Restarts { run: Some(kept.resumes), ..Restarts::default() },
             clocks_apart_ms: 0,
             unanswered,
         };
@@ -384,8 +366,9 @@ impl Measurement<'_> {
         if let Some(shared) = &self.kept.shared {
             let measured = fleet::count(self.plan, &shared.store, tally).await.map_err(Failure::run)?;
             outcome.until = measured.final_height;
+            outcome.evidence = measured.evidence;
         }
-        outcome.restarts = crew.restarts();
+        outcome.restarts.workers = Some(crew.restarts());
         Ok(())
     }
 }

@@ -150,7 +150,7 @@ async fn carry_out(args: args::Run, server: Option<&Server>) -> Result<u8, Failu
     }
     kept.forget().await;
     if let Some(delivery) = delivery {
-        delivery.deliver(&text).await?;
+        delivery.deliver(report.clone()).await?;
     }
     if args.json {
         output::print_json(&report)?
@@ -245,13 +245,8 @@ impl Scene<'_> {
                 metrics,
                 metrics_addresses,
             });
-            let findings = provisioned.as_ref().map(|provisioned| Findings {
-                plan,
-                chain,
-                provisioned,
-                books: kept.books(),
-                resumes: kept.resumes,
-            });
+            let findings =
+                provisioned.as_ref().map(|provisioned| Findings { plan, chain, provisioned, books: kept.books() });
             match action {
                 Action::Provision if kept.opening.is_some() => {
                     progress.stage("Resuming");

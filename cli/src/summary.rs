@@ -4,7 +4,7 @@
 use crate::format::plain;
 use nearbench_core::{
     histogram::Latency,
-    report::{BenchmarkReport, Measures, PhaseResults},
+    report::{BenchmarkReport, Measures, PhaseResults, Restarts},
     verdict::Verdict,
 };
 use std::fmt::Write;
@@ -92,6 +92,9 @@ fn write(out: &mut String, report: &BenchmarkReport) -> std::fmt::Result {
         None => writeln!(out, "\n  audit         none")?,
     }
     writeln!(out, "  limited by    {:?}: {}", results.limited_by.what, plain(&results.limited_by.evidence))?;
+    if let Some(by_part) = results.restarts_by_part.filter(|_| results.restarts > 0) {
+        writeln!(out, "  restarts      {}", restarts(by_part))?;
+    }
     if let Some(percent) = results.chunk_fill {
         writeln!(out, "  chunks        {percent:.1} % of their gas limit in the longest phase")?;
     }
@@ -99,6 +102,13 @@ fn write(out: &mut String, report: &BenchmarkReport) -> std::fmt::Result {
         writeln!(out, "  peak memory   {} MiB", bytes >> 20)?;
     }
     Ok(())
+}
+
+/// Which parts were started again.
+fn restarts(Restarts { run, workers, generators }: Restarts) -> String {
+    let parts = [("the run itself", run), ("workers", workers), ("load generators", generators)];
+    let told = parts.into_iter().filter_map(|(part, times)| Some(format!("{part} {}", times.filter(|n| *n > 0)?)));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 /// The verdict as it is printed.

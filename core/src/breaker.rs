@@ -22,6 +22,36 @@ pub struct Breaker {
     window: [Bucket; BUCKETS],
     /// Counts the changes of state: what was permitted before the last one says nothing about the present.
     era: u64,
+    openings: Openings,
+}
+
+/// For how long something was open and how often: stretches that begin one after the other, and may overlap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Openings {
+    times: u64,
+    /// Of all stretches together, each moment counted once.
+    total_ns: u64,
+    /// When the last of them ends.
+    until_ns: u64,
+}
+
+impl Openings {
+    /// It opens at `at_ns`, until `until_ns`.
+    pub fn opened(&mut self, at_ns: u64, until_ns: u64) {
+        self.times += 1;
+        self.total_ns += until_ns.saturating_sub(at_ns.max(self.until_ns));
+        self.until_ns = self.until_ns.max(until_ns);
+    }
+
+    /// How often it opened.
+    pub fn times(&self) -> u64 {
+        self.times
+    }
+
+    /// For how long it was open by `now_ns`, in nanoseconds.
+    pub fn open_ns(&self, now_ns: u64) -> u64 {
+        self.total_ns.saturating_sub(self.until_ns.saturating_sub(now_ns))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +108,7 @@ impl Breaker {
             position: Position::Closed,
             window: [Bucket::default(); BUCKETS],
             era: 0,
+            openings: Openings::default(),
         }
     }
 
@@ -101,6 +132,11 @@ impl Breaker {
             Position::Open { until_ns } if now_ns < until_ns => State::Open,
             Position::Open { .. } | Position::HalfOpen => State::HalfOpen,
         }
+    }
+
+    /// How often it opened, a probe that failed included, and for how long it let nothing through.
+    pub fn openings(&self) -> &Openings {
+        &self.openings
     }
 
     /// Leave for one request at `now_ns`. The first after the reset timeout is the probe.
@@ -145,7 +181,9 @@ impl Breaker {
                 return None;
             }
         }
-        self.turn(Position::Open { until_ns: now_ns.saturating_add(self.reset_timeout_ns) });
+        let until_ns = now_ns.saturating_add(self.reset_timeout_ns);
+        self.openings.opened(now_ns, until_ns);
+        self.turn(Position::Open { until_ns });
         Some(Change::Opened)
     }
 
@@ -245,6 +283,11 @@ mod tests {
         assert_eq!(breaker.check(at), Err(Some(2 * at)));
         assert_eq!(succeed(&mut breaker, 2 * at), Some(Change::Closed));
         assert_eq!(fail(&mut breaker, 2 * at), None, "it starts to count anew");
+        assert_eq!(
+            (breaker.openings().times(), breaker.openings().open_ns(5 * at)),
+            (2, 2 * at),
+            "at 0, and by the probe"
+        );
     }
 
     #[test]
@@ -270,6 +313,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_open_is_counted_once_however_stretches_overlap(
+            mut stretches in proptest::collection::vec((0u64..100, 0u64..30), 0..20), now in 0u64..140,
+        ) {
+            stretches.sort_unstable();
+            let begun = stretches.iter().filter(|(at, _)| *at <= now);
+            let mut openings = Openings::default();
+            begun.clone().for_each(|(at, long)| openings.opened(*at, at + long));
+            let open = (0..now).filter(|moment| begun.clone().any(|(at, long)| (*at..at + long).contains(moment))).count();
+            prop_assert_eq!((openings.open_ns(now), openings.times()), (open as u64, begun.count() as u64));
+        }
+
         /// Whatever happens, in whatever order: half-open has one probe, open lets nothing through before its time,
         /// and nothing keeps it from being asked again for ever.
         #[test]

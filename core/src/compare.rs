@@ -3,12 +3,13 @@
 //!
 //! A change counts when it is larger than a tolerance and when chance does not explain it. Chance is judged by the series:
 //! what a run did in one second depends on the second before, so its seconds are no independent samples. The means of blocks
-//! of ten seconds nearly are, and Welch's t-test compares those.
+//! of ten seconds nearly are, and Welch's t-test compares those. Where a run is known by more than one second only, both are
+//! taken by as many, and blocks are the least of those that are no shorter.
 
 use crate::{
     ensure::Metric,
     plan::{Arrivals, Plan},
-    report::{BenchmarkReport, SeriesPoint},
+    report::{BenchmarkReport, SeriesPoint, folded},
     verdict::{Verdict, grounds},
 };
 use serde::Serialize;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use std::collections::BTreeMap;
 
-/// How long a block is, in seconds.
+/// How long a block is, in seconds, at least.
 pub const BLOCK_SECONDS: u64 = 10;
 /// Fewer blocks say nothing about how much blocks differ.
 pub const LEAST_BLOCKS: usize = 4;
@@ -39,6 +40,8 @@ pub struct Comparison {
     pub environment: Vec<Difference>,
     /// The numbers.
     pub changes: Vec<Change>,
+    /// How long the blocks are whose means are compared, in seconds.
+    pub block_seconds: u64,
     /// What chance makes of them.
     pub tests: Vec<SeriesTest>,
 }
@@ -198,12 +201,13 @@ pub fn compare(base: &BenchmarkReport, new: &BenchmarkReport, tolerance: f64) ->
     let no_result: Vec<String> =
         [("base", base), ("new", new)].iter().flat_map(|(which, run)| doubts(which, run)).collect();
     let no_result = [no_result, base_contradicted(base)].concat();
+    let step = common_step(base, new);
     let tests = [Series::Succeeded, Series::SettleMeanMs, Series::SettleMaxMs].map(|series| {
-        let (base, new) = (Blocks::of(base, value(series)), Blocks::of(new, value(series)));
+        let (base, new) = (Blocks::of(base, step, value(series, step)), Blocks::of(new, step, value(series, step)));
         SeriesTest { series, p: welch(&base.means, &new.means), base: base.sample(), new: new.sample() }
     });
     let change = |(measure, rule): &(&'static str, Rule)| {
-        let (base, new) = (measured(base, measure), measured(new, measure));
+        let (base, new) = (measured(base, step, measure), measured(new, step, measure));
         let finding = match (base, new) {
             (Some(base), Some(new)) if no_result.is_empty() => judge(rule, base, new, tolerance, &tests),
             _ => Finding::NotJudged,
@@ -227,6 +231,7 @@ pub fn compare(base: &BenchmarkReport, new: &BenchmarkReport, tolerance: f64) ->
         plan: plans(&base.plan, &new.plan),
         environment: environments(base, new),
         changes,
+        block_seconds: block_seconds(step),
         tests: tests.into(),
     }
 }
@@ -246,9 +251,25 @@ fn base_contradicted(base: &BenchmarkReport) -> Vec<String> {
     contradicted.then(|| "base is no result: the chain disagrees with its report".to_owned()).into_iter().collect()
 }
 
-fn measured(run: &BenchmarkReport, measure: &str) -> Option<f64> {
+/// The fewest seconds that both runs are known by: the most of several seconds is more than that of one.
+fn common_step(base: &BenchmarkReport, new: &BenchmarkReport) -> u32 {
+    let [one, other] = [base, new].map(|run| run.results.series_step_seconds.max(1));
+    let (mut divisor, mut rest) = (one, other);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (one / divisor).saturating_mul(other)
+}
+
+/// Whole points make a block.
+fn block_seconds(step: u32) -> u64 {
+    let step = u64::from(step);
+    BLOCK_SECONDS.div_ceil(step) * step
+}
+
+fn measured(run: &BenchmarkReport, step: u32, measure: &str) -> Option<f64> {
     if measure == QUEUE_DEPTH {
-        return Blocks::of(run, |point| Some(point.queue_depth as f64)).sample().mean;
+        return Blocks::of(run, step, |point| Some(point.queue_depth as f64)).sample().mean;
     }
     measure.parse::<Metric>().ok()?.value(&run.results, None).filter(|value| value.is_finite())
 }
@@ -277,9 +298,10 @@ fn judge(rule: &Rule, base: f64, new: f64, tolerance: f64, tests: &[SeriesTest])
     }
 }
 
-fn value(series: Series) -> impl Fn(&SeriesPoint) -> Option<f64> {
+/// A point's value, of one second where it was counted in `step` of them.
+fn value(series: Series, step: u32) -> impl Fn(&SeriesPoint) -> Option<f64> {
     move |point| match series {
-        Series::Succeeded => Some(f64::from(point.succeeded)),
+        Series::Succeeded => Some(f64::from(point.succeeded) / f64::from(step)),
         Series::SettleMeanMs => point.settle_mean_ms,
         Series::SettleMaxMs => point.settle_max_ms,
     }
@@ -293,14 +315,17 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn of(run: &BenchmarkReport, value: impl Fn(&SeriesPoint) -> Option<f64>) -> Self {
+    /// Of a series by `step` seconds, of which every block holds whole points.
+    fn of(run: &BenchmarkReport, step: u32, value: impl Fn(&SeriesPoint) -> Option<f64>) -> Self {
         let Some((phase, start_ms, end_ms)) = steady(run) else { return Self { phase: None, means: Vec::new() } };
-        let (first, end) = (start_ms.div_ceil(1_000), end_ms / 1_000);
-        let last = end.saturating_sub(first).div_ceil(BLOCK_SECONDS).saturating_sub(1);
+        let step_s = u64::from(step);
+        let (first, end) = (start_ms.div_ceil(1_000 * step_s) * step_s, end_ms / 1_000);
+        let block_s = block_seconds(step);
+        let last = end.saturating_sub(first).div_ceil(block_s).saturating_sub(1);
         let mut blocks: BTreeMap<u64, (f64, f64)> = BTreeMap::new();
-        for point in &run.results.series {
+        for point in &folded(&run.results.series, step) {
             let Some(since) = u64::from(point.second).checked_sub(first) else { continue };
-            let block = since / BLOCK_SECONDS;
+            let block = since / block_s;
             if let (true, Some(value)) = (block > 0 && block < last, value(point)) {
                 let (sum, count) = blocks.entry(block).or_default();
                 (*sum, *count) = (*sum + value, *count + 1.0);

@@ -37,7 +37,7 @@ pub enum Metric {
     Errors,
     /// `nonceConflictRate`: transactions refused for their nonce, in percent of those executed.
     NonceConflictRate,
-    /// `restarts`: worker processes that had to be started again.
+    /// `restarts`: processes that had to be started again.
     Restarts,
 }
 

@@ -5,6 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
+mod coarse;
+pub use coarse::Coarse;
+
 /// The longest latency that is told apart, in microseconds: one hour. What is longer counts as this.
 const HIGHEST_US: u64 = 3_600_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;

@@ -13,6 +13,7 @@ pub mod breaker;
 pub mod compare;
 pub mod counts;
 pub mod ensure;
+pub mod evidence;
 pub mod exposition;
 pub mod fleet;
 pub mod hash;

@@ -6,6 +6,7 @@ use crate::{
     audit::Audit,
     counts::{Counts, Miscount},
     ensure::Check,
+    evidence::{Endings, Evidence, Served},
     histogram::{Latency, Percentile},
     measure::{Batches, BlockSpan, Latencies, Recorder, Second},
     plan::{ChainLimits, Plan},
@@ -16,8 +17,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod limits;
+mod thin;
 pub(crate) use limits::SENT_PERCENT;
 pub use limits::{Limit, LimitedBy, Signals};
+pub use thin::{MOST_POINTS, folded};
 
 /// The report's `apiVersion`.
 pub const API_VERSION: &str = "nearbench.dev/v1alpha1";
@@ -130,19 +133,32 @@ pub struct Results {
     pub errors: BTreeMap<String, u64>,
     /// Transactions refused for their nonce, in percent of those executed; `null` where none was executed.
     pub nonce_conflict_rate: Option<f64>,
-    /// Worker processes that had to be started again.
+    /// Processes that had to be started again.
     pub restarts: u64,
+    /// The same by part; `null`: of an earlier version, which did not tell them apart.
+    #[serde(default)]
+    pub restarts_by_part: Option<Restarts>,
     /// What kept the run from being faster.
     pub limited_by: LimitedBy,
+    /// Where time was lost, which that is told by; `null`: of an earlier version.
+    #[serde(default)]
+    pub signals: Option<Signals>,
     /// Of the gas limit of the chain's chunks in the longest phase: burnt, in percent; `null` where nobody looked. A chunk
     /// is full below 100: its bound is on time, which storage takes more of than of gas.
     #[serde(default)]
     pub chunk_fill: Option<f64>,
     /// The same by phase. A transfer belongs to the phase in which it was meant to arrive.
     pub phases: Vec<PhaseResults>,
-    /// The same by the second.
+    /// What each endpoint did during the load, for those who carried it, the plan's order kept; empty where nobody measured it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<EndpointResults>,
+    /// The same by the second, or by `seriesStepSeconds`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<SeriesPoint>,
+    /// How many seconds a point of the series stands for. It is 1 in the report of a run's folder; what goes into a ConfigMap
+    /// has at most 1,000 points.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub series_step_seconds: u32,
     /// What the audit found; `null` where there was none.
     pub audit: Option<Audit>,
 }
@@ -216,11 +232,92 @@ pub struct PhaseResults {
     pub measures: Measures,
 }
 
-/// One second of a run.
+/// How often processes of a run had to be started again, by part; `null`: this kind of run has no such part, or somebody else
+/// keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Restarts {
+    /// The run's own process: how often it was resumed.
+    pub run: Option<u64>,
+    /// Workers.
+    pub workers: Option<u64>,
+    /// Load generators.
+    pub generators: Option<u64>,
+}
+
+impl Restarts {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        [self.run, self.workers, self.generators].iter().flatten().sum()
+    }
+}
+
+/// What an endpoint did during the load. Several processes ask it, each with connections and a breaker of its own: their numbers
+/// are added up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointResults {
+    /// Its URL, which holds no credentials; `devnet of the run` where the plan names none.
+    pub url: String,
+    /// Requests that ended.
+    pub requests: u64,
+    /// How.
+    pub endings: Endings,
+    /// How long they took, in milliseconds, each to 3 %; `null` where none ended. Waiting for their turn is left out; those that
+    /// let the node wait for an outcome are counted with what they waited.
+    pub latency_ms: Option<Latency>,
+    /// For how long its breaker let nothing through, in milliseconds.
+    pub breaker_open_ms: u64,
+    /// The same, in percent of the time of the processes that ask it.
+    pub breaker_open: Option<f64>,
+    /// How often its breaker opened, a probe that failed included.
+    pub times_opened: u64,
+}
+
+/// What the endpoint of a run without any in its plan is called.
+const OWN_CHAIN: &str = "devnet of the run";
+
+impl EndpointResults {
+    /// Of each endpoint of the plan, in its order; empty where nothing was measured.
+    pub fn of(plan: &Plan, evidence: &Evidence) -> Vec<Self> {
+        let of = |url: &str, served: &Served| Self {
+            url: url.to_owned(),
+            requests: served.endings.total(),
+            endings: served.endings,
+            latency_ms: served.latency.summary(),
+            breaker_open_ms: served.open_ns / 1_000_000,
+            breaker_open: limits::percent(served.open_ns, evidence.elapsed_ns),
+            times_opened: served.times_opened,
+        };
+        if evidence.endpoints.is_empty() {
+            return Vec::new();
+        }
+        if plan.network.endpoints.is_empty() {
+            // The process that brought the chain up knows it by another name than its workers.
+            let mut all = Served::default();
+            evidence.endpoints.values().for_each(|served| all.merge(served));
+            return vec![of(OWN_CHAIN, &all)];
+        }
+        let nothing = Served::default();
+        let served = |url: &str| of(url, evidence.endpoints.get(url).unwrap_or(&nothing));
+        plan.network.endpoints.iter().map(|endpoint| served(&endpoint.url)).collect()
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(seconds: &u32) -> bool {
+    *seconds == 1
+}
+
+/// One second of a run, or so many as `seriesStepSeconds` says: what is counted is then added up, and what is longest or
+/// deepest is the most of them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SeriesPoint {
-    /// Which, from 0 at the load's start.
+    /// Which, from 0 at the load's start; of several, the first.
     pub second: u32,
     /// Transfers meant to arrive in it.
     pub offered: u64,
@@ -236,6 +333,9 @@ pub struct SeriesPoint {
     pub failed: u32,
     /// Transactions executed in it, by the blocks' times.
     pub transactions: u32,
+    /// Became final in it.
+    #[serde(default)]
+    pub settled: u32,
     /// Mean settle latency of what became final in it, in milliseconds.
     pub settle_mean_ms: Option<f64>,
     /// Longest settle latency of what became final in it, in milliseconds.
@@ -245,16 +345,20 @@ pub struct SeriesPoint {
 }
 
 /// What the recorder cannot know.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     /// The mean time between blocks during the load, in milliseconds.
     pub block_time_ms: f64,
-    /// Worker processes that had to be started again.
-    pub restarts: u64,
+    /// Processes that had to be started again.
+    pub restarts: Restarts,
     /// The p99 send lag that the plan allows, in milliseconds.
     pub max_send_lag_ms: u64,
     /// Where time was lost.
     pub signals: Signals,
+    /// Of the chunks' gas limit in the longest phase: used, in percent.
+    pub chunk_fill: Option<f64>,
+    /// What each endpoint did.
+    pub endpoints: Vec<EndpointResults>,
     /// What the audit found.
     pub audit: Option<Audit>,
 }
@@ -315,15 +419,19 @@ impl Results {
         };
         let attempts = batches.transactions;
         Ok(Self {
-            chunk_fill: observed.signals.chunk_fill,
+            chunk_fill: observed.chunk_fill,
             limited_by: limits::limited_by(&measures, longest.as_ref(), record.schedule(), observed),
             measures,
             latency_distribution: latencies.settle.distribution(),
             errors: record.error_counts().iter().map(|(label, count)| (label.clone().into_owned(), *count)).collect(),
             nonce_conflict_rate: (attempts > 0).then(|| record.nonce_conflict_count() as f64 * 100.0 / attempts as f64),
-            restarts: observed.restarts,
+            restarts: observed.restarts.total(),
+            restarts_by_part: Some(observed.restarts),
+            signals: Some(observed.signals),
             phases,
+            endpoints: observed.endpoints.clone(),
             series: series(record),
+            series_step_seconds: 1,
             audit: observed.audit,
         })
     }
@@ -360,6 +468,7 @@ fn series(record: &Recorder) -> Vec<SeriesPoint> {
             succeeded: second.executed.transfers,
             failed: second.failed,
             transactions: second.executed.transactions,
+            settled: second.settled,
             settle_mean_ms: known.then(|| (second.settle_sum_us as f64 / settled).round() / 1_000.0),
             settle_max_ms: known.then_some(second.settle_max_us as f64 / 1_000.0),
             queue_depth: second.queue_depth,

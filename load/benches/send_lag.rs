@@ -7,7 +7,7 @@ use nearbench_core::{
     histogram::Histogram,
     measure::Recorder,
     plan::{Arrivals, Phase},
-    report::{Observed, Results, Signals},
+    report::{Observed, Results},
     schedule::Schedule,
 };
 use nearbench_load::{Offer, drive};
@@ -54,8 +54,7 @@ async fn driven(phase: &Phase, schedule: &Schedule) -> f64 {
     let recorder = Mutex::new(Recorder::new(schedule));
     let (store, never) = (MemoryStore::default(), CancellationToken::new());
     drive(&store, schedule.arrivals(0, 1), &offer, Instant::now(), &recorder, &never).await.unwrap();
-    let observed =
-        Observed { block_time_ms: 600.0, restarts: 0, max_send_lag_ms: 1000, signals: Signals::default(), audit: None };
+    let observed = Observed { block_time_ms: 600.0, max_send_lag_ms: 1000, ..Observed::default() };
     let results = Results::new(&recorder.into_inner().unwrap(), [phase.name.as_str()], &observed).unwrap();
     assert_eq!(results.measures.counts.sent, schedule.total());
     results.measures.latency_ms.send_lag.unwrap().p99

@@ -53,6 +53,11 @@ impl Client {
         self.0.readings()
     }
 
+    /// For how long the breaker of at least one endpoint was open so far, in nanoseconds.
+    pub fn open_ns(&self) -> u64 {
+        self.0.open_ns()
+    }
+
     /// What the preferred endpoint says of itself.
     ///
     /// # Errors

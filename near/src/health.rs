@@ -5,7 +5,7 @@
 use nearbench_core::{
     Height,
     backoff::{self, Backoff},
-    breaker::{Breaker, Change, Permit, State},
+    breaker::{Breaker, Change, Openings, Permit, State},
     plan,
     turns::Turns,
 };
@@ -137,9 +137,9 @@ impl Health {
         }
     }
 
-    /// Whether its breaker lets requests through.
-    pub(crate) fn breaker(&self, now_ns: u64) -> State {
-        self.breaker.state(now_ns)
+    /// Whether its breaker lets requests through, and when it did not.
+    pub(crate) fn breaker(&self, now_ns: u64) -> (State, Openings) {
+        (self.breaker.state(now_ns), *self.breaker.openings())
     }
 
     /// Until when it wants to be left alone, if it does and nothing else is the matter.

@@ -15,8 +15,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use nearbench_core::{
     backoff::Backoff,
-    breaker::{Change, Permit, State},
-    histogram::Histogram,
+    breaker::{Change, Openings, Permit, State},
+    evidence::{self, Endings},
+    histogram::{Coarse, Histogram},
     plan,
 };
 use rand::Rng;
@@ -70,11 +71,6 @@ impl Traffic {
             errors: errors.filter(|(_, count)| *count > 0).collect(),
         }
     }
-
-    /// Of the requests, the failed ones in percent; `None` without requests.
-    pub fn trouble_percent(&self) -> Option<f64> {
-        (self.requests > 0).then(|| self.errors.values().sum::<u64>() as f64 * 100.0 / self.requests as f64)
-    }
 }
 
 /// How one endpoint does, for whoever watches.
@@ -84,10 +80,32 @@ pub struct Reading {
     pub name: Arc<str>,
     /// Whether its breaker lets requests through.
     pub breaker: State,
+    /// For how long it let nothing through so far, in nanoseconds.
+    pub open_ns: u64,
+    /// How often it opened, a probe that failed included.
+    pub times_opened: u64,
     /// Requests that ended, by method and how.
     pub requests: BTreeMap<(&'static str, Ending), u64>,
     /// How long they took, waiting for their turn left out.
     pub latency: Histogram,
+}
+
+impl Reading {
+    /// What it did, for a report.
+    pub fn served(&self) -> evidence::Served {
+        let mut endings = Endings::default();
+        for ((_, ending), times) in &self.requests {
+            *match ending {
+                Ending::Ok => &mut endings.ok,
+                Ending::Error => &mut endings.error,
+                Ending::Refused => &mut endings.refused,
+                Ending::Timeout => &mut endings.timeout,
+                Ending::Failed => &mut endings.failed,
+            } += times;
+        }
+        let (open_ns, times_opened) = (self.open_ns, self.times_opened);
+        evidence::Served { endings, latency: Coarse::from(&self.latency), open_ns, times_opened }
+    }
 }
 
 /// How a request ended.
@@ -141,6 +159,10 @@ pub(crate) struct Pool {
     origin: Instant,
     requests: AtomicU64,
     errors: Mutex<BTreeMap<&'static str, u64>>,
+    /// How long a breaker stays open.
+    reset_timeout_ns: u64,
+    /// When any breaker was open.
+    openings: Mutex<Openings>,
 }
 
 struct Member {
@@ -210,6 +232,9 @@ impl UnderWay<'_> {
                 }
             }
         };
+        if change == Some(Change::Opened) {
+            self.pool.openings().opened(now_ns, now_ns.saturating_add(self.pool.reset_timeout_ns));
+        }
         self.member.tell(change, fault);
     }
 }
@@ -237,7 +262,18 @@ impl Pool {
             origin: Instant::now(),
             requests: AtomicU64::new(0),
             errors: Mutex::default(),
+            reset_timeout_ns: nanos(Duration::from_millis(breaker.reset_timeout_ms)),
+            openings: Mutex::default(),
         }
+    }
+
+    fn openings(&self) -> MutexGuard<'_, Openings> {
+        self.openings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how long the breaker of at least one endpoint was open so far, in nanoseconds.
+    pub(crate) fn open_ns(&self) -> u64 {
+        self.openings().open_ns(self.now_ns())
     }
 
     fn now_ns(&self) -> u64 {
@@ -269,10 +305,11 @@ impl Pool {
     pub(crate) fn readings(&self) -> Vec<Reading> {
         let now_ns = self.now_ns();
         let read = |member: &Member| {
-            let breaker = member.health().breaker(now_ns);
+            let (breaker, openings) = member.health().breaker(now_ns);
+            let (open_ns, times_opened) = (openings.open_ns(now_ns), openings.times());
             let served = member.served();
             let (requests, latency) = (served.requests.clone(), served.latency.clone());
-            Reading { name: member.endpoint.name.clone(), breaker, requests, latency }
+            Reading { name: member.endpoint.name.clone(), breaker, open_ns, times_opened, requests, latency }
         };
         self.members.iter().map(read).collect()
     }

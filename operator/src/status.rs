@@ -136,7 +136,8 @@ pub(crate) fn finish_with(status: &mut BenchmarkRunStatus, report: BenchmarkRepo
         };
     }
     status.summary = Some(summary(&plan, &results));
-    status.results = Some(Results { series: Vec::new(), latency_distribution: Vec::new(), ..results });
+    status.results =
+        Some(Results { series: Vec::new(), series_step_seconds: 1, latency_distribution: Vec::new(), ..results });
     status.ensure = ensure;
     finish(status, verdict, reason, message, now);
 }

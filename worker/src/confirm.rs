@@ -308,7 +308,7 @@ async fn settle<S: Store>(
     failure: Option<FailureKind>,
 ) {
     let settled = Settled { settlement, proof, failure, at_ns: shared.tally.now_ns() };
-    match shared.store.settle(open.id, &settled).await {
+    match shared.step(shared.store.settle(open.id, &settled)).await {
         Ok(()) => {
             shared.tally.settled(&open.transfers, &settled);
             tell(open, &settled);

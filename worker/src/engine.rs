@@ -10,6 +10,8 @@ use crate::{
 };
 use nearbench_core::{
     Account, Height, Nonce, batch,
+    evidence::{Evidence, LaneTime},
+    histogram::Coarse,
     outcome::FailureKind,
     plan::{self, ChainLimits},
 };
@@ -82,6 +84,8 @@ pub(crate) struct Shared<S> {
     pub(crate) concurrency: Arc<Semaphore>,
     pacer: Mutex<Pacer>,
     pub(crate) sent: Sent,
+    /// How long the store's steps took.
+    steps: Mutex<Coarse>,
     lease: Duration,
     /// Cancelled to stop all lanes, and those that are still to come.
     stop: CancellationToken,
@@ -96,6 +100,15 @@ impl<S> Shared<S> {
         self.pacer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for a step of the store, and notes how long it took.
+    pub(crate) async fn step<T>(&self, step: impl Future<Output = T>) -> T {
+        let asked = Instant::now();
+        let done = step.await;
+        let took_ns = nanos(asked);
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).record_ns(took_ns);
+        done
+    }
+
     /// Full jitter: a factor in 0..1.
     pub(crate) fn jitter(&self) -> f64 {
         rand::rng().random()
@@ -106,6 +119,17 @@ impl<S> Shared<S> {
 pub struct Engine<S> {
     shared: Arc<Shared<S>>,
     lanes: Arc<Lanes>,
+    began: Instant,
+    /// What lanes did that were given back.
+    past: Mutex<LaneTime>,
+    looks: Mutex<Looks>,
+}
+
+/// How often it was looked at, and how often it could send nothing more though something waited.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looks {
+    all: u64,
+    full: u64,
 }
 
 type Lanes = Mutex<BTreeMap<LaneKey, Held>>;
@@ -149,6 +173,7 @@ impl<S: Store> Engine<S> {
             concurrency: Arc::new(Semaphore::new(engine.concurrency as usize)),
             pacer: Mutex::new(Pacer::new(engine.max_tps, engine.batch.max)),
             sent: Sent::default(),
+            steps: Mutex::default(),
             stop: CancellationToken::new(),
             abandon: CancellationToken::new(),
             progress: Notify::new(),
@@ -160,7 +185,13 @@ impl<S: Store> Engine<S> {
             token,
             engine,
         });
-        let started = Self { shared, lanes: Arc::default() };
+        let started = Self {
+            shared,
+            lanes: Arc::default(),
+            began: Instant::now(),
+            past: Mutex::default(),
+            looks: Mutex::default(),
+        };
         let mut acquired = Vec::with_capacity(lanes.len());
         for (signer, key_nonce) in lanes {
             match started.acquire(signer).await {
@@ -208,7 +239,9 @@ impl<S: Store> Engine<S> {
             let _ = tokio::time::timeout(FAREWELL, lane.tasks.wait()).await;
         }
         self.release(&lane).await;
-        self.held().remove(key);
+        let mut held = self.held();
+        held.remove(key);
+        *self.past.lock().unwrap_or_else(PoisonError::into_inner) += lane.time();
     }
 
     /// The lanes that are ours.
@@ -266,8 +299,39 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// Looks whether transfers wait though nothing more can be sent; every so often, while anybody asks for
+    /// [`Self::evidence`].
+    pub fn look(&self) {
+        let waits = self.shared.tally.recorder().live(self.shared.tally.now_ns()).queue_depth > 0;
+        let full = waits && self.lanes_full();
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        (looks.all, looks.full) = (looks.all + 1, looks.full + u64::from(full));
+    }
+
+    /// Where the time went since it started, and what its client's endpoints did since that was made.
+    pub fn evidence(&self) -> Evidence {
+        let Shared { client, steps, .. } = &*self.shared;
+        let looks = *self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut evidence = Evidence {
+            elapsed_ns: nanos(self.began),
+            looks: looks.all,
+            full: looks.full,
+            store: steps.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            open_ns: client.open_ns(),
+            ..Evidence::default()
+        };
+        let held = self.held();
+        evidence.lanes = *self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        held.values().for_each(|held| evidence.lanes += held.lane.time());
+        drop(held);
+        for reading in client.readings() {
+            evidence.endpoints.entry(reading.name.to_string()).or_default().merge(&reading.served());
+        }
+        evidence
+    }
+
     /// Whether nothing more can be sent now: every lane, or the whole engine, has as many attempts under way as it may.
-    pub fn lanes_full(&self) -> bool {
+    fn lanes_full(&self) -> bool {
         let lanes = self.held();
         self.shared.concurrency.available_permits() == 0
             || (!lanes.is_empty() && lanes.values().all(|held| held.lane.in_flight.available_permits() == 0))
@@ -338,6 +402,11 @@ impl<S: Store> Engine<S> {
     fn held(&self) -> MutexGuard<'_, BTreeMap<LaneKey, Held>> {
         locked(&self.lanes)
     }
+}
+
+/// Since then.
+fn nanos(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn locked(lanes: &Lanes) -> MutexGuard<'_, BTreeMap<LaneKey, Held>> {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use nearbench_core::{
     Height,
+    evidence::{DuringLoad, Evidence, Moment},
     fleet::{self, Moves, View},
     histogram::Histogram,
     outcome::FailureKind,
@@ -49,14 +50,9 @@ pub struct Member<S> {
     state: watch::Sender<State>,
     /// When the store last answered.
     heard: Option<Instant>,
-    looks: Looks,
-}
-
-/// How often the engine was looked at, and how often it could send nothing more though something waited.
-#[derive(Clone, Copy, Debug, Default)]
-struct Looks {
-    all: u64,
-    full: u64,
+    during_load: DuringLoad,
+    /// What was to be done when that was heard last.
+    order: Order,
 }
 
 /// How a worker stands.
@@ -88,14 +84,8 @@ pub struct Measured {
     pub errors: BTreeMap<String, u64>,
     /// Transactions that a node refused because of their nonce.
     pub nonce_conflicts: u64,
-    /// Requests to endpoints that ended.
-    pub requests: u64,
-    /// Those for whose failure the endpoint is to blame.
-    pub failed_requests: u64,
-    /// How often the engine was looked at.
-    pub looks: u64,
-    /// How often all its lanes had as much under way as they may, though something waited.
-    pub full: u64,
+    /// Where its time went during the load.
+    pub evidence: Evidence,
     /// Of each phase: transfers that clients were told to ask for again later.
     pub turned_away: Vec<u64>,
     /// Transfers that it saw succeed.
@@ -131,10 +121,7 @@ impl Measured {
             *self.errors.entry(label.clone()).or_default() += times;
         }
         self.nonce_conflicts += other.nonce_conflicts;
-        self.requests += other.requests;
-        self.failed_requests += other.failed_requests;
-        self.looks += other.looks;
-        self.full += other.full;
+        self.evidence.merge(&other.evidence);
         self.turned_away.resize(self.turned_away.len().max(other.turned_away.len()), 0);
         self.turned_away.iter_mut().zip(&other.turned_away).for_each(|(mine, theirs)| *mine += theirs);
         self.succeeded += other.succeeded;
@@ -173,7 +160,8 @@ impl<S: Fleet> Member<S> {
             tasks,
             state,
             heard: None,
-            looks: Looks::default(),
+            during_load: DuringLoad::default(),
+            order: Order::default(),
         }
     }
 
@@ -220,6 +208,7 @@ impl<S: Fleet> Member<S> {
         for key in self.engine.broken() {
             self.give_back(key, Duration::ZERO);
         }
+        self.order = standing.order;
         if standing.order == Order::Abandon {
             self.engine.abandon();
         }
@@ -306,8 +295,9 @@ impl<S: Fleet> Member<S> {
             let recorder = self.tally.recorder();
             (recorder.live(self.tally.now_ns()), recorder.latencies().settle)
         };
-        self.looks.all += 1;
-        self.looks.full += u64::from(self.engine.lanes_full() && live.queue_depth > 0);
+        self.engine.look();
+        let moment = self.moment();
+        let evidence = self.during_load.look(moment, self.engine.evidence()).clone();
         let (mishaps, traffic) = (self.tally.mishaps(), self.client.traffic());
         let mut errors: BTreeMap<String, u64> = BTreeMap::new();
         for (label, times) in mishaps.errors.iter().chain(&traffic.errors) {
@@ -321,10 +311,7 @@ impl<S: Fleet> Member<S> {
             faults: faults.map(|(key, fault)| (key.public_key.to_string(), fault)).collect(),
             errors,
             nonce_conflicts: mishaps.nonce_conflicts,
-            requests: traffic.requests,
-            failed_requests: traffic.errors.values().sum(),
-            looks: self.looks.all,
-            full: self.looks.full,
+            evidence,
             turned_away: self.tally.recorder().turned_away().collect(),
             succeeded: live.succeeded,
             failed: live.failed,
@@ -334,6 +321,18 @@ impl<S: Fleet> Member<S> {
         };
         machine(&mut measured);
         measured
+    }
+
+    /// Where the load stands, as far as this worker knows.
+    fn moment(&self) -> Moment {
+        let duration_ns = self.tally.recorder().schedule().duration_ns();
+        match self.tally.start_unix_ns() {
+            Some(start_unix_ns) if start_unix_ns / 1_000_000 <= unix_ms() => {
+                let over = self.tally.now_ns() >= duration_ns || self.order != Order::Work;
+                if over { Moment::After } else { Moment::During }
+            }
+            _ => Moment::Before,
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! One lane: the only place that signs with its key. Claims, signs, stores, sends, in the order of its nonces.
 
 use crate::{
+    clock::{Clock, Doing},
     confirm::{self, BACKOFF},
     engine::Shared,
     ids,
 };
 use nearbench_core::{
     Height, Nonce, Transfer,
+    evidence::LaneTime,
     lane::{OpenNonces, first_nonce},
     outcome::FailureKind,
 };
@@ -54,6 +56,17 @@ pub(crate) struct Lane {
     broken: AtomicBool,
     /// The lane's own task, and those that confirm its attempts.
     pub(crate) tasks: TaskTracker,
+    taken: Instant,
+    clock: Mutex<Clock>,
+}
+
+/// What a lane's task does for as long as this lives.
+struct Busy<'a>(&'a Lane);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.turn(Doing::Other);
+    }
 }
 
 /// A place among the attempts under way, in this lane and in all; given back when dropped.
@@ -84,7 +97,31 @@ impl Lane {
             gone: CancellationToken::new(),
             broken: AtomicBool::new(false),
             tasks: TaskTracker::new(),
+            taken: Instant::now(),
+            clock: Mutex::default(),
         }
+    }
+
+    /// What it did with its time so far.
+    pub(crate) fn time(&self) -> LaneTime {
+        self.clock().read(self.age_ns())
+    }
+
+    fn turn(&self, doing: Doing) {
+        self.clock().turn(doing, self.age_ns());
+    }
+
+    fn busy(&self, doing: Doing) -> Busy<'_> {
+        self.turn(doing);
+        Busy(self)
+    }
+
+    fn age_ns(&self) -> u64 {
+        u64::try_from(self.taken.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it stopped for no fault and by nobody's order.
@@ -115,7 +152,8 @@ impl Lane {
 /// its next holder makes up for.
 pub(crate) async fn hold<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, stored: StoredLane, key_nonce: Nonce) {
     let gone = lane.gone.clone();
-    gone.run_until_cancelled_owned(work(shared, lane, stored, key_nonce)).await;
+    gone.run_until_cancelled_owned(work(shared, lane.clone(), stored, key_nonce)).await;
+    lane.turn(Doing::Ended);
 }
 
 async fn work<S: Store>(shared: Arc<Shared<S>>, lane: Arc<Lane>, stored: StoredLane, key_nonce: Nonce) {
@@ -182,6 +220,7 @@ async fn adopt<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>, stored: Stor
 /// A place, once there is work for it.
 async fn free_place<S: Store>(shared: &Shared<S>, lane: &Lane) -> Option<Place> {
     let place = place(shared, &lane.in_flight).await?;
+    let _idle = lane.busy(Doing::Idle);
     shared.store.wait_for_work().await;
     Some(place)
 }
@@ -204,7 +243,11 @@ async fn attempt<S: Store>(shared: &Arc<Shared<S>>, lane: &Arc<Lane>, place: Pla
             return Ok(());
         }
     };
-    let claim = match shared.store.claim(&lane.key, lane.lease, &shared.engine.batch, granted).await {
+    let claimed = {
+        let _waits = lane.busy(Doing::Store);
+        shared.step(shared.store.claim(&lane.key, lane.lease, &shared.engine.batch, granted)).await
+    };
+    let claim = match claimed {
         Err(StoreError::Restored { .. }) => {
             shared.pacer().give_back(granted);
             tokio::time::sleep(RESTORED_LOOK).await;
@@ -257,7 +300,11 @@ async fn store_and_send<S: Store>(
         expiry_height: expiry(base_height, shared.validity_period),
     };
     lane.open().insert(nonce);
-    let id = match shared.store.commit(&lane.key, lane.lease, claim, attempt.clone()).await {
+    let stored = {
+        let _waits = lane.busy(Doing::Store);
+        shared.step(shared.store.commit(&lane.key, lane.lease, claim, attempt.clone())).await
+    };
+    let id = match stored {
         Ok(id) => id,
         Err(error) => {
             lane.open().remove(nonce);

@@ -6,6 +6,7 @@
 //! manifest.
 
 mod api;
+mod clock;
 mod confirm;
 mod engine;
 mod finality;

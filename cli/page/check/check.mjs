@@ -12,7 +12,7 @@ import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import puppeteer from "puppeteer-core";
-import { HOSTILE, empty, hostile, other, report, slower } from "./fixture.mjs";
+import { HOSTILE, empty, hostile, other, report, slower, thinned } from "./fixture.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const require = createRequire(import.meta.url);
@@ -294,6 +294,14 @@ const checks = async (browser) => {
   await many.picture("many");
   await hasTables(many);
   await many.close();
+
+  const thin = await Visit.to(browser, made("thinned", thinned(20, { seconds: 18_000 })), { width: 1400 });
+  await thin.hasMarks(ALL);
+  await thin.picture("thinned");
+  const told = await thin.page.$eval("figure[data-chart=throughput] tbody tr:nth-child(15)", (row) => row.cells[1].textContent);
+  assert.equal(told, "202", "what twenty seconds counted is shown as so many a second");
+  await hasTables(thin);
+  await thin.close();
 
   for (const width of [360, 1400]) {
     const visit = await Visit.to(browser, made("hostile", hostile()), { width });

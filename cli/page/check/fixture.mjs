@@ -42,6 +42,11 @@ const measures = (offered, seconds, losses) => {
   };
 };
 
+const ENDPOINTS = [
+  { url: "https://rpc.example.com/v1", priority: 0, maxRequestsPerSecond: 200, authSecret: "rpc-token" },
+  { url: "https://archival.example.org", priority: 1, maxRequestsPerSecond: null, authSecret: null },
+];
+
 /** A report of a run of `seconds`. */
 export const report = ({ seconds = 780, name = "ft-200tps", losses = {}, errors = {}, phaseNames = ["ramp", "sustain", "cooldown"], ...over } = {}) => {
   const random = noise(7);
@@ -74,6 +79,14 @@ export const report = ({ seconds = 780, name = "ft-200tps", losses = {}, errors 
   const results = {
     ...measures(offered, seconds, losses), tps: phases[1].tps, transactionsPerSecond: phases[1].transactionsPerSecond,
     latencyDistribution: distribution(1900), errors, nonceConflictRate: 0.02, restarts: 1,
+    restartsByPart: { run: null, workers: 1, generators: 0 },
+    signals: {
+      lanesIdle: 41.3, lanesFull: 0.6, storeWait: 7.9, storeLatencyMs: latency(1.9), endpointTrouble: 0.31, breakerOpenMs: 30_000, breakerOpen: 0.96,
+    },
+    endpoints: (over.endpoints ?? ENDPOINTS).map(({ url }, n) => ({
+      url, requests: n ? 812 : 412_207, endings: { ok: n ? 812 : 410_903, error: n ? 0 : 26, refused: n ? 0 : 118, timeout: n ? 0 : 1147, failed: n ? 0 : 13 },
+      latencyMs: latency(24), breakerOpenMs: n ? 0 : 30_000, breakerOpen: n ? 0 : 0.96, timesOpened: n ? 0 : 1,
+    })),
     limitedBy: { what: "nothing", evidence: "202.0 of 202.0 transfers/s succeeded: the run was as fast as it was asked to be" },
     chunkFill: 22.17, phases, series,
     audit: {
@@ -99,10 +112,7 @@ export const report = ({ seconds = 780, name = "ft-200tps", losses = {}, errors 
       name,
       network: {
         profile: "testnet", chainId: "testnet",
-        endpoints: over.endpoints ?? [
-          { url: "https://rpc.example.com/v1", priority: 0, maxRequestsPerSecond: 200, authSecret: "rpc-token" },
-          { url: "https://archival.example.org", priority: 1, maxRequestsPerSecond: null, authSecret: null },
-        ],
+        endpoints: over.endpoints ?? ENDPOINTS,
       },
       account: { accountId: "ft-benchmark.testnet", createFrom: null, masterKeySecret: "payer", keys: { generate: { count: 12 } }, minBalance: "20 NEAR" },
       token: { contractId: "ft.ft-benchmark.testnet", deploy: null },
@@ -154,6 +164,23 @@ export const other = (name = "ft-200tps, 3 keys") => {
 /** What a page must show as the text that it is. */
 export const HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">\nsecond\u2028line {{script}} <!--";
 
+/** The same, of which `step` seconds are one point, as in a ConfigMap. */
+export const thinned = (step, over) => {
+  const made = report(over);
+  const points = new Map();
+  for (const { second, ...point } of made.results.series) {
+    const first = second - second % step;
+    const known = points.get(first);
+    points.set(first, known ? {
+      ...known, ...Object.fromEntries(["offered", "sent", "accepted", "rejected", "succeeded", "failed", "transactions"].map((name) => [name, known[name] + point[name]])),
+      settleMaxMs: Math.max(known.settleMaxMs, point.settleMaxMs), queueDepth: Math.max(known.queueDepth, point.queueDepth),
+    } : { second: first, ...point });
+  }
+  made.results.series = [...points.values()];
+  made.results.seriesStepSeconds = step;
+  return made;
+};
+
 /** A report whose every free text is hostile; and one of an earlier version, without its distribution. */
 export const hostile = () => {
   const made = report({
@@ -171,7 +198,7 @@ export const hostile = () => {
   });
   made.environment.chain = { ...made.environment.chain, software: HOSTILE, version: HOSTILE, chainId: HOSTILE };
   made.environment.machine = { ...made.environment.machine, os: HOSTILE, cpuModel: HOSTILE };
-  delete made.results.latencyDistribution;
+  for (const later of ["latencyDistribution", "signals", "restartsByPart"]) delete made.results[later];
   return made;
 };
 
@@ -183,6 +210,7 @@ export const empty = () => {
   };
   nothing.results = {
     ...nothing.results, ...none, phases: nothing.results.phases.map((phase) => ({ ...phase, ...none })), nonceConflictRate: null, chunkFill: null, audit: null,
+    endpoints: [], signals: { lanesIdle: null, lanesFull: null, storeWait: null, storeLatencyMs: null, endpointTrouble: null, breakerOpenMs: null, breakerOpen: null },
     latencyDistribution: [], series: [],
   };
   nothing.run.loadStartTime = null;

@@ -197,7 +197,7 @@ fn as_table(out: &mut String, base: &Side, Compared { new, comparison }: &Compar
         );
         writeln!(out, "{}", line.trim_end())?;
     }
-    writeln!(out, "\n{}", explanation(tolerance))?;
+    writeln!(out, "\n{}", explanation(tolerance, comparison.block_seconds))?;
     comparison.tests.iter().try_for_each(|test| writeln!(out, "  {:<28}  {}", title(test.series), plain(&told(test))))
 }
 
@@ -220,7 +220,7 @@ fn as_markdown(out: &mut String, base: &Side, Compared { new, comparison }: &Com
     };
     let rows: Vec<_> = comparison.changes.iter().map(row).collect();
     markdown::table(out, &["Measure", "Base", "New", "Change", "Finding"], &rows)?;
-    writeln!(out, "\n{}\n", explanation(tolerance))?;
+    writeln!(out, "\n{}\n", explanation(tolerance, comparison.block_seconds))?;
     comparison.tests.iter().try_for_each(|test| writeln!(out, "- {}: {}", title(test.series), text(&told(test))))
 }
 
@@ -296,10 +296,10 @@ fn probability(p: f64) -> String {
     if p < 0.0001 { "p < 0.0001".to_owned() } else { format!("p = {p:.4}") }
 }
 
-fn explanation(tolerance: f64) -> String {
+fn explanation(tolerance: f64, block_seconds: u64) -> String {
     format!(
         "A regression is worse by more than {tolerance} % and significant (p < {SIGNIFICANT}) by {TEST} on the means of\n\
-         {BLOCK_SECONDS}-second blocks of the longest steady phase, without its first and its last block. What has no finding\n\
+         {block_seconds}-second blocks of the longest steady phase, without its first and its last block. What has no finding\n\
          is shown and not judged."
     )
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
-use nearbench_core::{lifecycle::Stage, measure::Recorder, plan::Via, schedule::Schedule};
+use nearbench_core::{lifecycle::Stage, measure::Recorder, plan::Via, report::Restarts, schedule::Schedule};
 use nearbench_near::provision::{Lane, Provisioned};
 use nearbench_store::{Depth, Fleet, Order, RedisStore};
 use nearbench_worker::{Finality, Tally};
@@ -55,7 +55,6 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
     drain(scene, &store, &tally, ground.public_keys.len() as u64).await?;
     let killed = fleet::last_words(&store).await.map_err(Failure::run)?;
     let measured = fleet::count(plan, &store, &tally).await.map_err(Failure::run)?;
-    let percent = |part: u64, all: u64| (all > 0).then(|| part as f64 * 100.0 / all as f64);
     let largest = |values: &mut dyn Iterator<Item = f64>| values.reduce(f64::max);
     let outcome = Outcome {
         tally,
@@ -63,12 +62,15 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
         started: Timestamp::from_nanosecond(i128::from(start_unix_ns)).map_err(Failure::run)?,
         block_time: finality.block_interval(),
         polling_error: finality.polling_error(),
-        lanes_full: percent(measured.full, measured.looks),
-        endpoint_trouble: percent(measured.failed_requests, measured.requests),
+        evidence: measured.evidence,
         throttled_ms: generators.iter().filter_map(|generator| generator.throttled_ms).max(),
         steal_percent: largest(&mut generators.iter().filter_map(|generator| generator.steal_percent)),
         until: measured.final_height.max(finality.head().height),
-        restarts: killed + generators.iter().map(|generator| generator.restarts).sum::<u64>(),
+        restarts: Restarts {
+            run: None,
+            workers: Some(killed),
+            generators: Some(generators.iter().map(|generator| generator.restarts).sum()),
+        },
         clocks_apart_ms: fleet::value(&store, load::CLOCKS).await?.unwrap_or(0),
         unanswered: generators
             .iter()
@@ -86,7 +88,7 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
         height: ground.height,
         balances: ground.balances.clone(),
     };
-    let findings = Findings { plan, chain: &chain, provisioned: &provisioned, books, resumes: 0 };
+    let findings = Findings { plan, chain: &chain, provisioned: &provisioned, books };
     progress.enter(Stage::Auditing);
     progress.stage("Auditing");
     let audited = findings.audit(&outcome, progress).await?;
@@ -102,7 +104,7 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
         page::write(&folder.join(page::FILE), &report)?;
     }
     if let Some(delivery) = delivery {
-        delivery.deliver(&text).await?;
+        delivery.deliver(report.clone()).await?;
     }
     output::print(summary::table(&report))
 }

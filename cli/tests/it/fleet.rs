@@ -111,6 +111,7 @@ fn workers_that_are_killed_or_held_up_past_their_leases_lose_nothing_and_pay_not
     assert!(matches!(ended.code, 0 | 3), "{said}");
     let report = examine(&folder, &redis);
     assert_eq!(report["results"]["restarts"], 1, "{said}");
+    assert_eq!(report["results"]["restartsByPart"], json!({"run": 0, "workers": 1, "generators": null}));
     assert_eq!(report["plan"]["workers"], 4);
     assert_eq!(report["results"]["offered"], 1300);
     assert!(pids.len() == 5 && pids.iter().all(|pid| !is_alive(*pid)), "{pids:?}");

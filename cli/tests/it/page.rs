@@ -40,6 +40,19 @@ fn a_page_holds_its_report_and_asks_for_nothing() {
 }
 
 #[test]
+fn a_report_of_an_earlier_version_has_a_page_too() {
+    let mut report: Value = serde_json::from_str(REPORT).unwrap();
+    for later in ["latencyDistribution", "signals", "endpoints", "restartsByPart", "chunkFill"] {
+        report["results"].as_object_mut().unwrap().remove(later).unwrap();
+    }
+    for point in report["results"]["series"].as_array_mut().unwrap() {
+        point.as_object_mut().unwrap().remove("settled").unwrap();
+    }
+    let results = &held(&page_of(&report.to_string()))["results"];
+    assert!(results["signals"].is_null() && results["restartsByPart"].is_null() && results["endpoints"].is_null());
+}
+
+#[test]
 fn what_a_report_says_ends_nothing_in_its_page() {
     let hostile = "</script><script>alert(1)</script><!-- \u{2028} {{script}}\n";
     let mut report: Value = serde_json::from_str(REPORT).unwrap();

@@ -7,7 +7,7 @@ use nearbench_core::{
     audit::Audit,
     ensure::evaluate,
     measure::Recorder,
-    report::{API_VERSION, BenchmarkReport, Chain, Environment, KIND, Machine, Observed, Results, Run, Signals},
+    report::{API_VERSION, BenchmarkReport, Chain, Environment, KIND, Machine, Observed, Restarts, Results, Run},
     schedule::Schedule,
     verdict::{Conduct, judge},
 };
@@ -84,10 +84,9 @@ impl Story {
         }
         let observed = Observed {
             block_time_ms: 600.0,
-            restarts: 0,
             max_send_lag_ms: plan.load.max_send_lag_ms,
-            signals: Signals::default(),
             audit: self.audit,
+            ..Default::default()
         };
         let mut results = Results::new(&record, plan.load.phases.iter().map(|phase| &*phase.name), &observed).unwrap();
         if let Some(audit) = &mut results.audit {
@@ -430,6 +429,17 @@ fn as_a_table_no_text_leaves_its_line_or_commands_the_terminal() {
           limited by    Nothing: <script>alert(1)</script> & "'`|*_[x](http://x)~$\#�| a | b |���[31m]]>￾
     "#]],
     );
+}
+
+#[test]
+fn what_was_started_again_is_told_part_by_part() {
+    let mut report = Story::default().report();
+    let by_part = Restarts { run: Some(1), workers: Some(0), generators: Some(3) };
+    (report.results.restarts, report.results.restarts_by_part) = (by_part.total(), Some(by_part));
+    let folder = Folder::new();
+    write(&folder, "report.json", &report);
+    let table = folder.nearbench(&["report", "report.json"]).stdout;
+    assert!(table.contains("\n  restarts      the run itself 1, load generators 3\n"), "{table}");
 }
 
 #[test]

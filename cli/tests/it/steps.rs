@@ -147,6 +147,9 @@ fn steps_that_are_killed_and_done_again_lose_nothing_and_do_nothing_twice() {
         assert_eq!(count(results, "succeeded"), count(results, "accepted"), "{results:#}");
         assert_eq!(results["audit"]["matches"], true, "{results:#}");
         assert_eq!(count(results, "restarts"), 4, "two generators, one of them twice, and a worker: {results:#}");
+        assert_eq!(results["restartsByPart"], json!({"run": null, "workers": 1, "generators": 3}));
+        let [endpoint] = &results["endpoints"].as_array().unwrap()[..] else { panic!("{results:#}") };
+        assert_eq!((&endpoint["url"], endpoint["requests"].as_u64() > Some(0)), (&chain.url.as_str().into(), true));
     }
     for _ in 0..2 {
         let cleaned = folder.nearbench(&step("clean-up", &["--forget"]));

@@ -1,7 +1,7 @@
 //! What kept a run from being faster, by rules that name their evidence.
 
 use super::{Measures, Observed};
-use crate::schedule::Schedule;
+use crate::{evidence::Evidence, histogram::Latency, schedule::Schedule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,17 +33,46 @@ pub enum Limit {
     Nothing,
 }
 
-/// Where time was lost while the load ran, each in percent; `None`: not measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Where time was lost while the load ran, by those who carried it; `null`: not measured. Shares are in percent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Signals {
+    /// Of the time of all lanes: with room for more under way, and nothing to sign.
+    pub lanes_idle: Option<f64>,
     /// Of the load's time: transfers waited while every lane was full.
     pub lanes_full: Option<f64>,
-    /// Of the engine's time: spent waiting for the store.
+    /// Of the time of all lanes: waiting for the store to give out transfers, or to take what was signed.
     pub store_wait: Option<f64>,
+    /// How long the store's steps took for which the engine waits, in milliseconds, each to 3 %.
+    pub store_latency_ms: Option<Latency>,
     /// Of requests to endpoints: refused (429), failed (5xx, reset) or timed out.
     pub endpoint_trouble: Option<f64>,
-    /// Of the chunks' gas limit: used, on average.
-    pub chunk_fill: Option<f64>,
+    /// For how long the breaker of at least one endpoint let nothing through, in milliseconds; of several processes, each with
+    /// breakers of its own, together.
+    pub breaker_open_ms: Option<u64>,
+    /// The same, of the time of those processes.
+    pub breaker_open: Option<f64>,
+}
+
+impl From<&Evidence> for Signals {
+    fn from(evidence: &Evidence) -> Self {
+        let Evidence { elapsed_ns, looks, full, lanes, store, open_ns, endpoints } = evidence;
+        let requests: u64 = endpoints.values().map(|served| served.endings.total()).sum();
+        let troubled: u64 = endpoints.values().map(|served| served.endings.troubled()).sum();
+        Self {
+            lanes_idle: percent(lanes.idle_ns, lanes.total_ns),
+            lanes_full: percent(*full, *looks),
+            store_wait: percent(lanes.store_ns, lanes.total_ns),
+            store_latency_ms: store.summary(),
+            endpoint_trouble: percent(troubled, requests),
+            breaker_open_ms: (*elapsed_ns > 0).then_some(open_ns / 1_000_000),
+            breaker_open: percent(*open_ns, *elapsed_ns),
+        }
+    }
+}
+
+pub(super) fn percent(part: u64, all: u64) -> Option<f64> {
+    (all > 0).then(|| part as f64 * 100.0 / all as f64)
 }
 
 /// A generator that sent less than this share of its schedule, in percent, fell behind.
@@ -56,6 +85,8 @@ const REACHED_PERCENT: f64 = 99.0;
 /// `total.compute >= compute_limit`).
 const CHUNK_FULL_PERCENT: f64 = 75.0;
 const ENDPOINT_TROUBLE_PERCENT: f64 = 5.0;
+/// A breaker lets nothing through, so what is behind it fails no more requests: the time tells.
+const BREAKER_OPEN_PERCENT: f64 = 10.0;
 const LANES_FULL_PERCENT: f64 = 50.0;
 const STORE_WAIT_PERCENT: f64 = 50.0;
 
@@ -90,27 +121,53 @@ pub(super) fn limited_by(
     if reached * 100.0 >= offered * REACHED_PERCENT {
         return limit(Limit::Nothing, format!("{pace}: the run was as fast as it was asked to be"));
     }
-    let Signals { lanes_full, store_wait, endpoint_trouble, chunk_fill } = observed.signals;
+    let Signals {
+        lanes_idle,
+        lanes_full,
+        store_wait,
+        store_latency_ms,
+        endpoint_trouble,
+        breaker_open_ms,
+        breaker_open,
+    } = observed.signals;
+    let steps = store_latency_ms
+        .map_or_else(String::new, |steps| format!("; its steps took {:.1} ms, p99 {:.1} ms", steps.mean, steps.p99));
+    let idle = lanes_idle
+        .map_or_else(String::new, |idle| format!("; {idle:.0} % of the lanes' time they had nothing to sign"));
+    let open = breaker_open_ms.map_or_else(String::new, |ms| format!(", {ms} ms in all"));
     let rules = [
         (
             Limit::Chain,
-            chunk_fill,
+            observed.chunk_fill,
             CHUNK_FULL_PERCENT,
-            "of the chunks' gas was used, and they are bounded by compute, of which storage takes more",
+            "of the chunks' gas was used, and they are bounded by compute, of which storage takes more".to_owned(),
         ),
         (
             Limit::Endpoint,
             endpoint_trouble,
             ENDPOINT_TROUBLE_PERCENT,
-            "of the requests were refused, failed or timed out",
+            "of the requests were refused, failed or timed out".to_owned(),
         ),
-        (Limit::Store, store_wait, STORE_WAIT_PERCENT, "of the engine's time went into waiting for the store"),
+        (
+            Limit::Endpoint,
+            breaker_open,
+            BREAKER_OPEN_PERCENT,
+            format!("of the time the breaker of an endpoint was open{open}: too much of what it was asked had failed"),
+        ),
+        (
+            Limit::Store,
+            store_wait,
+            STORE_WAIT_PERCENT,
+            format!("of the lanes' time went into waiting for the store{steps}"),
+        ),
         (
             Limit::Keys,
             lanes_full,
             LANES_FULL_PERCENT,
-            "of the time transfers waited while every key had its fill of transactions under way: raise account.keys.count, \
-             engine.maxInFlightPerKey or engine.batch.max, or lower engine.batch.depthDivisor",
+            format!(
+                "of the time transfers waited while every key had its fill of transactions under way{idle}: raise \
+                 account.keys.count, engine.maxInFlightPerKey or engine.batch.max, or lower engine.batch.depthDivisor"
+            ),
         ),
     ];
     for (what, measured, bound, meaning) in rules {
@@ -118,5 +175,5 @@ pub(super) fn limited_by(
             return limit(what, format!("{pace}, and {percent:.0} % {meaning}"));
         }
     }
-    limit(Limit::Nothing, format!("{pace}, and nothing that is measured explains it"))
+    limit(Limit::Nothing, format!("{pace}, and nothing that is measured explains it{idle}"))
 }

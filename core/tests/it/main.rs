@@ -6,12 +6,13 @@ mod judging;
 mod lifecycle;
 mod recording;
 mod schema;
+mod thinning;
 
 use nearbench_core::{
     audit::Audit,
     measure::Recorder,
     plan::{Arrivals, Phase},
-    report::{Observed, Results, Signals},
+    report::{Observed, Results},
     schedule::Schedule,
 };
 
@@ -43,13 +44,7 @@ const AUDIT: Audit = Audit {
 };
 
 fn observed() -> Observed {
-    Observed {
-        block_time_ms: 600.0,
-        restarts: 0,
-        max_send_lag_ms: 1_000,
-        signals: Signals::default(),
-        audit: Some(AUDIT),
-    }
+    Observed { block_time_ms: 600.0, max_send_lag_ms: 1_000, audit: Some(AUDIT), ..Default::default() }
 }
 
 /// A record of `schedule` in which every transfer is sent 1 ms late, accepted after 2, executed after `execution`,

@@ -2,8 +2,11 @@
 
 use crate::{MS, S, ideal, ideal_results, observed, phases, results};
 use nearbench_core::{
+    evidence::{Endings, Evidence, LaneTime, Served},
+    histogram::Coarse,
     measure::{Lately, OTHER, Recorder, TIMEOUT},
-    report::{Limit, Observed, Results, Signals},
+    plan::Endpoint,
+    report::{EndpointResults, Limit, Observed, Results, Signals},
     schedule::Schedule,
 };
 use proptest::prelude::*;
@@ -148,25 +151,105 @@ fn a_line_of_progress_says_where_the_run_stands() {
 fn what_limits_a_run_is_named_with_its_evidence() {
     let schedule = Schedule::new(&phases());
     let slow = ideal(&schedule, |n| S + n * 10 * MS);
-    let limit = |record: &Recorder, signals: Signals| {
-        let observed = Observed { signals, ..observed() };
+    let limit = |record: &Recorder, chunk_fill, signals: Signals| {
+        let observed = Observed { signals, chunk_fill, ..observed() };
         Results::new(record, ["warm", "sustain"], &observed).unwrap().limited_by
     };
+    let mut steps = Coarse::default();
+    (0..100).for_each(|_| steps.record_ns(800 * MS));
     let none = Signals::default();
-    assert_eq!(limit(&slow, Signals { chunk_fill: Some(95.0), lanes_full: Some(99.0), ..none }).what, Limit::Chain);
+    // Each is told though all that come after it show too.
+    let keys = Signals { lanes_full: Some(50.0), lanes_idle: Some(3.0), ..none };
+    let store = Signals { store_wait: Some(63.0), store_latency_ms: steps.summary(), ..keys };
+    let breaker = Signals { breaker_open: Some(12.0), breaker_open_ms: Some(2_400), ..store };
+    let trouble = Signals { endpoint_trouble: Some(20.0), ..breaker };
+    for (chunk_fill, signals, expected, told) in [
+        (Some(95.0), trouble, Limit::Chain, &["95 %"][..]),
+        (Some(74.9), trouble, Limit::Endpoint, &["20 %"]),
+        (None, Signals { endpoint_trouble: Some(4.9), ..breaker }, Limit::Endpoint, &["12 %", "2400 ms", "breaker"]),
+        (
+            None,
+            Signals { breaker_open: Some(9.9), ..store },
+            Limit::Store,
+            &["63 %", "its steps took 802.8 ms, p99 802.8 ms"],
+        ),
+        (None, Signals { store_wait: Some(63.0), ..none }, Limit::Store, &["63 % of the lanes' time"]),
+        (
+            None,
+            Signals { store_wait: Some(49.9), ..keys },
+            Limit::Keys,
+            &["50 %", "3 % of the lanes' time", "account.keys.count"],
+        ),
+        (None, Signals { lanes_full: Some(49.9), ..keys }, Limit::Nothing, &["3 % of the lanes' time"]),
+        (None, none, Limit::Nothing, &["nothing that is measured explains it"]),
+    ] {
+        let limit = limit(&slow, chunk_fill, signals);
+        assert_eq!(limit.what, expected, "{limit:?}");
+        assert!(told.iter().all(|told| limit.evidence.contains(told)), "{told:?}: {limit:?}");
+    }
+    assert_eq!(limit(&ideal(&schedule, |_| S), Some(95.0), trouble).what, Limit::Nothing);
+    assert_eq!(limit(&Recorder::new(&schedule), None, none).what, Limit::Generator);
+}
+
+#[test]
+fn signals_are_shares_of_what_was_measured_and_absent_where_nothing_was() {
+    assert_eq!(Signals::from(&Evidence::default()), Signals::default());
+    let served = |refused, failed| Served {
+        endings: Endings { ok: 90, refused, failed, ..Endings::default() },
+        ..Served::default()
+    };
+    let mut one = Evidence {
+        elapsed_ns: 10 * S,
+        looks: 10,
+        full: 1,
+        lanes: LaneTime { total_ns: 40 * S, idle_ns: 10 * S, store_ns: 8 * S },
+        open_ns: 2 * S,
+        endpoints: [("a".to_owned(), served(6, 4)), ("b".to_owned(), served(0, 0))].into(),
+        ..Evidence::default()
+    };
+    one.store.record_ns(2 * MS);
+    let signals = Signals::from(&one);
+    assert_eq!((signals.lanes_idle, signals.store_wait, signals.lanes_full), (Some(25.0), Some(20.0), Some(10.0)));
+    assert_eq!((signals.breaker_open, signals.breaker_open_ms), (Some(20.0), Some(2_000)));
+    assert_eq!(signals.endpoint_trouble, Some(1_000.0 / 190.0));
+    assert!((signals.store_latency_ms.unwrap().mean - 2.0).abs() < 0.1);
+    // Another worker that measured the same changes no share.
+    one.merge(&one.clone());
+    assert_eq!(Signals::from(&one), Signals { breaker_open_ms: Some(4_000), ..signals });
+}
+
+#[test]
+fn each_endpoint_of_the_plan_has_its_numbers_and_no_other() {
+    let mut plan = crate::schema::report().plan;
+    let served = |times: u64, latency: &[u64]| {
+        let mut served =
+            Served { endings: Endings { ok: times, timeout: 1, ..Endings::default() }, ..Served::default() };
+        latency.iter().for_each(|ms| served.latency.record_ns(ms * MS));
+        Served { open_ns: 3 * S, times_opened: 2, ..served }
+    };
+    let endpoints =
+        [("http://b", served(7, &[10, 10, 10])), ("http://a", served(2, &[])), ("http://x", served(9, &[]))];
+    let evidence = Evidence {
+        elapsed_ns: 30 * S,
+        endpoints: endpoints.map(|(name, served)| (name.to_owned(), served)).into(),
+        ..Evidence::default()
+    };
+    let own = EndpointResults::of(&plan, &evidence);
     assert_eq!(
-        limit(&slow, Signals { endpoint_trouble: Some(20.0), lanes_full: Some(99.0), ..none }).what,
-        Limit::Endpoint
+        (own.len(), &*own[0].url, own[0].requests),
+        (1, "devnet of the run", 21),
+        "by whatever name it is known"
     );
-    assert_eq!(limit(&slow, Signals { store_wait: Some(60.0), lanes_full: Some(99.0), ..none }).what, Limit::Store);
-    let keys = limit(&slow, Signals { lanes_full: Some(99.0), ..none });
-    assert!(
-        keys.what == Limit::Keys && keys.evidence.contains("99 %") && keys.evidence.contains("account.keys.count"),
-        "{keys:?}"
-    );
-    assert_eq!(limit(&slow, none).what, Limit::Nothing);
-    assert_eq!(limit(&ideal(&schedule, |_| S), Signals { chunk_fill: Some(95.0), ..none }).what, Limit::Nothing);
-    assert_eq!(limit(&Recorder::new(&schedule), none).what, Limit::Generator);
+    assert_eq!(EndpointResults::of(&plan, &Evidence::default()), []);
+    plan.network.endpoints = ["http://a", "http://b", "http://never"]
+        .map(|url| Endpoint { url: url.into(), priority: 0, max_requests_per_second: None, auth_secret: None })
+        .into();
+    let named = EndpointResults::of(&plan, &evidence);
+    let told: Vec<_> = named.iter().map(|endpoint| (&*endpoint.url, endpoint.requests)).collect();
+    assert_eq!(told, [("http://a", 3), ("http://b", 8), ("http://never", 0)]);
+    let b = &named[1];
+    assert_eq!((b.endings.timeout, b.breaker_open_ms, b.breaker_open, b.times_opened), (1, 3_000, Some(10.0), 2));
+    assert!((b.latency_ms.unwrap().p99 - 10.0).abs() < 0.4 && named[2].latency_ms.is_none());
 }
 
 /// What can happen to a transfer that was sent.

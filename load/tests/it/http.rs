@@ -10,7 +10,7 @@ use axum::{
 use nearbench_core::{
     measure::Recorder,
     plan::Arrivals,
-    report::{Observed, Results, Signals},
+    report::{Observed, Results},
     schedule::{Arrival, Schedule},
 };
 use nearbench_load::{Target, drive_http};
@@ -80,8 +80,7 @@ async fn sent(rule: Rule) -> (Recorder, BTreeMap<u64, u32>, Vec<Arrival>) {
 }
 
 fn errors(recorder: &Recorder) -> BTreeMap<String, u64> {
-    let observed =
-        Observed { block_time_ms: 600.0, restarts: 0, max_send_lag_ms: 1000, signals: Signals::default(), audit: None };
+    let observed = Observed { block_time_ms: 600.0, max_send_lag_ms: 1000, ..Observed::default() };
     Results::new(recorder, ["all"], &observed).unwrap().errors
 }
 

@@ -171,6 +171,18 @@ async fn every_answer_that_is_no_nodes_counts_against_its_endpoint_and_opens_its
         assert_eq!(client.status().await.unwrap().head, 7);
         assert_eq!(bad.asked(), asked, "{reply:?}: set aside, it is left alone");
         assert_eq!(good.asked() as u64, traffic.requests - traffic.errors[label] + 1);
+        let [one, other] = client.readings().try_into().unwrap();
+        let (one, other) = (one.served(), other.served());
+        assert_eq!(
+            (one.endings.troubled(), one.endings.total()),
+            (traffic.errors[label], traffic.errors[label]),
+            "{reply:?}"
+        );
+        assert_eq!((one.endings.refused > 0, one.endings.timeout > 0), (label == "http_429", label == "rpc_timeout"));
+        assert_eq!((other.endings.ok, other.endings.total()), (good.asked() as u64, good.asked() as u64));
+        let opened = u64::from(wanted == 10);
+        assert_eq!((one.times_opened, other.times_opened), (opened, 0), "{reply:?}: a rest is asked for, not taken");
+        assert!((one.open_ns > 0) == (opened > 0) && client.open_ns() >= one.open_ns && other.open_ns == 0);
     }
 }
 
@@ -247,6 +259,8 @@ async fn a_lone_endpoint_that_fails_is_left_alone_until_one_probe_finds_it_well(
         tokio::task::yield_now().await;
     }
     assert_eq!(fake.asked().len(), 1, "one probe, the others wait");
+    let open_ns = client.readings()[0].open_ns;
+    assert_eq!((open_ns, client.open_ns()), (BREAKER.reset_timeout_ms * 1_000_000, open_ns), "until the probe");
     fake.answers(ok(200, status(7)));
     gate.add_permits(100);
     for probe in probes {

@@ -135,6 +135,17 @@ async fn workers_that_are_told_to_abandon_leave_what_has_no_proof_to_a_person() 
     assert_eq!((counts.cancelled, counts.unknown, counts.ended()), (withdrawn, 40 - withdrawn, 40), "{counts:?}");
     hand.leaves();
     let mut measured = Measured::default();
-    store.measured().await.unwrap().iter().for_each(|(_, bytes)| measured.merge(&Measured::from_bytes(bytes)));
-    assert!(measured.errors.values().sum::<u64>() > 0 && measured.requests > 0, "{measured:?}");
+    for (_, bytes) in store.measured().await.unwrap() {
+        assert!(bytes.len() < 16_000, "what a worker leaves at every beat is small: {}", bytes.len());
+        measured.merge(&Measured::from_bytes(&bytes));
+    }
+    let evidence = &measured.evidence;
+    let endings: Vec<_> = evidence.endpoints.values().map(|served| served.endings).collect();
+    let troubled: u64 = endings.iter().map(|endings| endings.troubled()).sum();
+    assert!(troubled > 0 && endings.iter().all(|endings| endings.ok > 0), "{measured:?}");
+    assert_eq!(measured.errors.values().sum::<u64>(), troubled, "{measured:?}");
+    let lanes = evidence.lanes;
+    assert!(lanes.idle_ns > 0 && lanes.store_ns > 0 && lanes.idle_ns + lanes.store_ns <= lanes.total_ns, "{lanes:?}");
+    assert!(lanes.total_ns <= 2 * evidence.elapsed_ns && evidence.looks > 0, "two lanes: {evidence:?}");
+    assert!(evidence.store.summary().is_some_and(|steps| steps.max > 0.0), "{evidence:?}");
 }

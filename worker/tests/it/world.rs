@@ -9,7 +9,7 @@ use nearbench_core::{
     ledger::Final,
     measure::Recorder,
     plan::{self, Arrivals, Deploy, Phase},
-    report::{Observed, Results, Signals},
+    report::{Observed, Results},
     schedule::Schedule,
     settle::{DeathCertificate, Proof},
     transfer::TransferState,
@@ -381,13 +381,7 @@ impl World {
         };
         let asked = self.client.traffic().since(&traffic).errors;
         deeds.errors.extend(asked.into_iter().map(|(label, times)| (label.to_owned(), times)));
-        let observed = Observed {
-            block_time_ms: 50.0,
-            restarts: 0,
-            max_send_lag_ms: 1000,
-            signals: Signals::default(),
-            audit: None,
-        };
+        let observed = Observed { block_time_ms: 50.0, max_send_lag_ms: 1000, audit: None, ..Default::default() };
         let results = Results::new(&tally.recorder(), ["all"], &observed).unwrap();
         deeds.errors.extend(results.errors);
         store.results(&mut |row| deeds.saw(&row)).await.unwrap();
@@ -436,7 +430,7 @@ impl World {
     /// A tally for `total` transfers that are all there at once.
     pub(crate) fn tally(total: u64) -> Arc<Tally> {
         let phases =
-            [Phase { name: "all".to_owned(), duration_ms: 1000, arrivals: Arrivals::Count(total), max_vusers: None }];
+            [Phase { name: "all".to_owned(), duration_ms: 60_000, arrivals: Arrivals::Count(total), max_vusers: None }];
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
         Arc::new(Tally::new(Recorder::new(&Schedule::new(&phases)), total, Instant::now(), unix, u64::MAX))
     }

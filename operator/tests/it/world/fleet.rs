@@ -16,7 +16,7 @@ use nearbench_core::{
     lifecycle::Stage,
     measure::Recorder,
     plan::ChainLimits,
-    report::{API_VERSION, BenchmarkReport, Chain, Environment, KIND, Machine, Results, Run, Signals},
+    report::{API_VERSION, BenchmarkReport, Chain, Environment, KIND, Machine, Results, Run},
     schedule::Schedule,
     standing::Standing,
     verdict::Verdict,
@@ -69,13 +69,8 @@ pub(crate) fn made(plan: &Plan, from: u64) -> Made {
 
 /// A report of `plan` in which nothing happened.
 pub(crate) fn report(plan: &Plan, verdict: Verdict) -> BenchmarkReport {
-    let observed = nearbench_core::report::Observed {
-        block_time_ms: 600.0,
-        restarts: 0,
-        max_send_lag_ms: 1_000,
-        signals: Signals::default(),
-        audit: None,
-    };
+    let observed =
+        nearbench_core::report::Observed { block_time_ms: 600.0, max_send_lag_ms: 1_000, ..Default::default() };
     let record = Recorder::new(&Schedule::new(&plan.load.phases));
     let names = plan.load.phases.iter().map(|phase| phase.name.as_str());
     BenchmarkReport {
