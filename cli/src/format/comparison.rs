@@ -104,10 +104,16 @@ pub(crate) fn page<'a>(
         let BenchmarkReport { verdict, run, environment, results, ensure, .. } = report;
         PageRun { source: &side.source, verdict: *verdict, run, environment, results, ensure }
     };
+    // One, unless blocks differ in length.
+    let mut explanations: Vec<_> = compared
+        .iter()
+        .map(|compared| explanation(tolerance, compared.comparison.block_seconds).replace('\n', " "))
+        .collect();
+    explanations.dedup();
     Page {
         runs: iter::once(base).chain(compared.iter().map(|compared| &compared.new)).zip(reports).map(run).collect(),
         comparisons: compared.iter().map(|compared| for_page(&compared.comparison)).collect(),
-        explanation: explanation(tolerance).replace('\n', " "),
+        explanation: explanations.join(" "),
         tolerance_percent: tolerance,
         nearbench_version: env!("CARGO_PKG_VERSION"),
     }
