@@ -249,8 +249,8 @@ impl Writer<'_> {
 }
 
 fn buckets(bounds: impl IntoIterator<Item = f64>, counts: impl IntoIterator<Item = u64>) -> Vec<(f64, u64)> {
-    // The library's word for what is above all bounds.
-    bounds.into_iter().chain([f64::MAX]).zip(counts).collect()
+    // Without a bucket up to infinity Prometheus has no quantile to tell.
+    bounds.into_iter().chain([f64::INFINITY]).zip(counts).collect()
 }
 
 impl Collector for Metrics {

@@ -3,6 +3,7 @@
 use crate::{
     args,
     exit::{self, Failure},
+    output,
     signal::Ended,
 };
 use nearbench_operator::{Config, Kit, Volumes};
@@ -23,6 +24,7 @@ pub(crate) async fn run(args: args::Operator) -> Result<u8, Failure> {
             pull_policy: args.image_pull_policy.as_kubernetes().to_owned(),
             redis_image: args.redis_image,
             volumes: args.volumes.then_some(Volumes { class: args.storage_class, size: args.storage_size }),
+            json_logs: output::is_json(),
         },
         max_concurrent_runs: args.max_concurrent_runs,
         pod: args.pod_name,

@@ -135,7 +135,7 @@ async fn carry_out(args: args::Run, server: Option<&Server>) -> Result<u8, Failu
     output::write_whole(&args.out, output::REPORT_FILE, &text)?;
     page::write(&args.out.join(page::FILE), &report)?;
     if let Some(server) = server {
-        server.screen().report(&report);
+        server.screen().report(&text);
     }
     let without_proof = kept.without_proof().await?;
     if !without_proof.is_empty() {

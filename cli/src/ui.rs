@@ -49,9 +49,11 @@ async fn show(run: &Run, screen: &Screen) -> Result<String, Failure> {
     Ok(why)
 }
 
-async fn report(run: &Run) -> Result<BenchmarkReport, Failure> {
+/// The text of its report, which the page can draw.
+async fn report(run: &Run) -> Result<String, Failure> {
     let text = follower::report_of(run.name(), Some(run.namespace())).await?;
-    serde_json::from_str(&text)
+    serde_json::from_str::<BenchmarkReport>(&text)
         .with_context(|| format!("the report of run/{} is not one of this version of nearbench", run.name()))
-        .map_err(Failure::input)
+        .map_err(Failure::input)?;
+    Ok(text)
 }

@@ -47,6 +47,16 @@ pub struct Kit {
     pub redis_image: String,
     /// Where a run's own Redis and chain keep their data; `None`: with their pods.
     pub volumes: Option<Volumes>,
+    /// Whether the pods of runs write each line of their logs as a JSON object.
+    pub json_logs: bool,
+}
+
+impl Kit {
+    /// What every pod of a run is told about its log, before its role.
+    fn log_arguments(&self) -> Vec<String> {
+        let format: &[&str] = if self.json_logs { &["--log-format", "json"] } else { &[] };
+        format.iter().map(|argument| (*argument).to_owned()).collect()
+    }
 }
 
 /// Volumes for data that outlives a pod.
@@ -259,7 +269,7 @@ fn container(run: &BenchmarkRun, plan: &Plan, kit: &Kit) -> Container {
         name: "run".into(),
         image: Some(kit.image.clone()),
         image_pull_policy: Some(kit.pull_policy.clone()),
-        args: Some(args.map(str::to_owned).to_vec()),
+        args: Some([kit.log_arguments(), args.map(str::to_owned).to_vec()].concat()),
         ports: Some(vec![ContainerPort {
             name: Some("standing".into()),
             container_port: i32::from(STANDING_PORT),

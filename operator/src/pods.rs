@@ -3,6 +3,7 @@
 use crate::names::{PART_LABEL, Part, reasons};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
+use serde::Deserialize;
 
 /// Why a pod is not at work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +120,42 @@ fn memory_limit(pod: &Pod) -> Option<&str> {
     Some(container.resources.as_ref()?.limits.as_ref()?.get("memory")?.0.as_str())
 }
 
-/// The error at the end of a process's log.
+/// The error at the end of a process's log, whose lines are for people or JSON objects.
 fn last_error(log: &str) -> Option<String> {
-    log.lines().rev().find_map(|line| line.trim().strip_prefix("error: ")).map(str::to_owned)
+    #[derive(Deserialize)]
+    struct Line {
+        level: String,
+        target: String,
+        message: String,
+    }
+    log.lines().rev().find_map(|line| match line.trim().strip_prefix("error: ") {
+        Some(error) => Some(error.to_owned()),
+        // What a process ends with it says itself; what its rooms log is on the way there.
+        None => serde_json::from_str::<Line>(line)
+            .ok()
+            .filter(|line| line.level == "ERROR" && line.target == "nearbench")
+            .map(|line| line.message),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_error;
+
+    #[test]
+    fn the_last_error_is_read_of_either_form_of_a_log() {
+        let text = "    account bench.near\nerror: the first\n==> Draining\nerror: the last: and why\n";
+        assert_eq!(last_error(text).as_deref(), Some("the last: and why"));
+        let json = concat!(
+            r#"message that was cut in the middle","run":"a"}"#,
+            "\n",
+            r#"{"timestamp":"2026-01-01T00:00:00Z","level":"ERROR","target":"nearbench","run":"a","message":"spec.x: \"no\""}"#,
+            "\n",
+            r#"{"timestamp":"2026-01-01T00:00:00Z","level":"ERROR","target":"nearbench_worker::lane","message":"the lane stops"}"#,
+            "\n",
+            r#"{"timestamp":"2026-01-01T00:00:00Z","level":"INFO","target":"nearbench","message":"over"}"#,
+        );
+        assert_eq!(last_error(json).as_deref(), Some("spec.x: \"no\""));
+        assert_eq!(last_error("nothing of the kind\n{}\n"), None);
+    }
 }

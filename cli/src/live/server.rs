@@ -17,7 +17,7 @@ use axum::{
     routing::get,
 };
 use futures_util::stream;
-use nearbench_core::{report::BenchmarkReport, standing::Standing};
+use nearbench_core::standing::Standing;
 use serde::Serialize;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -130,9 +130,10 @@ impl Screen {
         self.send(view, Shown::UnderWay);
     }
 
-    /// Shows its report, as the last thing.
-    pub(crate) fn report(&self, report: &BenchmarkReport) {
-        self.send(report, Shown::Report);
+    /// Shows its report, which is JSON, as the last thing.
+    pub(crate) fn report(&self, json: &str) {
+        // Digit by digit as it is. Line breaks are between its values alone, and would end an event's line.
+        self.put(Shown::Report(json.replace('\n', "").into()));
     }
 
     /// Says why there is no report, as the last thing.
@@ -142,16 +143,20 @@ impl Screen {
 
     fn send<T: Serialize + ?Sized>(&self, what: &T, shown: fn(Arc<str>) -> Shown) {
         match serde_json::to_string(what) {
-            // Nothing comes after what is last.
-            Ok(json) => drop(self.0.send_if_modified(|now| {
-                let goes_on = !now.is_last();
-                if goes_on {
-                    *now = shown(json.into());
-                }
-                goes_on
-            })),
+            Ok(json) => self.put(shown(json.into())),
             Err(error) => tracing::warn!(%error, "the run cannot be shown"),
         }
+    }
+
+    fn put(&self, next: Shown) {
+        self.0.send_if_modified(|now| {
+            let goes_on = !now.is_last();
+            // Nothing comes after what is last.
+            if goes_on {
+                *now = next;
+            }
+            goes_on
+        });
     }
 }
 

@@ -13,6 +13,10 @@ use std::{
 
 /// The rules as users have them, with the chart's own thresholds.
 const RULES: &str = include_str!("../../../docs/alerts.yaml");
+/// The dashboard as Grafana has it.
+const DASHBOARD: &str = include_str!("../../../charts/nearbench/files/dashboard.json");
+/// What the operator tells, and workers that keep a spool: none of them is here.
+const OF_OTHERS: [&str; 3] = ["nearbench_run_", "nearbench_operator_", "nearbench_spooled_transfers"];
 /// What lasts a minute in the rules lasts three seconds here.
 const FASTER: u64 = 20;
 /// The load is stopped once everything was seen.
@@ -60,6 +64,29 @@ fn sooner_still(duration: &str) -> String {
     let unit_ms = ["s", "m", "h", "d"].iter().position(|known| *known == unit).map(|n| [1, 60, 3600, 86400][n] * 1000);
     let ms = count.parse::<u64>().unwrap() * unit_ms.unwrap() / FASTER;
     format!("{ms}ms")
+}
+
+/// What the dashboard asks of runs and their workers, every run of every namespace being chosen.
+fn expressions() -> Vec<String> {
+    fn collect(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("expr").and_then(Value::as_str).map(str::to_owned));
+                fields.values().for_each(|value| collect(value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| collect(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    collect(&serde_json::from_str(DASHBOARD).unwrap(), &mut found);
+    found.retain(|expression| !OF_OTHERS.iter().any(|theirs| expression.contains(theirs)));
+    let chosen = |expression: String| {
+        let chosen = expression.replace("$namespace", ".*").replace("$run", ".*").replace("$__rate_interval", "1m");
+        assert!(!chosen.contains('$'), "{chosen}");
+        chosen
+    };
+    found.into_iter().map(chosen).collect()
 }
 
 /// A run under way, which ends with the test.
@@ -137,6 +164,15 @@ fn an_endpoint_that_fails_raises_its_alert_and_the_alert_ends_with_the_fault() {
         let quiet = ["NearbenchBreakerOpen", "NearbenchTpsLow"].iter().all(|name| firing(prometheus, name).is_none());
         // An alert also ends with the processes that it is about: these are there, and say that all is well.
         quiet && all_are_read(prometheus) && value(prometheus, "max(nearbench_breaker_state)") == Some(0.0)
+    });
+    // What Grafana would draw of this run just now.
+    let asked = expressions();
+    assert!(asked.len() > 30, "{asked:?}");
+    prometheus.until("every expression of the dashboard has its data", |prometheus| {
+        asked.iter().all(|expression| {
+            let data = prometheus.query(expression);
+            !data.is_empty() && data.iter().all(|(_, value)| !value.is_nan())
+        })
     });
     let critical = prometheus.query("max_over_time(ALERTS{alertstate=\"firing\", severity=\"critical\"}[1h])");
     assert_eq!(critical, [], "nothing was lost");

@@ -70,6 +70,11 @@ fn a_run_in_one_process_tells_prometheus_all_of_it() {
     assert!(succeeded > 0.0 && Some(succeeded) <= results["succeeded"].as_f64());
     assert_eq!(sample(&text, "nearbench_settle_latency_seconds_count{run=\"told\"}"), Some(succeeded));
     assert_eq!(sample(&text, "nearbench_batch_size_sum{run=\"told\"}"), Some(succeeded));
+    // Every histogram ends with all of it: quantiles are not told otherwise.
+    for histogram in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" histogram")) {
+        let last = text.lines().rfind(|line| line.starts_with(&format!("{histogram}_bucket{{"))).unwrap();
+        assert!(last.contains("le=\"+Inf\""), "{last}");
+    }
     assert_eq!(sample(&text, "nearbench_lanes{run=\"told\",state=\"held\"}"), Some(4.0));
     assert!(sample(&text, "nearbench_account_balance_near{run=\"told\",account=\"bench.near\"}").unwrap() > 1.0);
     // No phase is under way any more.

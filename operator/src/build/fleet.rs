@@ -340,7 +340,7 @@ impl Pod<'_> {
             name: part.name().into(),
             image: Some(kit.image.clone()),
             image_pull_policy: Some(kit.pull_policy.clone()),
-            args: Some([vec!["--log".to_owned(), "info".to_owned()], args].concat()),
+            args: Some([kit.log_arguments(), vec!["--log".to_owned(), "info".to_owned()], args].concat()),
             resources: Some(pods.resources.clone().unwrap_or_else(usual_resources)),
             security_context: Some(restricted()),
             // The end of the log says why a step could not be done.
@@ -448,7 +448,7 @@ fn devnet(run: &BenchmarkRun, plan: &Plan, secret: &str, kit: &Kit) -> StatefulS
         name: Part::Devnet.name().into(),
         image: Some(kit.image.clone()),
         image_pull_policy: Some(kit.pull_policy.clone()),
-        args: Some(args.map(str::to_owned).to_vec()),
+        args: Some([kit.log_arguments(), args.map(str::to_owned).to_vec()].concat()),
         ports: Some(vec![port("rpc", DEVNET_PORT)]),
         readiness_probe: Some(tcp_probe("rpc")),
         resources: Some(requests("250m", "256Mi")),

@@ -11,6 +11,7 @@ use nearbench_operator::{
 
 fn kit() -> Kit {
     Kit {
+        json_logs: false,
         image: "nearbench:0.1.0".into(),
         pull_policy: "IfNotPresent".into(),
         redis_image: "redis:7.2".into(),

@@ -232,6 +232,25 @@ fn only_who_delivers_the_report_may_speak_to_the_api_server() {
 }
 
 #[test]
+fn every_pod_of_nearbench_logs_as_the_operator_does() {
+    let arguments = |template: PodTemplateSpec| template.spec.unwrap().containers[0].args.clone().unwrap_or_default();
+    for json_logs in [false, true] {
+        let kit = Kit { json_logs, ..kit() };
+        let Children { job, .. } = children(&on_devnet(), &plan(&on_devnet()), &kit);
+        let solo = ("run".to_owned(), job.spec.unwrap().template);
+        let pods = build_with(on_devnet(), &kit).pods().into_iter().chain([solo]);
+        for (part, template) in pods.filter(|(part, _)| part != "redis") {
+            let arguments = arguments(template);
+            assert_eq!(
+                arguments.starts_with(&["--log-format".to_owned(), "json".to_owned()]),
+                json_logs,
+                "{part}: {arguments:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_pod_meets_the_restricted_pod_security_standard() {
     for volumes in [None, kit().volumes] {
         let built = build_with(on_devnet(), &Kit { volumes, ..kit() });

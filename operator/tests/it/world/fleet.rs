@@ -49,6 +49,7 @@ fn with_workers(manifest: &str) -> BenchmarkRun {
 
 pub(crate) fn kit() -> Kit {
     Kit {
+        json_logs: false,
         image: "nearbench:0.1.0".into(),
         pull_policy: "IfNotPresent".into(),
         redis_image: "redis:7.2".into(),
