@@ -7,6 +7,7 @@ import re
 import subprocess
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,6 +15,9 @@ import yaml
 import kube
 from test_fleet import fleet
 
+# What the dashboard and the alerts are tested on, in place of an operator.
+OPERATOR_PAGE = Path(__file__).parents[2] / "charts/tests/fixtures/operator.prom"
+SAMPLE = re.compile(r"^(\w+)(?:{(.*)})? \S+$", re.MULTILINE)
 ADDRESS = re.compile(r"is shown at http://([\d.:]+)/")
 
 
@@ -59,6 +63,24 @@ def events(address):
             name = rest
         elif kind == "data":
             yield name, json.loads(rest)
+
+
+def shapes(text):
+    """The name of each sample, with the names of its labels, and the bounds of histograms."""
+    for name, labels in SAMPLE.findall(text):
+        yield name, frozenset(re.findall(r'(\w+)="', labels)), tuple(re.findall(r'le="(.*?)"', labels))
+
+
+def test_the_operator_tells_prometheus_what_the_dashboard_is_tested_on(runs, operator):
+    def told():
+        pod = f"/api/v1/namespaces/{operator.namespace.name}/pods/{operator.leader()}:8081/proxy/metrics"
+        return set(shapes(kube.call("kubectl", "get", "--raw", pod)))
+
+    runs.apply(fleet("told", seconds=10))
+    runs.wait("told", "condition=Provisioned")
+    under_way = told()
+    runs.complete("told")
+    assert set(shapes(OPERATOR_PAGE.read_text())) - under_way - told() == set()
 
 
 def test_a_viewer_watches_a_run_in_a_browser_and_in_a_terminal(runs, someone, operator):
