@@ -333,7 +333,8 @@ fn load(to: &mut Writer<'_>, sources: &Sources, phases: &[(String, Option<f64>)]
     }
     to.gauge("nearbench_queue_depth", "Transfers that wait in the run's queue", live.queue_depth as f64)?;
     let errors = recorder.error_counts().iter().map(|(label, times)| ([("type", &**label)], *times));
-    let help = "Errors that transfers met, by type, whether or not they were put right; an endpoint's are requests";
+    let help =
+        "Errors that transfers met, by type, whether or not they were put right; endpoints' are nearbench_rpc_requests";
     to.counters("nearbench_errors", help, errors)?;
     if !*carries {
         return Ok(());

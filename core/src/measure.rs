@@ -406,8 +406,6 @@ impl Recorder {
         let settled: u64 = window.iter().map(|second| u64::from(second.settled)).sum();
         let sum_us: u64 = window.iter().map(|second| second.settle_sum_us).sum();
         let max_us = window.iter().map(|second| second.settle_max_us).max();
-        let mut settle = Histogram::default();
-        self.phases.iter().for_each(|phase| settle.merge(&phase.latencies.settle));
         Live {
             elapsed_ms: now_ns / 1_000_000,
             phase: self.schedule.phase_at(now_ns),
@@ -420,7 +418,7 @@ impl Recorder {
             failed: counts.failed,
             in_flight: counts.accepted.saturating_sub(counts.ended()),
             transactions: self.phases.iter().map(|phase| phase.batches.transactions).sum(),
-            settle: settle.summary(),
+            settle: self.settle().summary(),
             lately: Lately {
                 tps: settled as f64 / window.len().max(1) as f64,
                 settle_mean_ms: (settled > 0).then(|| sum_us as f64 / settled as f64 / 1_000.0),
@@ -454,6 +452,13 @@ impl Recorder {
 
     pub(crate) fn phases(&self) -> &[PhaseRecord] {
         &self.phases
+    }
+
+    /// The settle latencies of all phases.
+    pub fn settle(&self) -> Histogram {
+        let mut all = Histogram::default();
+        self.phases.iter().for_each(|phase| all.merge(&phase.latencies.settle));
+        all
     }
 
     /// The latencies of all phases.

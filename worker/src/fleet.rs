@@ -293,7 +293,7 @@ impl<S: Fleet> Member<S> {
     fn measured(&mut self, machine: &impl Fn(&mut Measured)) -> Measured {
         let (live, settle) = {
             let recorder = self.tally.recorder();
-            (recorder.live(self.tally.now_ns()), recorder.latencies().settle)
+            (recorder.live(self.tally.now_ns()), recorder.settle())
         };
         self.engine.look();
         let moment = self.moment();
