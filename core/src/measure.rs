@@ -454,6 +454,11 @@ impl Recorder {
         &self.phases
     }
 
+    /// The depth of the queue when it was last told.
+    pub fn queued(&self) -> u64 {
+        self.queue_depth
+    }
+
     /// The settle latencies of all phases.
     pub fn settle(&self) -> Histogram {
         let mut all = Histogram::default();

@@ -302,7 +302,7 @@ impl<S: Store> Engine<S> {
     /// Looks whether transfers wait though nothing more can be sent; every so often, while anybody asks for
     /// [`Self::evidence`].
     pub fn look(&self) {
-        let waits = self.shared.tally.recorder().live(self.shared.tally.now_ns()).queue_depth > 0;
+        let waits = self.shared.tally.recorder().queued() > 0;
         let full = waits && self.lanes_full();
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         (looks.all, looks.full) = (looks.all + 1, looks.full + u64::from(full));
